@@ -1,0 +1,49 @@
+package event
+
+// LedgerRow says what became of one unit of work: the records From..To of one
+// partition in one epoch. It is the last thing a unit writes, so a ledger row
+// means that everything it counts is stored.
+//
+// Every record of the range is accounted for. Records counts what the broker
+// delivered and the decoder saw; Dropped what the range holds beside it
+// (control records and aborted ones); Missing what retention removed before it
+// was read. A record may yield several rows (an array explode) or several
+// outcomes, so
+//
+//	To − From + 1 = Records + Dropped + Missing
+//
+// is exact, and Rows, DeadLetters, Duplicates and Tombstoned count events:
+// together they are at least Records.
+type LedgerRow struct {
+	Topic     string
+	Partition int32
+	Epoch     int32
+	From      int64 // first offset
+	To        int64 // last offset, inclusive
+
+	Records     int64
+	Rows        int64
+	DeadLetters int64
+	Duplicates  int64
+	Tombstoned  int64
+	Dropped     int64
+	Missing     int64
+
+	Decoder  int   // DecoderVersion that made the rows
+	Registry int64 // registry offset whose definitions the unit was decoded with
+
+	Tables  map[string]int64 // table name → rows of this unit
+	Windows []DirtyWindow    // minutes whose derived state must be recomputed
+
+	MaxEventTime int64 // µs; 0 when the unit has no rows
+	MinKnownAt   int64 // µs
+	MaxKnownAt   int64 // µs
+}
+
+// DirtyWindow is one minute of one table that a unit added rows to. Kind and
+// TableID together name the table, as in [Schema].
+type DirtyWindow struct {
+	Kind    Kind
+	TableID uint64
+	Minute  int64 // event time in minutes since the Unix epoch, rounded down
+}
