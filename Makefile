@@ -1,0 +1,90 @@
+# Kedge. `make run` and `make test` do their own set-up on a fresh machine with
+# Go, Node with npm, and (for tests) a C compiler, Python 3 with pip, Java with
+# Maven. Fetched things land in .deps, each pinned with its checksum by the lock
+# file of its own ecosystem under third_party.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := build
+.DELETE_ON_ERROR:
+
+CC ?= cc
+# go-nvml and the race detector want cgo; without a C compiler everything else builds.
+export CGO_ENABLED ?= $(shell command -v $(CC) >/dev/null 2>&1 && echo 1 || echo 0)
+
+GO      ?= go
+DEPS    := .deps
+DATA    ?= kedge-data
+PKGS    ?= ./...
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COUNT   ?= 1
+TESTFLAGS ?= -p 2 -timeout 9m
+
+FETCHED := $(patsubst third_party/%/fetch.sh,$(DEPS)/%.stamp,$(wildcard third_party/*/fetch.sh))
+VENVS   := $(patsubst third_party/python/%/requirements.txt,$(DEPS)/python/%.stamp,$(wildcard third_party/python/*/requirements.txt))
+
+.PHONY: build run test race bench torture lint fix gen check dist deps deps-run clients clean
+
+build: ## bin/kedge
+	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/kedge ./cmd/kedge
+
+run: deps-run build ## embedded broker and engine, with the built-in demo stream
+	exec bin/kedge run --data-dir $(DATA) --demo
+
+deps-run: $(DEPS)/chdb.stamp ## what `make run` needs
+
+deps: deps-run $(FETCHED) $(VENVS) ## what the tests need beside it
+
+$(DEPS)/chdb.stamp: third_party/chdb/package.json third_party/chdb/package-lock.json third_party/chdb/.npmrc
+	mkdir -p $(DEPS)/chdb
+	cp $^ $(DEPS)/chdb/
+	cd $(DEPS)/chdb && npm ci --silent
+	touch $@
+
+$(DEPS)/%.stamp: third_party/%/fetch.sh
+	third_party/$*/fetch.sh $(DEPS)/$*
+	touch $@
+
+$(DEPS)/python/%.stamp: third_party/python/%/requirements.txt
+	python3 -m venv --clear $(DEPS)/python/$*
+	$(DEPS)/python/$*/bin/pip install --quiet --require-hashes --no-deps -r $<
+	touch $@
+
+test: deps ## everything that a change must pass
+	$(GO) vet $(PKGS)
+	$(GO) test $(TESTFLAGS) $(PKGS)
+
+race: deps ## the same under the race detector
+	CGO_ENABLED=1 $(GO) test -race -p 1 -timeout 30m $(PKGS)
+
+bench: deps ## benchmarks; the numbers land in bench/results
+	mkdir -p bench/results
+	$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) -p 1 -timeout 60m $(PKGS) \
+		| tee bench/results/$$(date -u +%Y%m%d)-$$(git rev-parse --short HEAD).txt
+
+torture: deps ## hours of kills and faults
+	KEDGE_TORTURE=1 $(GO) test -run Torture -count 1 -p 1 -timeout 12h -v $(PKGS)
+
+lint: ## formatting, vet, staticcheck
+	@bad=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$bad" || { echo "not gofmt-ed: $$bad"; exit 1; }
+	$(GO) vet $(PKGS)
+	$(GO) tool -modfile=internal/tools/go.mod staticcheck $(PKGS)
+
+fix: ## rewrite what tools can rewrite
+	gofmt -w $$(git ls-files '*.go')
+	$(GO) fix $(PKGS)
+
+gen: ## generated files
+	$(GO) generate $(PKGS)
+
+check: lint build ## quick look before a commit: lint, build, who imports whom
+	$(GO) test ./internal/arch
+
+clients: deps build ## other people's clients against a running kedge
+	@for suite in clients/*/run.sh; do [ -e "$$suite" ] || continue; echo "== $$suite"; "$$suite"; done
+
+dist: deps-run build ## one archive that runs without Go, Node, Python or Java
+	./internal/tools/dist.sh bin/kedge $(DEPS)/chdb dist
+
+clean: ## everything built, nothing fetched
+	rm -rf bin dist
