@@ -1,0 +1,137 @@
+package app
+
+import (
+	"time"
+)
+
+// Config is everything that can be set. Its YAML form is what `kedge config`
+// prints; every member can also be set by an environment variable named after
+// its path: http.listen is KEDGE_HTTP_LISTEN.
+type Config struct {
+	DataDir    string          `yaml:"data_dir"`  // everything this process keeps
+	Namespace  string          `yaml:"namespace"` // the caller's namespace while there is one identity
+	Roles      []string        `yaml:"roles"`
+	HTTP       HTTPConfig      `yaml:"http"`
+	Kafka      KafkaConfig     `yaml:"kafka"`
+	ClickHouse ClickHouse      `yaml:"clickhouse"`
+	Ingest     IngestConfig    `yaml:"ingest"`
+	Retention  RetentionConfig `yaml:"retention"`
+	Telemetry  TelemetryConfig `yaml:"telemetry"`
+	Demo       DemoConfig      `yaml:"demo"`
+	Drain      Duration        `yaml:"drain"` // how long a stop may take
+}
+
+// HTTPConfig is the door that serves the API and the page.
+type HTTPConfig struct {
+	Listen        string   `yaml:"listen"`
+	MaxBody       Size     `yaml:"max_body"`       // of a request, JSON calls
+	MaxEvents     Size     `yaml:"max_events"`     // of one POST /v1/events, after decompression
+	HeaderTimeout Duration `yaml:"header_timeout"` // slow clients are cut off
+	BodyTimeout   Duration `yaml:"body_timeout"`
+	QueryTimeout  Duration `yaml:"query_timeout"`
+}
+
+// KafkaConfig names the brokers, or describes the embedded one.
+type KafkaConfig struct {
+	Brokers           []string `yaml:"brokers"` // empty: start the embedded broker
+	Listen            string   `yaml:"listen"`  // embedded broker
+	Advertise         string   `yaml:"advertise"`
+	Partitions        int      `yaml:"partitions"`         // of topics that Kedge makes
+	ReplicationFactor int      `yaml:"replication_factor"` // with outside brokers
+	Retention         Duration `yaml:"retention"`          // of data topics, whichever of the two comes first
+	RetentionSize     Size     `yaml:"retention_size"`     // per partition
+	Group             string   `yaml:"group"`              // consumer group of ingest
+	TLS               KafkaTLS `yaml:"tls"`
+	SASL              SASL     `yaml:"sasl"`
+}
+
+// KafkaTLS is how to talk to brokers over TLS.
+type KafkaTLS struct {
+	Enabled  bool   `yaml:"enabled"`
+	CAFile   string `yaml:"ca_file"`
+	CertFile string `yaml:"cert_file"`
+	KeyFile  string `yaml:"key_file"`
+}
+
+// SASL is how to authenticate with brokers.
+type SASL struct {
+	Mechanism string `yaml:"mechanism"` // "", PLAIN, SCRAM-SHA-256, SCRAM-SHA-512
+	Username  string `yaml:"username"`
+	Password  Secret `yaml:"password"`
+}
+
+// ClickHouse names a server, or describes the embedded engine.
+type ClickHouse struct {
+	URL     ServerURL `yaml:"url"`     // empty: open the embedded engine
+	Listen  string    `yaml:"listen"`  // read-only ClickHouse HTTP port of the embedded engine; empty: off
+	Library string    `yaml:"library"` // libchdb.so; empty: looked for beside the binary and in .deps
+	Memory  Size      `yaml:"memory"`  // the embedded engine's limit
+}
+
+// IngestConfig bounds what one unit of work holds and what an event may be.
+type IngestConfig struct {
+	MaxRecords  int      `yaml:"max_records"` // of one unit
+	MaxBytes    Size     `yaml:"max_bytes"`   // of one unit
+	MaxDelay    Duration `yaml:"max_delay"`   // an event waits at most this long for company
+	MaxRecord   Size     `yaml:"max_record"`  // larger records become dead letters
+	FutureBound Duration `yaml:"future_bound"`
+	IDWindow    int      `yaml:"id_window"` // event ids remembered per partition
+	FetchBytes  Size     `yaml:"fetch_bytes"`
+}
+
+// RetentionConfig says how long rows stay, counted from when Kedge first knew
+// them. Zero keeps them for ever.
+type RetentionConfig struct {
+	Rows        Duration `yaml:"rows"`
+	DeadLetters Duration `yaml:"dead_letters"`
+	Ledger      Duration `yaml:"ledger"`
+}
+
+// TelemetryConfig says where logs, metrics and traces go. Metrics are always
+// served at /metrics.
+type TelemetryConfig struct {
+	LogFormat   string  `yaml:"log_format"` // text or json
+	LogLevel    string  `yaml:"log_level"`  // debug, info, warn, error
+	OTLP        string  `yaml:"otlp"`       // base URL of an OTLP/HTTP collector
+	SampleRatio float64 `yaml:"sample_ratio"`
+}
+
+// DemoConfig describes the built-in stream.
+type DemoConfig struct {
+	Enabled  bool     `yaml:"enabled"`
+	Seed     uint64   `yaml:"seed"`
+	Rate     float64  `yaml:"rate"`     // predictions a second
+	Backfill Duration `yaml:"backfill"` // how much past the stream starts with
+}
+
+// DefaultConfig runs everything in one process on loopback.
+func DefaultConfig() Config {
+	return Config{
+		DataDir:   "kedge-data",
+		Namespace: "default",
+		Roles:     BuiltRoles(),
+		Drain:     Duration(25 * time.Second),
+		HTTP: HTTPConfig{
+			Listen: "127.0.0.1:7070", MaxBody: 4 << 20, MaxEvents: 256 << 20,
+			HeaderTimeout: Duration(10 * time.Second), BodyTimeout: Duration(5 * time.Minute), QueryTimeout: Duration(30 * time.Second),
+		},
+		Kafka: KafkaConfig{
+			Listen: "127.0.0.1:9092", Partitions: 4, ReplicationFactor: 1,
+			Retention: Duration(72 * time.Hour), RetentionSize: 2 << 30, Group: "kedge-ingest",
+		},
+		ClickHouse: ClickHouse{Memory: 2 << 30},
+		Ingest: IngestConfig{
+			MaxRecords: 100_000, MaxBytes: 64 << 20, MaxDelay: Duration(200 * time.Millisecond), MaxRecord: 1 << 20,
+			FutureBound: Duration(10 * time.Minute), IDWindow: 1_000_000, FetchBytes: 8 << 20,
+		},
+		Retention: RetentionConfig{Rows: Duration(30 * 24 * time.Hour), DeadLetters: Duration(7 * 24 * time.Hour), Ledger: Duration(90 * 24 * time.Hour)},
+		Telemetry: TelemetryConfig{LogFormat: "text", LogLevel: "info", SampleRatio: 0.01},
+		Demo:      DemoConfig{Seed: 1, Rate: 20, Backfill: Duration(30 * time.Minute)},
+	}
+}
+
+// EmbeddedBroker reports whether this process runs its own broker.
+func (c *Config) EmbeddedBroker() bool { return len(c.Kafka.Brokers) == 0 }
+
+// EmbeddedStore reports whether this process opens the engine itself.
+func (c *Config) EmbeddedStore() bool { return c.ClickHouse.URL == "" }

@@ -1,0 +1,151 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// BuiltRoles lists the roles that this binary can take, in starting order.
+func BuiltRoles() []string { return []string{"store", "ingest", "query"} }
+
+// plannedRoles are part of the design and not in this binary.
+func plannedRoles() []string { return []string{"features", "drift", "trainer", "serving"} }
+
+var nameRule = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,62}$`)
+
+// Validate returns every fault of the configuration, joined.
+func (c *Config) Validate() error {
+	var f faults
+	f.check(c.DataDir != "", "data_dir: is empty")
+	f.check(nameRule.MatchString(c.Namespace), "namespace: %q: want a lower-case letter, then letters, digits, _ or -", c.Namespace)
+	f.check(c.Drain > 0, "drain: want more than 0s")
+	c.checkRoles(&f)
+	c.checkHTTP(&f)
+	c.checkKafka(&f)
+	c.checkClickHouse(&f)
+	c.checkIngest(&f)
+	c.checkRest(&f)
+	return errors.Join(f...)
+}
+
+// faults collects sentences.
+type faults []error
+
+func (f *faults) check(ok bool, format string, args ...any) {
+	if !ok {
+		*f = append(*f, fmt.Errorf(format, args...))
+	}
+}
+
+func (f *faults) address(member, addr string) {
+	host, port, err := net.SplitHostPort(addr)
+	n, portErr := strconv.Atoi(port)
+	f.check(err == nil && portErr == nil && n >= 0 && n <= 65535 && !strings.ContainsAny(host, " /"),
+		"%s: %q: want host:port such as 127.0.0.1:7070", member, addr)
+}
+
+func (f *faults) positive(member string, d Duration) {
+	f.check(d > 0, "%s: want more than 0s", member)
+}
+
+func (f *faults) atLeast(member string, v, low Size) {
+	f.check(v >= low, "%s: want at least %s", member, must(low.MarshalText()))
+}
+
+func must(b []byte, _ error) []byte { return b }
+
+func (c *Config) checkRoles(f *faults) {
+	f.check(len(c.Roles) > 0, "roles: none given: want some of %s", strings.Join(BuiltRoles(), ", "))
+	for i, r := range c.Roles {
+		switch {
+		case slices.Contains(plannedRoles(), r):
+			f.check(false, "roles: %q is not in this binary: it has %s", r, strings.Join(BuiltRoles(), ", "))
+		case !slices.Contains(BuiltRoles(), r):
+			f.check(false, "roles: unknown role %q: want some of %s", r, strings.Join(BuiltRoles(), ", "))
+		}
+		f.check(!slices.Contains(c.Roles[:i], r), "roles: %q is given twice", r)
+	}
+	needsEngine := slices.Contains(c.Roles, "ingest") || slices.Contains(c.Roles, "query")
+	f.check(!c.EmbeddedStore() || !needsEngine || slices.Contains(c.Roles, "store"),
+		"roles: ingest and query need the role store in the same process, or clickhouse.url")
+}
+
+func (c *Config) checkHTTP(f *faults) {
+	f.address("http.listen", c.HTTP.Listen)
+	f.atLeast("http.max_body", c.HTTP.MaxBody, 1<<10)
+	f.atLeast("http.max_events", c.HTTP.MaxEvents, 1<<10)
+	f.positive("http.header_timeout", c.HTTP.HeaderTimeout)
+	f.positive("http.body_timeout", c.HTTP.BodyTimeout)
+	f.positive("http.query_timeout", c.HTTP.QueryTimeout)
+}
+
+func (c *Config) checkKafka(f *faults) {
+	k := &c.Kafka
+	if c.EmbeddedBroker() {
+		f.address("kafka.listen", k.Listen)
+		f.check(!k.TLS.Enabled && k.SASL.Mechanism == "", "kafka.tls, kafka.sasl: the embedded broker has neither; they are for kafka.brokers")
+	}
+	for i, b := range k.Brokers {
+		f.address(fmt.Sprintf("kafka.brokers[%d]", i), b)
+	}
+	if k.Advertise != "" {
+		f.address("kafka.advertise", k.Advertise)
+	}
+	f.check(k.Partitions >= 1 && k.Partitions <= 1024, "kafka.partitions: %d: want 1 to 1024", k.Partitions)
+	f.check(k.ReplicationFactor >= 1 && k.ReplicationFactor <= 15, "kafka.replication_factor: %d: want 1 to 15", k.ReplicationFactor)
+	f.positive("kafka.retention", k.Retention)
+	f.atLeast("kafka.retention_size", k.RetentionSize, 1<<20)
+	f.check(k.Group != "", "kafka.group: is empty")
+	f.check(slices.Contains([]string{"", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"}, k.SASL.Mechanism),
+		"kafka.sasl.mechanism: %q: want PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", k.SASL.Mechanism)
+	f.check(k.SASL.Mechanism == "" || k.SASL.Username != "", "kafka.sasl.username: is empty")
+	f.check((k.TLS.CertFile == "") == (k.TLS.KeyFile == ""), "kafka.tls: cert_file and key_file go together")
+}
+
+func (c *Config) checkClickHouse(f *faults) {
+	ch := &c.ClickHouse
+	if ch.Listen != "" {
+		f.address("clickhouse.listen", ch.Listen)
+		f.check(c.EmbeddedStore(), "clickhouse.listen: is the embedded engine's port: leave it empty with clickhouse.url")
+	}
+	f.atLeast("clickhouse.memory", ch.Memory, 256<<20)
+	if ch.URL == "" {
+		return
+	}
+	u, err := url.Parse(string(ch.URL))
+	f.check(err == nil && u.Host != "" && slices.Contains([]string{"http", "https", "clickhouse", "tcp"}, u.Scheme),
+		"clickhouse.url: want http://user:password@host:8123/database, https://…, clickhouse://… or tcp://…")
+}
+
+func (c *Config) checkIngest(f *faults) {
+	in := &c.Ingest
+	f.check(in.MaxRecords >= 1 && in.MaxRecords <= 10_000_000, "ingest.max_records: %d: want 1 to 10000000", in.MaxRecords)
+	f.atLeast("ingest.max_bytes", in.MaxBytes, 1<<10)
+	f.atLeast("ingest.max_record", in.MaxRecord, 1<<10)
+	f.atLeast("ingest.fetch_bytes", in.FetchBytes, 1<<16)
+	f.positive("ingest.max_delay", in.MaxDelay)
+	f.check(in.MaxDelay <= Duration(time.Minute), "ingest.max_delay: want at most 1m")
+	f.positive("ingest.future_bound", in.FutureBound)
+	f.check(in.IDWindow >= 0, "ingest.id_window: want 0 or more")
+}
+
+func (c *Config) checkRest(f *faults) {
+	r, t, d := &c.Retention, &c.Telemetry, &c.Demo
+	f.check(r.Rows >= 0 && r.DeadLetters >= 0 && r.Ledger >= 0, "retention: want durations that are not negative")
+	f.check(t.LogFormat == "text" || t.LogFormat == "json", "telemetry.log_format: %q: want text or json", t.LogFormat)
+	f.check(slices.Contains([]string{"debug", "info", "warn", "error"}, t.LogLevel), "telemetry.log_level: %q: want debug, info, warn or error", t.LogLevel)
+	f.check(t.SampleRatio >= 0 && t.SampleRatio <= 1, "telemetry.sample_ratio: %v: want 0 to 1", t.SampleRatio)
+	if t.OTLP != "" {
+		u, err := url.Parse(t.OTLP)
+		f.check(err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https"), "telemetry.otlp: %q: want http://host:4318", t.OTLP)
+	}
+	f.check(d.Rate > 0 && d.Rate <= 100_000, "demo.rate: %v: want more than 0, at most 100000", d.Rate)
+	f.check(d.Backfill >= 0 && d.Backfill <= Duration(7*24*time.Hour), "demo.backfill: want 0s to 7d")
+}
