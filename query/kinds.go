@@ -1,0 +1,61 @@
+package query
+
+// Kind describes one kind of question: what it is about, which members of a
+// Request it reads, and the frames that answer it. The server refuses members
+// that a kind does not read; the Grafana editor shows the ones that it does.
+type Kind struct {
+	Name    string    `json:"name"`
+	Title   string    `json:"title"`
+	Help    string    `json:"help"`
+	Group   string    `json:"group"`           // heading in the editor
+	Subject Subject   `json:"subject"`         // what must be named
+	Reads   []string  `json:"reads"`           // members read beside kind, namespace, from, to
+	Frame   FrameType `json:"frame"`           // of its first frame
+	Default string    `json:"panel,omitempty"` // the panel that shows it best
+}
+
+// Subject says what a kind is about.
+type Subject string
+
+// Subjects. Either takes a view or a model; Optional takes one or none.
+const (
+	NoSubject   Subject = "none"
+	ViewOnly    Subject = "view"
+	ModelOnly   Subject = "model"
+	ViewOrModel Subject = "either"
+	Optional    Subject = "optional"
+)
+
+// Kinds is the one table of question kinds that every Kedge answers.
+func Kinds() []Kind {
+	return []Kind{
+		{Name: "catalog", Title: "Catalogue", Group: "Catalogue", Subject: Optional, Frame: Table, Default: "table",
+			Help: "The models and views that Kedge knows; with a view or model: its columns, versions and types. Never a scan."},
+		{Name: "throughput", Title: "Throughput", Group: "Pipeline", Subject: NoSubject, Reads: []string{"step", "group_by", "max_points"}, Frame: TimeSeriesWide, Default: "timeseries",
+			Help: "Rows a second that landed, per stream or per topic."},
+		{Name: "ingest_lag", Title: "Ingest lag", Group: "Pipeline", Subject: NoSubject, Reads: []string{"step", "max_points"}, Frame: TimeSeriesWide, Default: "timeseries",
+			Help: "Seconds from the broker's append time to the row being queryable, per topic."},
+		{Name: "ledger", Title: "Ledger", Group: "Pipeline", Subject: NoSubject, Reads: nil, Frame: Table, Default: "table",
+			Help: "Per partition: what was consumed, what became of it, and whether any row is missing or doubled."},
+		{Name: "dead_letters", Title: "Dead letters", Group: "Pipeline", Subject: NoSubject, Reads: []string{"filter", "limit"}, Frame: Table, Default: "table",
+			Help: "Records that could not become rows, newest first, with the reason and the raw bytes."},
+		{Name: "disk", Title: "Storage", Group: "Pipeline", Subject: NoSubject, Reads: nil, Frame: Table, Default: "table",
+			Help: "Bytes and rows per table, growth a day, and days until the disk is full."},
+		{Name: "freshness", Title: "Freshness", Group: "Data", Subject: Optional, Reads: nil, Frame: NumericLong, Default: "table",
+			Help: "Seconds since the newest event of every registered view and model: silence is a value."},
+		{Name: "rows", Title: "Rows", Group: "Data", Subject: ViewOrModel, Reads: []string{"columns", "filter", "limit", "version"}, Frame: Table, Default: "table",
+			Help: "The rows of a view or model in a range, newest first."},
+		{Name: "summary", Title: "Summary over time", Group: "Data", Subject: ViewOrModel, Reads: []string{"columns", "step", "group_by", "version", "max_points"}, Frame: TimeSeriesMulti, Default: "timeseries",
+			Help: "Count, null share, mean, deviation, minimum, maximum and quantiles of numeric columns per step."},
+	}
+}
+
+// KindNamed finds a kind by its name.
+func KindNamed(name string) (Kind, bool) {
+	for _, k := range Kinds() {
+		if k.Name == name {
+			return k, true
+		}
+	}
+	return Kind{}, false
+}
