@@ -1,0 +1,129 @@
+package web
+
+import (
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/kedge-ml/kedge/internal/telemetry"
+)
+
+// Secure sets headers that keep an answer from being framed, sniffed or
+// allowed to load anything from elsewhere.
+func Secure(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("X-Frame-Options", "DENY")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Cache-Control", "no-store")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// Observe recovers panics, opens a span that continues the caller's trace, and
+// counts duration by route and status. It must wrap the mux directly, since it
+// reads the pattern that the mux matched.
+func Observe(sc telemetry.Scope, next http.Handler) (http.Handler, error) {
+	duration, err := sc.Meter.Float64Histogram(telemetry.MetricHTTPServerTime, metric.WithUnit("s"),
+		metric.WithDescription("Duration of HTTP requests"),
+		metric.WithExplicitBucketBoundaries(.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30))
+	if err != nil {
+		return nil, fmt.Errorf("metric %s: %w", telemetry.MetricHTTPServerTime, err)
+	}
+	return &observer{sc: sc, duration: duration, next: next}, nil
+}
+
+type observer struct {
+	sc       telemetry.Scope
+	duration metric.Float64Histogram
+	next     http.Handler
+}
+
+func (o *observer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	ctx := telemetry.ContextFrom(r.Context(), r.Header.Get("Traceparent"), r.Header.Get("Tracestate"))
+	ctx, span := o.sc.Tracer.Start(ctx, r.Method, trace.WithSpanKind(trace.SpanKindServer))
+	defer span.End()
+	r = r.WithContext(ctx)
+	rec := &recorder{ResponseWriter: w}
+	defer func() {
+		if v := recover(); v != nil {
+			o.panicked(rec, r, v)
+		}
+		o.finish(r, rec, span, time.Since(start))
+	}()
+	o.next.ServeHTTP(rec, r)
+}
+
+func (o *observer) panicked(rec *recorder, r *http.Request, v any) {
+	if v == http.ErrAbortHandler { // a handler's way to cut the connection
+		panic(v)
+	}
+	o.sc.Log.ErrorContext(r.Context(), "handler panicked", telemetry.LogError, v, "path", r.URL.Path, "stack", string(debug.Stack()))
+	if rec.status == 0 {
+		e := From(fmt.Errorf("panic: %v", v))
+		e.TraceID = telemetry.TraceID(r.Context())
+		WriteError(rec, e)
+	}
+}
+
+func (o *observer) finish(r *http.Request, rec *recorder, span trace.Span, took time.Duration) {
+	route := r.Pattern
+	if route == "" {
+		route = "unmatched"
+	}
+	status := max(rec.status, http.StatusOK)
+	attrs := []attribute.KeyValue{
+		telemetry.AttrHTTPMethod.String(knownMethod(r.Method)),
+		telemetry.AttrHTTPRoute.String(route),
+		telemetry.AttrHTTPStatus.Int(status),
+	}
+	span.SetName(route)
+	span.SetAttributes(attrs...)
+	if status >= http.StatusInternalServerError {
+		span.SetStatus(codes.Error, http.StatusText(status))
+	}
+	o.duration.Record(r.Context(), took.Seconds(), metric.WithAttributes(attrs...))
+	o.sc.Log.DebugContext(r.Context(), "request", "method", r.Method, "path", r.URL.Path, "status", status, "took", took)
+}
+
+// knownMethod keeps a caller from making metric series at will.
+func knownMethod(m string) string {
+	switch m {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return m
+	}
+	return "_OTHER"
+}
+
+// recorder remembers the status.
+type recorder struct {
+	http.ResponseWriter
+	status int
+}
+
+func (r *recorder) WriteHeader(status int) {
+	if r.status == 0 {
+		r.status = status
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *recorder) Write(b []byte) (int, error) {
+	if r.status == 0 {
+		r.status = http.StatusOK
+	}
+	return r.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
