@@ -84,7 +84,7 @@ clients: deps build ## other people's clients against a running kedge
 	@for suite in clients/*/run.sh; do [ -e "$$suite" ] || continue; echo "== $$suite"; "$$suite"; done
 
 dist: deps-run build ## one archive that runs without Go, Node, Python or Java
-	./internal/tools/dist.sh bin/kedge $(DEPS)/chdb dist
+	./internal/tools/dist.sh bin/kedge $(DEPS)/chdb release
 
 clean: ## everything built, nothing fetched
-	rm -rf bin dist
+	rm -rf bin release
