@@ -1,0 +1,176 @@
+// Package plugin is the backend of the Kedge data source for Grafana: a thin
+// client of Kedge's query API.
+//
+// Promises: every frame is typed for Grafana's data plane, so an alert sees
+// what the panel sees; the queries of one request run side by side, each with
+// its own deadline, and one that fails leaves the others whole.
+//
+// May not: use SQL, read files or the environment, or import any room but
+// query.
+package plugin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/grafana/grafana-plugin-sdk-go/backend"
+	"github.com/grafana/grafana-plugin-sdk-go/backend/httpclient"
+	"github.com/grafana/grafana-plugin-sdk-go/backend/instancemgmt"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kedge-ml/kedge/query"
+)
+
+// Datasource is one configured Kedge.
+type Datasource struct {
+	client  query.Client
+	options Options
+}
+
+// Options is the data source's jsonData.
+type Options struct {
+	Namespace      string `json:"namespace"`      // asked when a query names none
+	TimeoutSeconds int    `json:"timeoutSeconds"` // deadline of one query; 0 means 30
+	TraceURL       string `json:"traceUrl"`       // e.g. https://traces.example/trace/${__value.raw}
+}
+
+// concurrent bounds the queries of one request that are under way at once:
+// Grafana sends all panels of a refresh together.
+const concurrent = 8
+
+// forwardedIdentity is the header in which Grafana signs who is looking.
+const forwardedIdentity = "X-Grafana-Id"
+
+// New makes an instance from its settings; the SDK calls it again when they
+// change.
+func New(ctx context.Context, s backend.DataSourceInstanceSettings) (instancemgmt.Instance, error) {
+	d := &Datasource{}
+	if len(s.JSONData) > 0 {
+		if err := json.Unmarshal(s.JSONData, &d.options); err != nil {
+			return nil, fmt.Errorf("read the data source's settings: %w", err)
+		}
+	}
+	if s.URL == "" {
+		return nil, backend.DownstreamError(errors.New("the data source has no URL: set the address of a Kedge, e.g. http://127.0.0.1:7070"))
+	}
+	opts, err := s.HTTPClientOptions(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the data source's connection settings: %w", err)
+	}
+	hc, err := httpclient.New(opts)
+	if err != nil {
+		return nil, fmt.Errorf("prepare the connection to %s: %w", s.URL, err)
+	}
+	d.client = query.Client{Server: s.URL, Key: s.DecryptedSecureJSONData["apiKey"], HTTP: hc}
+	return d, nil
+}
+
+// Dispose lets idle connections go.
+func (d *Datasource) Dispose() { d.client.HTTP.CloseIdleConnections() }
+
+// panelQuery is what the editor stores: Kedge's own request, beside the
+// members that Grafana adds to every query.
+type panelQuery struct {
+	query.Request
+}
+
+// QueryData answers all queries of one request.
+func (d *Datasource) QueryData(ctx context.Context, req *backend.QueryDataRequest) (*backend.QueryDataResponse, error) {
+	answers := make([]backend.DataResponse, len(req.Queries))
+	client := d.caller(req.GetHTTPHeader(forwardedIdentity))
+	var g errgroup.Group
+	g.SetLimit(concurrent)
+	for i, q := range req.Queries {
+		g.Go(func() error {
+			answers[i] = d.answer(ctx, client, q)
+			return nil
+		})
+	}
+	g.Wait()
+	res := backend.NewQueryDataResponse()
+	for i, q := range req.Queries {
+		res.Responses[q.RefID] = answers[i]
+	}
+	return res, nil
+}
+
+// caller is the client that speaks for one signed-in user.
+func (d *Datasource) caller(identity string) *query.Client {
+	c := d.client
+	if identity != "" {
+		c.Header = http.Header{forwardedIdentity: {identity}}
+	}
+	return &c
+}
+
+func (d *Datasource) answer(ctx context.Context, c *query.Client, q backend.DataQuery) backend.DataResponse {
+	r, err := d.request(q)
+	if err != nil {
+		return backend.ErrDataResponseWithSource(backend.StatusBadRequest, backend.ErrorSourceDownstream, err.Error())
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.timeout())
+	defer cancel()
+	a, err := c.Do(ctx, r)
+	if err != nil {
+		return failed(r, err)
+	}
+	var res backend.DataResponse
+	for i := range a.Frames {
+		f, err := toGrafana(&a.Frames[i], d.options.TraceURL)
+		if err != nil {
+			return backend.ErrDataResponse(backend.StatusInternal, err.Error())
+		}
+		f.RefID = q.RefID
+		res.Frames = append(res.Frames, f)
+	}
+	return res
+}
+
+// request turns a panel's query into Kedge's, with the dashboard's time range:
+// the backend does it, so an alert rule asks the same question as the panel.
+func (d *Datasource) request(q backend.DataQuery) (query.Request, error) {
+	var p panelQuery
+	if err := json.Unmarshal(q.JSON, &p); err != nil {
+		return query.Request{}, fmt.Errorf("query %s: %w", q.RefID, err)
+	}
+	r := p.Request
+	if r.Kind == "" {
+		return r, fmt.Errorf("query %s: no kind is chosen", q.RefID)
+	}
+	if r.Namespace == "" {
+		r.Namespace = d.options.Namespace
+	}
+	r.From, r.To = q.TimeRange.From.UTC(), q.TimeRange.To.UTC()
+	if r.Step == 0 && q.Interval > 0 {
+		r.Step = query.Duration(q.Interval)
+	}
+	if r.MaxPoints == 0 {
+		r.MaxPoints = int(q.MaxDataPoints)
+	}
+	return r, nil
+}
+
+func (d *Datasource) timeout() time.Duration {
+	if d.options.TimeoutSeconds > 0 {
+		return time.Duration(d.options.TimeoutSeconds) * time.Second
+	}
+	return 30 * time.Second
+}
+
+// failed says what went wrong and whose fault it is.
+func failed(r query.Request, err error) backend.DataResponse {
+	status := backend.StatusBadGateway
+	var refused *query.Error
+	switch {
+	case errors.As(err, &refused):
+		status = backend.Status(refused.Status)
+	case errors.Is(err, context.DeadlineExceeded):
+		status = backend.StatusTimeout
+		err = fmt.Errorf("query %s took longer than its deadline: narrow the time range or raise the data source's timeout", r.Kind)
+	}
+	return backend.ErrDataResponseWithSource(status, backend.ErrorSourceDownstream, err.Error())
+}

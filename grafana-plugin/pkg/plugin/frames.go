@@ -1,0 +1,108 @@
+package plugin
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/grafana/grafana-plugin-sdk-go/data"
+
+	"github.com/kedge-ml/kedge/query"
+)
+
+// dataPlane is the version of Grafana's data plane contract that our frame
+// types follow; without a version that is not zero, alerting guesses by shape.
+var dataPlane = data.FrameTypeVersion{0, 1}
+
+// traceColumn is the column that links to a trace.
+const traceColumn = "trace_id"
+
+// toGrafana turns one of Kedge's frames into Grafana's.
+func toGrafana(f *query.Frame, traceURL string) (*data.Frame, error) {
+	out := data.NewFrame(f.Name)
+	out.Meta = &data.FrameMeta{Type: data.FrameType(f.Type), TypeVersion: dataPlane}
+	if f.Type == query.NodeGraph {
+		out.Meta.Type, out.Meta.PreferredVisualization = "", data.VisTypeNodeGraph
+	}
+	for _, n := range f.Notices {
+		out.Meta.Notices = append(out.Meta.Notices, data.Notice{Severity: severity(n.Severity), Text: n.Text})
+	}
+	for i := range f.Columns {
+		c := &f.Columns[i]
+		values, err := fieldValues(c)
+		if err != nil {
+			return nil, fmt.Errorf("frame %q: %w", f.Name, err)
+		}
+		field := data.NewField(c.Name, c.Labels, values)
+		field.Config = fieldConfig(c, traceURL)
+		out.Fields = append(out.Fields, field)
+	}
+	return out, nil
+}
+
+func severity(s string) data.NoticeSeverity {
+	switch s {
+	case "error":
+		return data.NoticeSeverityError
+	case "warning":
+		return data.NoticeSeverityWarning
+	}
+	return data.NoticeSeverityInfo
+}
+
+// fieldValues returns the values in a type that Grafana's fields take; an
+// empty column still has its type.
+func fieldValues(c *query.Column) (any, error) {
+	if c.Values != nil {
+		switch v := c.Values.(type) {
+		case []json.RawMessage, []time.Time, []*time.Time, []float64, []*float64, []int64, []*int64,
+			[]uint64, []*uint64, []string, []*string, []bool, []*bool:
+			return v, nil
+		}
+		return nil, fmt.Errorf("column %q holds %T, which no field takes", c.Name, c.Values)
+	}
+	switch c.Type {
+	case query.Time:
+		return []time.Time{}, nil
+	case query.Float:
+		return []float64{}, nil
+	case query.Int:
+		return []int64{}, nil
+	case query.Uint:
+		return []uint64{}, nil
+	case query.Bool:
+		return []bool{}, nil
+	case query.RawJSON:
+		return []json.RawMessage{}, nil
+	}
+	return []string{}, nil
+}
+
+// colours of the threshold states, by Grafana's palette names.
+func colour(state string) string {
+	switch state {
+	case "critical":
+		return "red"
+	case "warning":
+		return "orange"
+	}
+	return "green"
+}
+
+// fieldConfig carries what Kedge knows of a column, so that panels are right
+// without hand work.
+func fieldConfig(c *query.Column, traceURL string) *data.FieldConfig {
+	cfg := &data.FieldConfig{Unit: c.Unit, DisplayNameFromDS: c.Display}
+	if len(c.Thresholds) > 0 {
+		steps := []data.Threshold{data.NewThreshold(0, "green", "")}
+		steps[0].Value = data.ConfFloat64(negativeInfinity)
+		for _, t := range c.Thresholds {
+			steps = append(steps, data.NewThreshold(t.Value, colour(t.State), t.State))
+		}
+		cfg.Thresholds = &data.ThresholdsConfig{Mode: data.ThresholdsModeAbsolute, Steps: steps}
+	}
+	if c.Name == traceColumn && traceURL != "" {
+		cfg.Links = []data.DataLink{{Title: "Open trace", URL: traceURL, TargetBlank: true}}
+	}
+	return cfg
+}

@@ -1,0 +1,105 @@
+import { CoreApp, DataSourceInstanceSettings, MetricFindValue, ScopedVars } from '@grafana/data';
+import { DataSourceWithBackend, getTemplateSrv } from '@grafana/runtime';
+import { column, subjects } from './catalog';
+import { DEFAULT_QUERY, Kind, KedgeOptions, KedgeQuery, VariableQuery, WireFrame } from './types';
+
+type Ask = Pick<KedgeQuery, 'view' | 'model'>;
+
+export class KedgeDataSource extends DataSourceWithBackend<KedgeQuery, KedgeOptions> {
+  private known = new Map<string, Promise<WireFrame[]>>();
+  private kindList?: Promise<Kind[]>;
+
+  constructor(settings: DataSourceInstanceSettings<KedgeOptions>) {
+    super(settings);
+    // The query editor serves annotations too.
+    this.annotations = {
+      getDefaultQuery: () => ({ kind: 'annotations' }),
+    };
+  }
+
+  getDefaultQuery(_: CoreApp): Partial<KedgeQuery> {
+    return DEFAULT_QUERY;
+  }
+
+  filterQuery(q: KedgeQuery): boolean {
+    return Boolean(q.kind) && !q.hide;
+  }
+
+  /** Fills dashboard variables in; a variable of several values becomes several columns. */
+  applyTemplateVariables(q: KedgeQuery, scoped: ScopedVars): KedgeQuery {
+    const srv = getTemplateSrv();
+    const text = (s?: string) => (s ? srv.replace(s, scoped) : s);
+    const many = (list?: string[]) =>
+      list?.flatMap((s) => srv.replace(s, scoped, 'json').split('\n')).flatMap((s) => expand(s));
+    const pairs = (m?: Record<string, string>) =>
+      m && Object.fromEntries(Object.entries(m).map(([k, v]) => [k, srv.replace(v, scoped)]));
+    return {
+      ...q,
+      namespace: text(q.namespace),
+      view: text(q.view),
+      model: text(q.model),
+      version: text(q.version),
+      detector: text(q.detector),
+      columns: many(q.columns),
+      group_by: many(q.group_by),
+      segment: pairs(q.segment),
+      filter: pairs(q.filter),
+    };
+  }
+
+  /** The table of question kinds. */
+  kinds(): Promise<Kind[]> {
+    this.kindList ??= this.getResource('kinds').catch((e) => {
+      this.kindList = undefined; // the next editor tries again
+      throw e;
+    });
+    return this.kindList!;
+  }
+
+  /** The catalogue of everything, or of one view or model; kept for this page. */
+  catalog(ask: Ask = {}): Promise<WireFrame[]> {
+    const key = `${ask.view ?? ''}\n${ask.model ?? ''}`;
+    let found = this.known.get(key);
+    if (!found) {
+      found = this.postResource<{ frames: WireFrame[] }>('catalog', ask).then((a) => a.frames ?? []);
+      found.catch(() => this.known.delete(key));
+      this.known.set(key, found);
+    }
+    return found;
+  }
+
+  async metricFindQuery(q: VariableQuery): Promise<MetricFindValue[]> {
+    const srv = getTemplateSrv();
+    if (q.list === 'models' || q.list === 'views') {
+      const wanted = q.list === 'models' ? 'model' : 'view';
+      return subjects(await this.catalog())
+        .filter((s) => s.subject === wanted)
+        .map((s) => ({ text: s.name }));
+    }
+    const ask = q.model ? { model: srv.replace(q.model) } : { view: srv.replace(q.view ?? '') };
+    const [frame, name] = q.list === 'columns' ? ['columns', 'column'] : ['versions', 'version'];
+    return column(await this.catalog(ask), frame, name).map((text) => ({ text }));
+  }
+}
+
+/** A variable of several values arrives as a JSON list; anything else as itself. */
+export function expand(s: string): string[] {
+  if (s.startsWith('[')) {
+    try {
+      const list: unknown = JSON.parse(s);
+      if (Array.isArray(list)) {
+        return list.map(String);
+      }
+    } catch {
+      return [s]; // a column whose name starts with a bracket
+    }
+  }
+  if (s.startsWith('"')) {
+    try {
+      return [String(JSON.parse(s))];
+    } catch {
+      return [s];
+    }
+  }
+  return [s];
+}

@@ -1,0 +1,114 @@
+import { render, screen, waitFor } from '@testing-library/react';
+import userEvent from '@testing-library/user-event';
+import React from 'react';
+import { column, subjects } from './catalog';
+import { ConfigEditor } from './components/ConfigEditor';
+import { kindOptions, parseSubject, QueryEditor, switchKind } from './components/QueryEditor';
+import { expand, KedgeDataSource } from './datasource';
+import { KedgeQuery, Kind, WireFrame } from './types';
+
+const KINDS: Kind[] = [
+  { name: 'throughput', title: 'Throughput', help: 'rows a second', group: 'Pipeline', subject: 'none', reads: ['step', 'group_by'], frame: 'timeseries-wide' },
+  { name: 'summary', title: 'Summary', help: 'numbers', group: 'Data', subject: 'either', reads: ['columns', 'step', 'version'], frame: 'timeseries-multi' },
+  { name: 'freshness', title: 'Freshness', help: 'age', group: 'Data', subject: 'optional', reads: null, frame: 'numeric-long' },
+];
+const CATALOG: WireFrame[] = [
+  { name: 'subjects', columns: [{ name: 'subject', values: ['view', 'model'] }, { name: 'name', values: ['driver', 'fraud'] }, { name: 'description', values: ['', 'Card fraud'] }] },
+];
+const FRAUD: WireFrame[] = [
+  { name: 'columns', columns: [{ name: 'column', values: ['amount', 'age'] }] },
+  { name: 'versions', columns: [{ name: 'version', values: ['1', '2'] }] },
+];
+
+/** The Kedge behind the data source, as its backend answers the editor. */
+function datasource(fail = false) {
+  const ds = Object.create(KedgeDataSource.prototype) as KedgeDataSource;
+  Object.assign(ds, {
+    known: new Map(),
+    getResource: () => (fail ? Promise.reject({ data: { message: 'Cannot reach Kedge' } }) : Promise.resolve(KINDS)),
+    postResource: (_: string, ask: { model?: string }) => Promise.resolve({ frames: ask.model ? FRAUD : CATALOG }),
+  });
+  return ds;
+}
+
+function Editor({ ds, initial, seen }: { ds: KedgeDataSource; initial: KedgeQuery; seen: (q: KedgeQuery) => void }) {
+  const [query, setQuery] = React.useState(initial);
+  const change = (q: KedgeQuery) => {
+    seen(q);
+    setQuery(q);
+  };
+  return <QueryEditor datasource={ds} query={query} onChange={change} onRunQuery={() => {}} />;
+}
+
+describe('switchKind', () => {
+  it('drops what the new kind does not read', () => {
+    const q: KedgeQuery = { refId: 'A', kind: 'summary', model: 'fraud', columns: ['amount'], step: '1m', version: '2' };
+    expect(switchKind(q, KINDS[0])).toEqual({ refId: 'A', kind: 'throughput', step: '1m' });
+  });
+});
+
+describe('parseSubject', () => {
+  it('reads choices and names typed by hand', () => {
+    expect(parseSubject('view:driver', KINDS[1])).toEqual({ view: 'driver', model: undefined });
+    expect(parseSubject('$model', KINDS[1])).toEqual({ model: '$model', view: undefined });
+    expect(parseSubject(undefined, KINDS[2])).toEqual({ model: undefined, view: undefined });
+  });
+});
+
+describe('catalogue', () => {
+  it('reads frames by name', () => {
+    expect(subjects(CATALOG)).toEqual([
+      { subject: 'view', name: 'driver', description: '' },
+      { subject: 'model', name: 'fraud', description: 'Card fraud' },
+    ]);
+    expect(column(FRAUD, 'columns', 'nothing')).toEqual([]);
+  });
+  it('groups kinds', () => {
+    expect(kindOptions(KINDS).map((g) => [g.label, (g as { options: unknown[] }).options.length])).toEqual([['Pipeline', 1], ['Data', 2]]);
+  });
+});
+
+describe('expand', () => {
+  it('turns a variable of several values into several columns', () => {
+    expect(expand('["a","b"]')).toEqual(['a', 'b']);
+    expect(expand('"a"')).toEqual(['a']);
+    expect(expand('plain')).toEqual(['plain']);
+    expect(expand('[odd')).toEqual(['[odd']);
+  });
+});
+
+describe('QueryEditor', () => {
+  it('walks from kind to model to column', async () => {
+    const seen = jest.fn();
+    render(<Editor ds={datasource()} initial={{ refId: 'A', kind: 'throughput' }} seen={seen} />);
+    const user = userEvent.setup();
+    await user.click(await screen.findByLabelText('Kind'));
+    await user.click(await screen.findByText('Summary'));
+    expect(seen).toHaveBeenLastCalledWith(expect.objectContaining({ kind: 'summary' }));
+    await user.click(await screen.findByLabelText('Subject'));
+    await user.click(await screen.findByText('fraud'));
+    expect(seen).toHaveBeenLastCalledWith(expect.objectContaining({ kind: 'summary', model: 'fraud' }));
+    await waitFor(async () => {
+      await user.click(screen.getByLabelText('Columns'));
+      expect(screen.getByText('amount')).toBeInTheDocument();
+    });
+    await user.click(screen.getByText('amount'));
+    expect(seen).toHaveBeenLastCalledWith(expect.objectContaining({ columns: ['amount'] }));
+  });
+  it('says when the catalogue cannot be read', async () => {
+    render(<Editor ds={datasource(true)} initial={{ refId: 'A' }} seen={() => {}} />);
+    expect(await screen.findByText('Cannot reach Kedge')).toBeInTheDocument();
+  });
+});
+
+describe('ConfigEditor', () => {
+  it('keeps the key out of jsonData', async () => {
+    const onOptionsChange = jest.fn();
+    const options = { url: '', jsonData: {}, secureJsonFields: {}, secureJsonData: {}, access: 'proxy' } as never;
+    render(<ConfigEditor options={options} onOptionsChange={onOptionsChange} />);
+    await userEvent.setup().type(screen.getByLabelText('API key'), 'k');
+    const last = onOptionsChange.mock.calls.at(-1)[0];
+    expect(last.secureJsonData).toEqual({ apiKey: 'k' });
+    expect(JSON.stringify(last.jsonData)).not.toContain('k');
+  });
+});

@@ -1,0 +1,68 @@
+import { DataSourceJsonData } from '@grafana/data';
+import { DataQuery } from '@grafana/schema';
+
+/** What a panel, an alert rule or an annotation asks: Kedge's own request. */
+export interface KedgeQuery extends DataQuery {
+  kind?: string;
+  namespace?: string;
+  view?: string;
+  model?: string;
+  version?: string;
+  columns?: string[];
+  segment?: Record<string, string>;
+  detector?: string;
+  group_by?: string[];
+  filter?: Record<string, string>;
+  step?: string;
+  limit?: number;
+  /** Show the request as JSON instead of the builder. */
+  code?: boolean;
+}
+
+/** One row of the table of question kinds; the backend holds the table. */
+export interface Kind {
+  name: string;
+  title: string;
+  help: string;
+  group: string;
+  subject: 'none' | 'view' | 'model' | 'either' | 'optional';
+  reads: string[] | null;
+  frame: string;
+  panel?: string;
+}
+
+/** The members of a request that the builder can set, beside its subject. */
+export const MEMBERS = ['version', 'columns', 'segment', 'detector', 'group_by', 'filter', 'step', 'limit'] as const;
+
+export interface KedgeOptions extends DataSourceJsonData {
+  namespace?: string;
+  timeoutSeconds?: number;
+  traceUrl?: string;
+}
+
+export interface KedgeSecrets {
+  apiKey?: string;
+}
+
+/** A model or view of the catalogue. */
+export interface Subject {
+  subject: 'view' | 'model';
+  name: string;
+  description?: string;
+}
+
+/** What a new panel asks: something that every installation can draw. */
+export const DEFAULT_QUERY: Partial<KedgeQuery> = { kind: 'throughput' };
+
+/** The JSON columns of Kedge's own frames, as the catalogue resource sends them. */
+export interface WireFrame {
+  name: string;
+  columns: Array<{ name: string; values: unknown[] }>;
+}
+
+export interface VariableQuery {
+  refId: string;
+  list: 'models' | 'views' | 'columns' | 'versions';
+  model?: string;
+  view?: string;
+}
