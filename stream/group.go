@@ -1,0 +1,437 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	kafka "github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol/findcoordinator"
+	"github.com/segmentio/kafka-go/protocol/offsetcommit"
+	"github.com/segmentio/kafka-go/protocol/offsetfetch"
+)
+
+// GroupConfig says which topics a member wants and how quickly a lost member
+// is noticed.
+type GroupConfig struct {
+	ID     string
+	Topics []string                // these; those that do not exist yet are joined when they do
+	Match  func(topic string) bool // and all whose name it accepts; may be nil
+
+	Session   time.Duration // without a heartbeat for this long a member is dead; 10 s when zero
+	Heartbeat time.Duration // 1 s when zero
+	Rebalance time.Duration // how long others wait for a member to let go; 30 s when zero
+	Watch     time.Duration // how often new topics and partitions are looked for; 5 s when zero
+}
+
+func (c GroupConfig) withDefaults() GroupConfig {
+	set := func(d *time.Duration, to time.Duration) {
+		if *d == 0 {
+			*d = to
+		}
+	}
+	set(&c.Session, 10*time.Second)
+	set(&c.Heartbeat, time.Second)
+	set(&c.Rebalance, 30*time.Second)
+	set(&c.Watch, 5*time.Second)
+	return c
+}
+
+// Group is this process's membership in a consumer group.
+type Group struct {
+	c   *Client
+	cfg GroupConfig
+
+	mu      sync.Mutex
+	cg      *kafka.ConsumerGroup // nil while nothing is subscribed
+	topics  map[string]int       // subscribed: partitions when we joined
+	release chan struct{}        // closed when the owner let go of the last generation
+	closed  chan struct{}
+	once    sync.Once
+}
+
+// JoinGroup makes this process a member. It returns at once; the first
+// [Group.Next] waits for an assignment.
+func (c *Client) JoinGroup(ctx context.Context, cfg GroupConfig) (*Group, error) {
+	if cfg.ID == "" || (len(cfg.Topics) == 0 && cfg.Match == nil) {
+		return nil, errors.New("join group: an id and topics (or a match) are needed")
+	}
+	return &Group{c: c, cfg: cfg.withDefaults(), closed: make(chan struct{})}, ctx.Err()
+}
+
+// Committed is where a group stands in a partition.
+type Committed struct {
+	Offset   int64  // −1: nothing was ever committed, or it expired
+	Metadata string // what was committed beside it
+}
+
+// OffsetCommit is one position to commit. Brokers refuse metadata of more than
+// 4,096 bytes unless set otherwise.
+type OffsetCommit struct {
+	TopicPartition
+	Offset   int64
+	Metadata string
+}
+
+// Generation is one assignment of partitions to members. It ends when members
+// come or go, when topics or partitions appear, or when the broker loses this
+// member; then Done is closed, and its commits turn into [ErrFenced] once
+// another generation has begun.
+type Generation struct {
+	ID       int32
+	MemberID string
+	Assigned map[TopicPartition]Committed
+	Done     <-chan struct{}
+
+	c     *Client
+	group string
+}
+
+// Next waits for the next generation. Calling it says that all work of the
+// previous one has stopped: until then this member does not join again, so
+// that a partition's last commit can still be made while others wait.
+// It fails when ctx ends, when the group is closed, and on errors that waiting
+// does not heal.
+func (g *Group) Next(ctx context.Context) (*Generation, error) {
+	g.letGo()
+	for attempt := 0; ; attempt++ {
+		gen, err := g.next(ctx)
+		switch {
+		case err == nil && gen != nil:
+			return gen, nil
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case g.isClosed():
+			return nil, fmt.Errorf("group %s: %w", g.cfg.ID, ErrClosed)
+		case err != nil && !transient(err) && !fenced(err):
+			return nil, fmt.Errorf("group %s: %w", g.cfg.ID, err)
+		}
+		if err != nil {
+			g.c.log.Warn("group not joined yet", "group", g.cfg.ID, "error", err)
+		}
+		if err := pause(ctx, backoff(attempt)); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// next makes one attempt; nil, nil means that it should be repeated.
+func (g *Group) next(ctx context.Context) (*Generation, error) {
+	cg, err := g.subscribe(ctx)
+	if err != nil || cg == nil {
+		return nil, err
+	}
+	kg, err := cg.Next(ctx)
+	if err != nil {
+		return nil, err
+	}
+	gen := &Generation{ID: kg.ID, MemberID: kg.MemberID, c: g.c, group: g.cfg.ID}
+	gen.Done = g.hold(kg)
+	if gen.Assigned, err = g.committed(ctx, kg); err != nil {
+		g.letGo()
+		return nil, err
+	}
+	return gen, nil
+}
+
+// hold ties goroutines to the library's generation: one ends it when topics
+// or partitions change, one keeps it from joining again before the owner let
+// go. The returned channel closes when the generation ends.
+func (g *Group) hold(kg *kafka.Generation) <-chan struct{} {
+	done := make(chan struct{})
+	release := make(chan struct{})
+	g.mu.Lock()
+	g.release = release
+	g.mu.Unlock()
+	kg.Start(func(ctx context.Context) {
+		<-ctx.Done()
+		close(done)
+		select {
+		case <-release:
+		case <-g.closed:
+		}
+	})
+	kg.Start(g.watch)
+	return done
+}
+
+func (g *Group) letGo() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.release != nil {
+		close(g.release)
+		g.release = nil
+	}
+}
+
+// Close leaves the group. Its generation ends; Next returns [ErrClosed].
+func (g *Group) Close() error {
+	g.once.Do(func() { close(g.closed) })
+	g.mu.Lock()
+	cg := g.cg
+	g.cg = nil
+	g.mu.Unlock()
+	if cg == nil {
+		return nil
+	}
+	return cg.Close()
+}
+
+func (g *Group) isClosed() bool {
+	select {
+	case <-g.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// watch returns, and so ends the generation, when the topics that the group
+// wants have changed since it joined.
+func (g *Group) watch(ctx context.Context) {
+	for pause(ctx, g.cfg.Watch) == nil {
+		now, err := g.wanted(ctx)
+		if err == nil && !g.subscribed(now) {
+			return
+		}
+	}
+}
+
+// subscribed reports whether now is what the group joined with.
+func (g *Group) subscribed(now map[string]int) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(now) != len(g.topics) {
+		return false
+	}
+	for name, n := range now {
+		if g.topics[name] != n {
+			return false
+		}
+	}
+	return true
+}
+
+// wanted returns the existing topics that the group should read, and how many
+// partitions each has.
+func (g *Group) wanted(ctx context.Context) (map[string]int, error) {
+	l, err := g.c.refresh(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]int)
+	for name, t := range l.topics {
+		if t.err == nil && len(t.leaders) > 0 && g.wants(name, t.internal) {
+			out[name] = len(t.leaders)
+		}
+	}
+	return out, nil
+}
+
+func (g *Group) wants(name string, internal bool) bool {
+	return slices.Contains(g.cfg.Topics, name) || (!internal && g.cfg.Match != nil && g.cfg.Match(name))
+}
+
+// subscribe returns the library's group for the topics that exist now. The
+// library's own list is fixed, and a single missing topic empties every
+// assignment, so the membership is renewed when the list changes. The layout
+// is read before joining: what appears later is then always noticed.
+func (g *Group) subscribe(ctx context.Context) (*kafka.ConsumerGroup, error) {
+	now, err := g.wanted(ctx)
+	if err != nil {
+		return nil, err
+	}
+	cg, old := g.swap(now)
+	if old != nil {
+		old.Close()
+	}
+	if cg != nil || len(now) == 0 {
+		return cg, nil
+	}
+	if cg, err = kafka.NewConsumerGroup(g.config(now)); err != nil {
+		return nil, err
+	}
+	g.mu.Lock()
+	g.cg = cg
+	g.mu.Unlock()
+	if g.isClosed() { // Close ran meanwhile and did not see it
+		cg.Close()
+		return nil, ErrClosed
+	}
+	return cg, nil
+}
+
+// swap notes what is subscribed now and returns the library's group to go on
+// with, or the one to close.
+func (g *Group) swap(now map[string]int) (current, old *kafka.ConsumerGroup) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	same := sameTopics(now, g.topics)
+	g.topics = now
+	if same {
+		return g.cg, nil
+	}
+	old, g.cg = g.cg, nil
+	return nil, old
+}
+
+func sameTopics(a, b map[string]int) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for name := range a {
+		if _, ok := b[name]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
+func (g *Group) config(topics map[string]int) kafka.ConsumerGroupConfig {
+	cfg := kafka.ConsumerGroupConfig{
+		ID:                g.cfg.ID,
+		Brokers:           g.c.cfg.Brokers,
+		Dialer:            g.c.dialer(),
+		GroupBalancers:    []kafka.GroupBalancer{kafka.RoundRobinGroupBalancer{}, kafka.RangeGroupBalancer{}},
+		HeartbeatInterval: g.cfg.Heartbeat,
+		SessionTimeout:    g.cfg.Session,
+		RebalanceTimeout:  g.cfg.Rebalance,
+		JoinGroupBackoff:  200 * time.Millisecond,
+		Timeout:           g.c.cfg.RequestTimeout,
+	}
+	for name := range topics {
+		cfg.Topics = append(cfg.Topics, name)
+	}
+	slices.Sort(cfg.Topics)
+	return cfg
+}
+
+func (c *Client) dialer() *kafka.Dialer {
+	return &kafka.Dialer{
+		ClientID:      c.cfg.ClientID,
+		Timeout:       c.cfg.DialTimeout,
+		DualStack:     true,
+		TLS:           c.cfg.TLS,
+		SASLMechanism: c.mechanism,
+	}
+}
+
+// committed asks where the group stands in the partitions of an assignment.
+func (g *Group) committed(ctx context.Context, kg *kafka.Generation) (map[TopicPartition]Committed, error) {
+	var tps []TopicPartition
+	for topic, parts := range kg.Assignments {
+		for _, p := range parts {
+			tps = append(tps, TopicPartition{topic, int32(p.ID)})
+		}
+	}
+	return g.c.Committed(ctx, g.cfg.ID, tps...)
+}
+
+// Committed returns where a group stands in the given partitions.
+func (c *Client) Committed(ctx context.Context, group string, tps ...TopicPartition) (map[TopicPartition]Committed, error) {
+	out := make(map[TopicPartition]Committed, len(tps))
+	if len(tps) == 0 {
+		return out, nil
+	}
+	req := &offsetfetch.Request{GroupID: group}
+	for _, tp := range tps {
+		i := slices.IndexFunc(req.Topics, func(t offsetfetch.RequestTopic) bool { return t.Name == tp.Topic })
+		if i < 0 {
+			i = len(req.Topics)
+			req.Topics = append(req.Topics, offsetfetch.RequestTopic{Name: tp.Topic})
+		}
+		req.Topics[i].PartitionIndexes = append(req.Topics[i].PartitionIndexes, tp.Partition)
+	}
+	err := c.retry(ctx, "fetch committed offsets", func() error { return c.fetchCommitted(ctx, req, out) })
+	if err != nil {
+		return nil, fmt.Errorf("committed offsets of group %s: %w", group, err)
+	}
+	return out, nil
+}
+
+func (c *Client) fetchCommitted(ctx context.Context, req *offsetfetch.Request, out map[TopicPartition]Committed) error {
+	coordinator, err := c.coordinator(ctx, req.GroupID)
+	if err != nil {
+		return err
+	}
+	m, err := c.exchange(ctx, coordinator, 0, req)
+	if err != nil {
+		return err
+	}
+	res := m.(*offsetfetch.Response)
+	if err := codeErr(res.ErrorCode); err != nil {
+		return err
+	}
+	for _, t := range res.Topics {
+		for _, p := range t.Partitions {
+			if err := codeErr(p.ErrorCode); err != nil {
+				return err
+			}
+			out[TopicPartition{t.Name, p.PartitionIndex}] = Committed{Offset: p.CommittedOffset, Metadata: p.Metadata}
+		}
+	}
+	return nil
+}
+
+// coordinator returns the broker that keeps a group.
+func (c *Client) coordinator(ctx context.Context, group string) (int32, error) {
+	m, err := c.exchange(ctx, anyBroker, 0, &findcoordinator.Request{Key: group})
+	if err != nil {
+		return -1, fmt.Errorf("find the coordinator of group %s: %w", group, err)
+	}
+	res := m.(*findcoordinator.Response)
+	if err := codeErr(res.ErrorCode); err != nil {
+		return -1, fmt.Errorf("find the coordinator of group %s: %w", group, err)
+	}
+	return res.NodeID, nil
+}
+
+// Commit stores positions for the group, all or none of one generation:
+// [ErrFenced] when the generation is over. Broken connections and moving
+// coordinators are retried until ctx ends; a commit that failed for another
+// reason may or may not have been stored.
+func (g *Generation) Commit(ctx context.Context, commits []OffsetCommit) error {
+	if len(commits) == 0 {
+		return nil
+	}
+	req := &offsetcommit.Request{GroupID: g.group, GenerationID: g.ID, MemberID: g.MemberID, RetentionTimeMs: -1}
+	for _, oc := range commits {
+		i := slices.IndexFunc(req.Topics, func(t offsetcommit.RequestTopic) bool { return t.Name == oc.Topic })
+		if i < 0 {
+			i = len(req.Topics)
+			req.Topics = append(req.Topics, offsetcommit.RequestTopic{Name: oc.Topic})
+		}
+		req.Topics[i].Partitions = append(req.Topics[i].Partitions, offsetcommit.RequestPartition{
+			PartitionIndex: oc.Partition, CommittedOffset: oc.Offset, CommittedMetadata: oc.Metadata, CommittedLeaderEpoch: -1})
+	}
+	err := g.c.retry(ctx, "commit offsets", func() error { return g.commit(ctx, req) })
+	if err != nil && fenced(err) {
+		return fmt.Errorf("commit for group %s in generation %d: %w (%w)", g.group, g.ID, ErrFenced, err)
+	}
+	if err != nil {
+		return fmt.Errorf("commit for group %s in generation %d: %w", g.group, g.ID, err)
+	}
+	return nil
+}
+
+func (g *Generation) commit(ctx context.Context, req *offsetcommit.Request) error {
+	coordinator, err := g.c.coordinator(ctx, g.group)
+	if err != nil {
+		return err
+	}
+	m, err := g.c.exchange(ctx, coordinator, 0, req)
+	if err != nil {
+		return err
+	}
+	for _, t := range m.(*offsetcommit.Response).Topics {
+		for _, p := range t.Partitions {
+			if err := codeErr(p.ErrorCode); err != nil {
+				return fmt.Errorf("%v: %w", TopicPartition{t.Name, p.PartitionIndex}, err)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,278 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// ProducerConfig bounds what a producer holds and for how long it tries.
+type ProducerConfig struct {
+	// BatchBytes bounds one batch; a larger message goes alone. Keep it below
+	// the topics' max.message.bytes; 900 KiB when zero.
+	BatchBytes int
+	// BufferBytes bounds the messages accepted and not yet acknowledged;
+	// Produce waits above it. 32 MiB when zero.
+	BufferBytes int64
+	// Timeout is how long a batch is tried; 60 s when zero.
+	Timeout time.Duration
+	// Senders bounds the requests under way; 8 when zero.
+	Senders int
+}
+
+func (c ProducerConfig) withDefaults() ProducerConfig {
+	if c.BatchBytes == 0 {
+		c.BatchBytes = 900 << 10
+	}
+	if c.BufferBytes == 0 {
+		c.BufferBytes = 32 << 20
+	}
+	if c.Timeout == 0 {
+		c.Timeout = time.Minute
+	}
+	if c.Senders == 0 {
+		c.Senders = 8
+	}
+	return c
+}
+
+// Producer writes messages with acknowledgement by all replicas in sync. It
+// is safe for concurrent use: what several goroutines produce while a batch is
+// under way makes up the next one. Messages of one partition are stored in
+// the order in which they were produced, and a batch that is sent again after
+// a lost answer is stored once.
+type Producer struct {
+	c       *Client
+	cfg     ProducerConfig
+	space   *semaphore.Weighted
+	senders chan struct{}
+
+	mu     sync.Mutex
+	lanes  map[TopicPartition]*outbox
+	turn   uint32 // where the next keyless message goes
+	closed bool
+	busy   sync.WaitGroup
+}
+
+// Producer prepares a producer.
+func (c *Client) Producer(cfg ProducerConfig) *Producer {
+	cfg = cfg.withDefaults()
+	return &Producer{c: c, cfg: cfg, space: semaphore.NewWeighted(cfg.BufferBytes),
+		senders: make(chan struct{}, cfg.Senders), lanes: map[TopicPartition]*outbox{}}
+}
+
+// ProduceError says which messages of a [Producer.Produce] failed.
+type ProduceError struct {
+	Errs []error // by message; nil for those that are stored
+}
+
+func (e *ProduceError) Error() string {
+	n, first := 0, error(nil)
+	for _, err := range e.Errs {
+		if err != nil {
+			n++
+			if first == nil {
+				first = err
+			}
+		}
+	}
+	return fmt.Sprintf("%d of %d messages were not produced: %v", n, len(e.Errs), first)
+}
+
+// Unwrap lets errors.Is look at the messages' errors.
+func (e *ProduceError) Unwrap() []error {
+	var errs []error
+	for _, err := range e.Errs {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errs
+}
+
+// outbox holds what waits for one partition.
+type outbox struct {
+	lane    *lane
+	pending []*parcel
+	sending bool
+}
+
+// parcel is one batch and those who wait for it.
+type parcel struct {
+	sealed
+	weight int64
+	err    error
+	done   chan struct{}
+}
+
+// ticket is one message's place in a parcel.
+type ticket struct {
+	parcel *parcel
+	err    error
+}
+
+// Produce writes the messages and returns when all are acknowledged or have
+// failed; the error is a [*ProduceError] then. When ctx ends first, its error
+// is returned, and messages already accepted may still be stored.
+func (p *Producer) Produce(ctx context.Context, topic string, msgs ...Message) error {
+	partitions, err := p.partitions(ctx, topic)
+	if err != nil {
+		return err
+	}
+	tickets := make([]ticket, len(msgs))
+	for i := range msgs {
+		tp := TopicPartition{topic, p.partition(&msgs[i], partitions)}
+		if tp.Partition < 0 || int(tp.Partition) >= partitions {
+			tickets[i].err = fmt.Errorf("%v: %w", tp, ErrUnknownTopic)
+			continue
+		}
+		tickets[i].parcel, tickets[i].err = p.accept(ctx, tp, &msgs[i])
+	}
+	return p.await(ctx, tickets)
+}
+
+func (p *Producer) partitions(ctx context.Context, topic string) (int, error) {
+	l, err := p.c.cached(ctx)
+	if err == nil && len(l.topics[topic].leaders) == 0 {
+		l, err = p.c.refresh(ctx)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("produce to %s: %w", topic, err)
+	}
+	n := len(l.topics[topic].leaders)
+	if n == 0 {
+		return 0, fmt.Errorf("produce to %s: %w", topic, ErrUnknownTopic)
+	}
+	return n, nil
+}
+
+// partition decides where a message goes. Keyless messages fill one
+// partition's batch before they move on.
+func (p *Producer) partition(m *Message, n int) int32 {
+	switch {
+	case m.Pinned:
+		return m.Partition
+	case m.Key != nil:
+		return KeyPartition(m.Key, n)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return int32(p.turn % uint32(n))
+}
+
+// accept puts a message into its partition's open batch, waiting for space.
+func (p *Producer) accept(ctx context.Context, tp TopicPartition, m *Message) (*parcel, error) {
+	size := m.size()
+	weight := min(int64(size), p.cfg.BufferBytes)
+	if err := p.space.Acquire(ctx, weight); err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		p.space.Release(weight)
+		return nil, fmt.Errorf("producer: %w", ErrClosed)
+	}
+	box := p.lanes[tp]
+	if box == nil {
+		box = &outbox{lane: p.c.newLane(tp)}
+		p.lanes[tp] = box
+	}
+	last := len(box.pending) - 1
+	if last < 0 || len(box.pending[last].bytes)+size > p.cfg.BatchBytes {
+		p.turn++
+		box.pending = append(box.pending, &parcel{done: make(chan struct{}), sealed: sealed{bytes: openBatch(nil)}})
+		last++
+	}
+	box.pending[last].add(m, weight)
+	if !box.sending {
+		box.sending = true
+		p.busy.Add(1)
+		go p.drain(box)
+	}
+	return box.pending[last], nil
+}
+
+func (b *parcel) add(m *Message, weight int64) {
+	ms := m.Time / 1000
+	if m.Time == 0 {
+		ms = time.Now().UnixMilli()
+	}
+	if b.records == 0 {
+		b.firstMS, b.maxMS = ms, ms
+	}
+	b.maxMS = max(b.maxMS, ms)
+	b.bytes = appendRecord(b.bytes, b.records, ms-b.firstMS, m)
+	b.records++
+	b.weight += weight
+}
+
+// drain sends a partition's batches until there are none.
+func (p *Producer) drain(box *outbox) {
+	defer p.busy.Done()
+	for {
+		p.senders <- struct{}{}
+		b := p.next(box)
+		if b == nil {
+			<-p.senders
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), p.cfg.Timeout)
+		_, b.err = box.lane.send(ctx, &b.sealed)
+		cancel()
+		<-p.senders
+		p.space.Release(b.weight)
+		close(b.done)
+	}
+}
+
+// next closes the first waiting batch to further messages and takes it.
+func (p *Producer) next(box *outbox) *parcel {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(box.pending) == 0 {
+		box.sending = false
+		return nil
+	}
+	b := box.pending[0]
+	box.pending = box.pending[1:]
+	return b
+}
+
+func (p *Producer) await(ctx context.Context, tickets []ticket) error {
+	errs := make([]error, len(tickets))
+	failed := false
+	for i, t := range tickets {
+		errs[i] = t.err
+		if t.parcel != nil {
+			select {
+			case <-t.parcel.done:
+				errs[i] = t.parcel.err
+			case <-ctx.Done():
+				return fmt.Errorf("produce: %w", ctx.Err())
+			}
+		}
+		failed = failed || errs[i] != nil
+	}
+	if !failed {
+		return nil
+	}
+	return &ProduceError{Errs: errs}
+}
+
+// Close waits for what was accepted and refuses more.
+func (p *Producer) Close() error {
+	p.mu.Lock()
+	already := p.closed
+	p.closed = true
+	p.mu.Unlock()
+	if already {
+		return errors.New("producer: closed twice")
+	}
+	p.busy.Wait()
+	return nil
+}
