@@ -1,0 +1,235 @@
+package event
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Kinds of definitions that a [Catalog] reads.
+const (
+	FeatureViewKind = "FeatureView"
+	ModelKind       = "Model"
+)
+
+// CatalogEntry is one definition as the registry holds it.
+type CatalogEntry struct {
+	Kind      string // [FeatureViewKind] or [ModelKind]
+	Namespace string
+	Name      string
+	UID       uint64 // never reused; decides the table's name
+	Spec      json.RawMessage
+}
+
+// Catalog is what the decoder knows of views and models. It is immutable and
+// safe for concurrent use; a change of definitions makes a new one.
+type Catalog struct {
+	spaces  map[string]*space
+	schemas []*Schema
+}
+
+type space struct {
+	views  map[string]*target
+	models map[string]*modelTargets
+}
+
+type modelTargets struct {
+	labels   *target
+	declared bool
+	retired  bool
+	versions map[string]*target
+	any      *target // signature of the version "*", or nil
+}
+
+// target is where events of one table go, with the lookups decoding needs.
+type target struct {
+	schema   *Schema
+	inferred bool
+	retired  bool
+	draft    bool // stands for a subject that has no definition yet
+	stored   int  // slots that have a column
+	keys     []slot
+	slots    []slot
+	names    map[string]int32 // name or alias → index of slots
+}
+
+// slot is one defined column.
+type slot struct {
+	name    string
+	aliases []string
+	quoted  string // the name as JSON writes it; empty when that needs escapes
+	typ     ColumnType
+	col     int32 // index of Batch.Columns; -1 while the type is unknown
+	fixed   bool
+	retired bool
+}
+
+// PredictionTableID is the table id of one signature of a model.
+func PredictionTableID(modelUID uint64, signature int) uint64 {
+	return modelUID*(MaxSignatures+1) + uint64(signature)
+}
+
+// NewCatalog reads definitions. Entries of other kinds are ignored; a spec
+// that does not parse is an error that names it.
+func NewCatalog(defs []CatalogEntry) (*Catalog, error) {
+	c := &Catalog{spaces: map[string]*space{}}
+	for _, d := range defs {
+		if err := c.add(d); err != nil {
+			return nil, fmt.Errorf("definition %s %s/%s: %w", d.Kind, d.Namespace, d.Name, err)
+		}
+	}
+	slices.SortFunc(c.schemas, func(a, b *Schema) int { return strings.Compare(a.Table(), b.Table()) })
+	return c, nil
+}
+
+func (c *Catalog) add(d CatalogEntry) error {
+	sp := c.spaces[d.Namespace]
+	if sp == nil {
+		sp = &space{views: map[string]*target{}, models: map[string]*modelTargets{}}
+		c.spaces[d.Namespace] = sp
+	}
+	switch d.Kind {
+	case FeatureViewKind:
+		spec, err := ParseView(d.Spec)
+		if err != nil {
+			return err
+		}
+		t := newTarget(Features, d, d.UID, spec.Keys, spec.Columns, spec.Origin)
+		t.retired = spec.Retired
+		sp.views[d.Name] = t
+		c.schemas = append(c.schemas, t.schema)
+	case ModelKind:
+		spec, err := ParseModel(d.Spec)
+		if err != nil {
+			return err
+		}
+		m := newModelTargets(d, spec)
+		sp.models[d.Name] = m
+		c.schemas = append(c.schemas, m.schemas(spec)...)
+	}
+	return nil
+}
+
+func newModelTargets(d CatalogEntry, spec *ModelSpec) *modelTargets {
+	m := &modelTargets{versions: map[string]*target{}, declared: spec.Origin == Declared, retired: spec.Retired}
+	m.labels = newTarget(Labels, d, d.UID, nil, nil, spec.Origin)
+	m.labels.retired = spec.Retired
+	for _, sig := range spec.Signatures {
+		t := newTarget(Predictions, d, PredictionTableID(d.UID, sig.ID), nil, sig.Columns, spec.Origin)
+		t.retired = spec.Retired
+		for _, v := range sig.Versions {
+			if v == "*" {
+				m.any = t
+			}
+			m.versions[v] = t
+		}
+	}
+	return m
+}
+
+func (m *modelTargets) schemas(spec *ModelSpec) []*Schema {
+	list := []*Schema{m.labels.schema}
+	for _, sig := range spec.Signatures {
+		if len(sig.Versions) > 0 {
+			list = append(list, m.versions[sig.Versions[0]].schema)
+		}
+	}
+	return list
+}
+
+func newTarget(kind Kind, d CatalogEntry, tableID uint64, keys, columns []FieldSpec, o Origin) *target {
+	keyFields, _ := storedFields(keys)
+	valueFields, stored := storedFields(columns)
+	s := NewSchema(kind, d.Namespace, d.Name, tableID, keyFields, valueFields)
+	t := &target{schema: s, inferred: o == Inferred, stored: stored, names: make(map[string]int32, len(columns))}
+	t.keys = newSlots(keys, s.KeyStart())
+	t.slots = newSlots(columns, s.ValueStart())
+	for i, f := range columns {
+		t.names[f.Name] = int32(i)
+		for _, a := range f.Aliases {
+			t.names[a] = int32(i)
+		}
+	}
+	return t
+}
+
+func storedFields(specs []FieldSpec) (fields []Field, n int) {
+	for _, f := range specs {
+		if f.Type.Elem != Unknown {
+			fields = append(fields, Field{Name: f.Name, Type: f.Type})
+		}
+	}
+	return fields, len(fields)
+}
+
+func newSlots(specs []FieldSpec, first int) []slot {
+	slots := make([]slot, len(specs))
+	for i, f := range specs {
+		slots[i] = slot{name: f.Name, aliases: f.Aliases, typ: f.Type, col: -1, fixed: f.Fixed, retired: f.Retired}
+		if !strings.ContainsAny(f.Name, `"\`) {
+			slots[i].quoted = `"` + f.Name + `"`
+		}
+		if f.Type.Elem != Unknown {
+			slots[i].col = int32(first)
+			first++
+		}
+	}
+	return slots
+}
+
+// View returns a view's table, or nil.
+func (c *Catalog) View(ns, name string) *Schema {
+	if t := c.view(ns, []byte(name)); t != nil {
+		return t.schema
+	}
+	return nil
+}
+
+// Model returns the table of a model version's predictions, or nil.
+func (c *Catalog) Model(ns, name, version string) *Schema {
+	if m := c.model(ns, []byte(name)); m != nil {
+		if t := m.version([]byte(version)); t != nil {
+			return t.schema
+		}
+	}
+	return nil
+}
+
+// Labels returns the table of a model's labels, or nil.
+func (c *Catalog) Labels(ns, model string) *Schema {
+	if m := c.model(ns, []byte(model)); m != nil {
+		return m.labels.schema
+	}
+	return nil
+}
+
+// Schemas returns every table, ordered by name.
+func (c *Catalog) Schemas() []*Schema { return slices.Clone(c.schemas) }
+
+func (c *Catalog) view(ns string, name []byte) *target {
+	if sp := c.spaces[ns]; sp != nil {
+		return sp.views[string(name)]
+	}
+	return nil
+}
+
+// full reports whether a namespace takes no more subjects by inference.
+func (c *Catalog) full(ns string) bool {
+	sp := c.spaces[ns]
+	return sp != nil && len(sp.views)+len(sp.models) >= MaxSubjects
+}
+
+func (c *Catalog) model(ns string, name []byte) *modelTargets {
+	if sp := c.spaces[ns]; sp != nil {
+		return sp.models[string(name)]
+	}
+	return nil
+}
+
+func (m *modelTargets) version(v []byte) *target {
+	if t := m.versions[string(v)]; t != nil {
+		return t
+	}
+	return m.any
+}

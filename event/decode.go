@@ -1,0 +1,324 @@
+package event
+
+import (
+	"time"
+	"unicode/utf8"
+)
+
+// DecoderVersion names the mapping from bytes to rows. A unit that was cut by
+// one version is never finished by another.
+const DecoderVersion = 1
+
+// DecoderConfig bounds what the decoder takes.
+type DecoderConfig struct {
+	MaxRecordBytes int           // a longer record is a dead letter; it is not parsed
+	MaxDeadBytes   int           // how much of a bad record a dead letter keeps
+	MaxDepth       int           // brackets inside brackets
+	FutureBound    time.Duration // how far event_time may be ahead of the broker's clock
+	DeclaredOnly   bool          // events of unknown views and models are dead letters
+}
+
+// DefaultDecoderConfig returns the bounds that hold unless they are set.
+func DefaultDecoderConfig() DecoderConfig {
+	return DecoderConfig{MaxRecordBytes: 4 << 20, MaxDeadBytes: 64 << 10, MaxDepth: 64, FutureBound: 10 * time.Minute}
+}
+
+// Decoder turns envelopes into rows. What it makes of a record depends only on
+// the record, the unit's catalog, its own config and [DecoderVersion]. One
+// goroutine uses it at a time; in the steady state it does not allocate.
+//
+// A record becomes one row, whole, or one dead letter and nothing else, or a
+// duplicate, or evidence for a proposal. A member that stands twice in an
+// object the decoder reads makes the record malformed: the producer meant one
+// of the two and nobody can tell which.
+type Decoder struct {
+	scanner
+	cfg    DecoderConfig
+	u      *Unit
+	rec    Record
+	index  int32
+	env    envelope
+	drafts [Labels + 1]*plan // stand in for subjects without a definition
+
+	deferred []deferredMember
+	keys     []Evidence
+	evidence []Evidence
+	overflow []byte
+	parts    [MaxKeys]keyPart
+}
+
+// envelope is what one event said outside its value columns.
+type envelope struct {
+	seen, nulls  memberSet
+	plan         *plan
+	held         bool // the row must wait for a definition
+	stored       int  // value columns written
+	overflown    int64
+	unknown      int64
+	namespace    []byte
+	subject      []byte
+	version      []byte
+	id           []byte
+	trace        []byte
+	predictionID []byte
+	eventTime    int64
+	created      int64
+	knownAt      int64
+	del          bool
+	withdrawn    bool
+}
+
+type deferredMember struct {
+	member member
+	pos    int
+}
+
+// NewDecoder returns a decoder.
+func NewDecoder(cfg DecoderConfig) *Decoder {
+	d := &Decoder{cfg: cfg}
+	d.maxDepth = cfg.MaxDepth
+	for _, k := range []Kind{Features, Predictions, Labels} {
+		t := &target{schema: NewSchema(k, "", "", 0, nil, nil), inferred: true, draft: true}
+		d.drafts[k] = newPlan(t, "")
+	}
+	return d
+}
+
+// Decode adds what becomes of one record to u.
+func (d *Decoder) Decode(u *Unit, r Record) {
+	u.Counts.Records++
+	d.DecodePart(u, r, 0, r.Value)
+}
+
+// DecodePart adds one event of a record that holds several, index counting
+// from 0. It does not count the record.
+func (d *Decoder) DecodePart(u *Unit, r Record, index int32, value []byte) {
+	d.u, d.rec, d.index, d.env = u, r, index, envelope{}
+	d.deferred, d.keys, d.evidence, d.overflow = d.deferred[:0], d.keys[:0], d.evidence[:0], d.overflow[:0]
+	d.start(value)
+	ok := d.acceptable() && d.event() && d.finish()
+	if p := d.env.plan; p != nil && (!ok || d.env.held) {
+		p.batch.rollback()
+	}
+	switch {
+	case !ok && d.fault.reason != "":
+		d.bury()
+	case ok && d.env.held:
+		d.propose()
+	}
+}
+
+// acceptable checks what needs no parsing.
+func (d *Decoder) acceptable() bool {
+	switch {
+	case len(d.buf) > d.cfg.MaxRecordBytes:
+		return d.fail(ReasonTooLarge, sentence("the record has ", itoa(len(d.buf)), " bytes, at most ", itoa(d.cfg.MaxRecordBytes), " are taken"))
+	case len(d.buf) == 0:
+		return d.fail(ReasonMalformed, "the record is empty")
+	case !utf8.Valid(d.buf):
+		return d.fail(ReasonEncoding, "the record is not valid UTF-8")
+	}
+	return true
+}
+
+// bury adds the dead letter of a failed event. A text that is no JSON at all
+// is called so, whatever was noticed first.
+func (d *Decoder) bury() {
+	f := d.fault
+	if f.reason != ReasonTooLarge && f.reason != ReasonEncoding && f.reason != ReasonMalformed {
+		d.start(d.buf)
+		if !d.skip() || d.peek() != 0 {
+			d.fail(ReasonMalformed, "bytes follow the JSON object")
+			f = d.fault
+		}
+	}
+	kept := d.buf[:min(len(d.buf), d.cfg.MaxDeadBytes)]
+	d.u.Counts.DeadLetters++
+	d.u.Dead = append(d.u.Dead, DeadLetter{
+		Topic: d.u.Topic, Partition: d.rec.Partition, Offset: d.rec.Offset, Index: d.index, Epoch: d.u.Epoch,
+		KnownAt: d.rec.Time, Reason: f.reason, Detail: f.detail,
+		Key: append([]byte(nil), d.rec.Key...), Value: append([]byte(nil), kept...), Size: int64(len(d.buf)),
+	})
+}
+
+// propose hands the event's evidence to the unit.
+func (d *Decoder) propose() {
+	s, name := d.env.plan.schema, string(d.env.subject)
+	switch s.Kind {
+	case Features:
+		d.u.propose(FeatureViewKind, name, "", d.keys, d.evidence)
+	case Predictions:
+		d.u.propose(ModelKind, name, string(d.env.version), nil, d.evidence)
+	case Labels:
+		d.u.propose(ModelKind, name, "", nil, nil)
+	}
+}
+
+// rollback removes what an unfinished row left in the columns.
+func (b *Batch) rollback() {
+	for i := range b.Columns {
+		b.Columns[i].Truncate(b.Rows)
+	}
+}
+
+// event reads the envelope's members.
+func (d *Decoder) event() bool {
+	if d.peek() != '{' {
+		return d.notObject("the event")
+	}
+	d.pos++
+	for first := true; ; first = false {
+		another, ok := d.more(first, '}')
+		if !ok {
+			return false
+		}
+		if !another {
+			break
+		}
+		d.depth = 1
+		if !d.nextMember() {
+			return false
+		}
+	}
+	if d.peek(); d.pos < len(d.buf) {
+		return d.fail(ReasonMalformed, "bytes follow the JSON object")
+	}
+	return true
+}
+
+func (d *Decoder) nextMember() bool {
+	name, ok := d.name()
+	if !ok {
+		return false
+	}
+	m := memberNamed(name)
+	bit := memberSet(1) << m
+	if m == noMember || bit&membersOf[d.u.Kind&3] == 0 {
+		d.env.unknown++
+		return d.skip()
+	}
+	if d.env.seen&bit != 0 {
+		return d.twice(name)
+	}
+	d.env.seen |= bit
+	if d.peek() == 'n' && m != mLabel {
+		d.env.nulls |= bit
+		return d.literal("null")
+	}
+	if m.fillsColumn() && d.env.plan == nil {
+		d.deferred = append(d.deferred, deferredMember{m, d.pos})
+		return d.skip()
+	}
+	return d.member(m)
+}
+
+func (d *Decoder) twice(name []byte) bool {
+	return d.fail(ReasonMalformed, sentence("the member ", brief(name), " stands twice"))
+}
+
+// notObject refuses a value that should be an object.
+func (d *Decoder) notObject(what string) bool {
+	if d.pos >= len(d.buf) {
+		return d.fail(ReasonMalformed, "the JSON ends too early")
+	}
+	return d.fail(ReasonType, sentence(what, " must be an object, found ", d.found()))
+}
+
+// found names the kind of value at the cursor.
+func (d *Decoder) found() string {
+	switch c := d.peek(); {
+	case c == '{':
+		return "an object"
+	case c == '[':
+		return "an array"
+	case c == '"':
+		return "a string"
+	case c == 't', c == 'f':
+		return "a boolean"
+	case c == 'n':
+		return "null"
+	case c == '-', c-'0' <= 9:
+		return "a number"
+	}
+	return "no JSON value"
+}
+
+// text reads a member that must be a string.
+func (d *Decoder) text(what string) ([]byte, bool) {
+	if d.peek() != '"' {
+		return nil, d.fail(ReasonType, sentence(what, " must be a string, found ", d.found()))
+	}
+	return d.str()
+}
+
+// word reads a string, or an integer as its digits: producers write ids and
+// versions both ways.
+func (d *Decoder) word(what string) ([]byte, bool) {
+	c := d.peek()
+	if c != '-' && c-'0' > 9 {
+		return d.text(what)
+	}
+	n, ok := d.number()
+	if ok && !n.integer {
+		return nil, d.fail(ReasonType, sentence(what, " must be a string or an integer, found a fraction"))
+	}
+	return n.text, ok
+}
+
+// when reads a time.
+func (d *Decoder) when(what string) (int64, bool) {
+	if d.peek() != '"' {
+		detail := sentence(what, " must be an RFC 3339 string, found ", d.found())
+		if c := d.peek(); c == '-' || c-'0' <= 9 {
+			detail = sentence(what, " is a bare number, whose unit nobody knows: send RFC 3339, or state the unit in a source")
+		}
+		return 0, d.fail(ReasonTime, detail)
+	}
+	b, ok := d.str()
+	if !ok {
+		return 0, false
+	}
+	t, bad := parseTime(b)
+	if bad != timeOK {
+		return 0, d.fail(ReasonTime, sentence(what, " ", brief(b), " ", string(bad)))
+	}
+	return t, true
+}
+
+// flag reads a boolean.
+func (d *Decoder) flag(what string) (value, ok bool) {
+	switch d.peek() {
+	case 't':
+		return true, d.literal("true")
+	case 'f':
+		return false, d.literal("false")
+	}
+	return false, d.fail(ReasonType, sentence(what, " must be true or false, found ", d.found()))
+}
+
+// real reads a float: a number or one of the three words.
+func (d *Decoder) real(what string) (float64, bool) {
+	c := d.peek()
+	if c == '"' {
+		b, ok := d.str()
+		if !ok {
+			return 0, false
+		}
+		if f, ok := floatWord(b); ok {
+			return f, true
+		}
+		return 0, d.fail(ReasonType, sentence(what, " must be a number, found the string ", brief(b)))
+	}
+	if c != '-' && c-'0' > 9 {
+		return 0, d.fail(ReasonType, sentence(what, " must be a number, found ", d.found()))
+	}
+	n, ok := d.number()
+	if !ok {
+		return 0, false
+	}
+	f, ok := n.float64()
+	if !ok {
+		return 0, d.fail(ReasonType, sentence(what, " is beyond the range of Float64"))
+	}
+	return f, true
+}
