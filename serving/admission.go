@@ -1,0 +1,75 @@
+package serving
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Refusals by admission.
+var (
+	ErrBusy     = errors.New("the model's queue is full: retry later")
+	ErrDeadline = errors.New("the request's deadline passed before it was computed")
+)
+
+// gate bounds how many requests of one model compute at once and how many may
+// wait for a place. A request beyond both is refused at once: a queue that
+// grows makes every answer late.
+type gate struct {
+	compute chan struct{} // a place to compute
+	room    chan struct{} // a place to compute or to wait
+}
+
+func newGate(computing, waiting int) *gate {
+	return &gate{compute: make(chan struct{}, computing), room: make(chan struct{}, computing+waiting)}
+}
+
+// enter waits for a place until the deadline (none if zero) and returns how
+// long that took. After a nil error the caller must leave.
+func (g *gate) enter(ctx context.Context, deadline time.Time, now func() time.Time) (time.Duration, error) {
+	if passed(deadline, now()) {
+		return 0, ErrDeadline
+	}
+	select {
+	case g.room <- struct{}{}:
+	default:
+		return 0, ErrBusy
+	}
+	select {
+	case g.compute <- struct{}{}: // free: no clock, no timer
+		return 0, nil
+	default:
+	}
+	return g.wait(ctx, deadline, now)
+}
+
+func (g *gate) wait(ctx context.Context, deadline time.Time, now func() time.Time) (time.Duration, error) {
+	began := now()
+	if !deadline.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadlineCause(ctx, deadline, ErrDeadline)
+		defer cancel()
+	}
+	select {
+	case g.compute <- struct{}{}:
+	case <-ctx.Done():
+		<-g.room
+		return 0, context.Cause(ctx)
+	}
+	at := now()
+	if passed(deadline, at) { // the place came free too late
+		g.leave()
+		return 0, ErrDeadline
+	}
+	return at.Sub(began), nil
+}
+
+func (g *gate) leave() {
+	<-g.compute
+	<-g.room
+}
+
+// pending is the number of requests inside.
+func (g *gate) pending() int { return len(g.room) }
+
+func passed(deadline, now time.Time) bool { return !deadline.IsZero() && !now.Before(deadline) }
