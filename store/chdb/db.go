@@ -281,7 +281,7 @@ func (db *DB) archive(ctx context.Context, verb, database, path string, call fun
 	res := call(*h.conn)
 	stop()
 	defer db.lib.destroy(res)
-	if err := parseError(db.lib.errorText(res)); err != nil {
+	if err := ParseError(db.lib.errorText(res)); err != nil {
 		return fmt.Errorf("%s database %s (%s): %w", verb, database, path, because(ctx, err))
 	}
 	return nil

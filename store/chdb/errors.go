@@ -33,8 +33,8 @@ var (
 	namePattern = regexp.MustCompile(`\(([A-Z][A-Z0-9_]{2,})\)`)
 )
 
-// parseError reads the engine's error text; empty text is no error.
-func parseError(text string) error {
+// ParseError reads the engine's error text; empty text is no error.
+func ParseError(text string) error {
 	text = strings.TrimSpace(text)
 	if text == "" {
 		return nil

@@ -29,7 +29,7 @@ func (h *handle) close() { h.db.lib.closeConn(h.conn) }
 func (h *handle) exec(sql string) error {
 	res := h.run(Statement{SQL: sql}, "Null")
 	defer h.db.lib.destroy(res)
-	return parseError(h.db.lib.errorText(res))
+	return ParseError(h.db.lib.errorText(res))
 }
 
 func (h *handle) run(s Statement, format string) uintptr {

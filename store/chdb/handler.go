@@ -110,7 +110,7 @@ func (s *server) answer(r *http.Request, out *answer) error {
 	}
 	return s.db.withIn(r.Context(), req.database, req.Settings, func(h *handle) error {
 		if req.readOnly && h.classify(req.SQL).Class != ReadOnly {
-			return parseError("Code: 164. DB::Exception: Cannot execute query in readonly mode. For queries over HTTP, method GET implies readonly. You should use method POST for modifying queries. (READONLY)")
+			return ParseError("Code: 164. DB::Exception: Cannot execute query in readonly mode. For queries over HTTP, method GET implies readonly. You should use method POST for modifying queries. (READONLY)")
 		}
 		return h.query(r.Context(), req.Statement, req.format, out.write)
 	})

@@ -86,7 +86,7 @@ func (db *DB) withFresh(ctx context.Context, name string, fn func(*handle) error
 func (h *handle) query(ctx context.Context, s Statement, format string, sink func([]byte) error) error {
 	stream := h.startStream(s, format)
 	defer h.db.lib.destroy(stream)
-	err := parseError(h.db.lib.errorText(stream))
+	err := ParseError(h.db.lib.errorText(stream))
 	if notStreamed(err) {
 		return h.single(s, format, sink)
 	}
@@ -118,7 +118,7 @@ func notStreamed(err error) bool {
 // single runs a text of one statement; a server refuses several, too.
 func (h *handle) single(s Statement, format string, sink func([]byte) error) error {
 	if a := h.classify(s.SQL); a.Statements > 1 {
-		return parseError("Code: 62. DB::Exception: Syntax error (Multi-statements are not allowed). (SYNTAX_ERROR)")
+		return ParseError("Code: 62. DB::Exception: Syntax error (Multi-statements are not allowed). (SYNTAX_ERROR)")
 	}
 	return h.whole(s, format, sink)
 }
@@ -126,7 +126,7 @@ func (h *handle) single(s Statement, format string, sink func([]byte) error) err
 func (h *handle) whole(s Statement, format string, sink func([]byte) error) error {
 	res := h.run(s, format)
 	defer h.db.lib.destroy(res)
-	if err := parseError(h.db.lib.errorText(res)); err != nil {
+	if err := ParseError(h.db.lib.errorText(res)); err != nil {
 		return err
 	}
 	if b := h.db.bytes(res); len(b) > 0 {
@@ -141,7 +141,7 @@ func (h *handle) fetch(stream uintptr, sink func([]byte) error) (more bool, err 
 		return false, nil
 	}
 	defer h.db.lib.destroy(res)
-	if err := parseError(h.db.lib.errorText(res)); err != nil {
+	if err := ParseError(h.db.lib.errorText(res)); err != nil {
 		return false, err
 	}
 	b := h.db.bytes(res)
@@ -167,7 +167,7 @@ func (h *handle) insert(ctx context.Context, sql, format string, fill func(io.Wr
 	lib := h.db.lib
 	in := lib.insert(*h.conn, cBytes(sql), uint64(len(sql)), cBytes(format), uint64(len(format)))
 	defer lib.destroyInsert(in)
-	if err := parseError(lib.insertError(in)); err != nil {
+	if err := ParseError(lib.insertError(in)); err != nil {
 		return 0, err
 	}
 	w := &insertWriter{ctx: ctx, lib: lib, stream: in}
@@ -181,7 +181,7 @@ func (h *handle) insert(ctx context.Context, sql, format string, fill func(io.Wr
 	}
 	res := lib.done(in)
 	defer lib.destroy(res)
-	if engine := parseError(lib.errorText(res)); engine != nil {
+	if engine := ParseError(lib.errorText(res)); engine != nil {
 		return 0, engine
 	}
 	return lib.rowsWritten(res), err

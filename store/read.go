@@ -1,0 +1,36 @@
+package store
+
+import (
+	"context"
+	"strings"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+)
+
+// params are the values of {name:Type} placeholders.
+type params map[string]string
+
+// query asks with bound parameters only.
+func (s *Store) query(ctx context.Context, sql string, p params) (driver.Rows, error) {
+	return s.conn.Query(bind(ctx, p), sql)
+}
+
+func (s *Store) queryRow(ctx context.Context, sql string, p params) driver.Row {
+	return s.conn.QueryRow(bind(ctx, p), sql)
+}
+
+func bind(ctx context.Context, p params) context.Context {
+	if len(p) == 0 {
+		return ctx
+	}
+	bound := clickhouse.Parameters{}
+	for k, v := range p {
+		bound[k] = escapeParam.Replace(v)
+	}
+	return clickhouse.Context(ctx, clickhouse.WithParameters(bound))
+}
+
+// escapeParam writes a value as the engine reads parameters: in the escapes of
+// its tab-separated format.
+var escapeParam = strings.NewReplacer("\\", "\\\\", "\t", "\\t", "\n", "\\n", "\r", "\\r", "\x00", "\\0")
