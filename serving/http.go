@@ -1,0 +1,295 @@
+package serving
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kedge-ml/kedge/internal/telemetry"
+	"github.com/kedge-ml/kedge/serving/oip"
+)
+
+// Route is one route of the Open Inference Protocol, as net/http's mux spells
+// it, and its handler.
+type Route struct {
+	Pattern string
+	Summary string
+	Handler http.Handler
+}
+
+// headerLength is where the binary extension says how long the JSON part is.
+const headerLength = "Inference-Header-Content-Length"
+
+// variantHeader lets a caller pin a version, and tells who answered.
+const (
+	versionHeader = "Kedge-Version"
+	variantHeader = "Kedge-Variant"
+	entityHeader  = "Kedge-Entity"
+)
+
+// Routes returns the protocol's routes over s.
+func Routes(s *Server) []Route {
+	h := &handler{s: s, pool: &pool{}}
+	route := func(pattern, summary string, f func(http.ResponseWriter, *http.Request) error) Route {
+		return Route{pattern, summary, answering(f)}
+	}
+	return []Route{
+		route("GET /v2", "Server metadata", h.server),
+		route("GET /v2/health/live", "Liveness", h.live),
+		route("GET /v2/health/ready", "Readiness", h.ready),
+		route("GET /v2/models/{model}", "Model metadata", h.metadata),
+		route("GET /v2/models/{model}/versions/{version}", "Model metadata of a version", h.metadata),
+		route("GET /v2/models/{model}/ready", "Model readiness", h.modelReady),
+		route("GET /v2/models/{model}/versions/{version}/ready", "Readiness of a version", h.modelReady),
+		route("GET /v2/models/{model}/config", "Model configuration", h.config),
+		route("GET /v2/models/{model}/versions/{version}/config", "Configuration of a version", h.config),
+		route("GET /v2/models/{model}/stats", "Inference statistics", h.statistics),
+		route("GET /v2/models/{model}/versions/{version}/stats", "Statistics of a version", h.statistics),
+		route("GET /v2/models/stats", "Statistics of all models", h.allStatistics),
+		route("POST /v2/models/{model}/infer", "Inference", h.infer),
+		route("POST /v2/models/{model}/versions/{version}/infer", "Inference by a version", h.infer),
+		route("POST /v2/repository/index", "Models that are loaded", h.index),
+	}
+}
+
+type handler struct {
+	s    *Server
+	pool *pool
+}
+
+// answering maps an error to the protocol's status and body, in one place.
+func answering(f func(http.ResponseWriter, *http.Request) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		err := f(w, r)
+		if err == nil {
+			return
+		}
+		status, text := refusal(err)
+		if status == http.StatusTooManyRequests {
+			w.Header().Set("Retry-After", "1")
+		}
+		body := oip.AppendString([]byte(`{"error":`), text)
+		write(w, status, append(body, '}'))
+	})
+}
+
+func refusal(err error) (status int, text string) {
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.Is(err, ErrUnknownModel), errors.Is(err, ErrUnknownVersion):
+		return http.StatusNotFound, err.Error()
+	case errors.Is(err, oip.ErrInvalid), errors.Is(err, ErrInput), errors.Is(err, errEncoding):
+		return http.StatusBadRequest, err.Error()
+	case errors.As(err, &tooLarge):
+		return http.StatusRequestEntityTooLarge, fmt.Sprintf("the request has more than %d bytes", tooLarge.Limit)
+	case errors.Is(err, ErrBusy):
+		return http.StatusTooManyRequests, err.Error()
+	case errors.Is(err, ErrDeadline):
+		return http.StatusGatewayTimeout, err.Error()
+	}
+	return http.StatusInternalServerError, "the prediction failed: see the server's log"
+}
+
+func write(w http.ResponseWriter, status int, body []byte) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	w.Write(body) //nolint:errcheck // the client left; there is nobody to tell
+}
+
+func (h *handler) server(w http.ResponseWriter, _ *http.Request) error {
+	write(w, http.StatusOK, []byte(`{"name":"kedge","version":"2","extensions":["model_repository","binary_tensor_data","statistics","model_configuration"]}`))
+	return nil
+}
+
+func (h *handler) live(w http.ResponseWriter, _ *http.Request) error {
+	write(w, http.StatusOK, []byte(`{"live":true}`))
+	return nil
+}
+
+// ready carries both members that editions of the protocol's text ask for.
+func (h *handler) ready(w http.ResponseWriter, _ *http.Request) error {
+	write(w, http.StatusOK, []byte(`{"live":true,"ready":true}`))
+	return nil
+}
+
+func (h *handler) modelReady(w http.ResponseWriter, r *http.Request) error {
+	_, _, m, err := h.s.model(r.PathValue("model"), r.PathValue("version"))
+	if err != nil {
+		return err
+	}
+	body := oip.AppendString([]byte(`{"name":`), m.Name)
+	write(w, http.StatusOK, append(body, `,"ready":true}`...))
+	return nil
+}
+
+var errEncoding = errors.New("the request's Content-Encoding is not supported: send it as it is")
+
+// infer answers one inference request.
+func (h *handler) infer(w http.ResponseWriter, r *http.Request) error {
+	if e := r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
+		return errEncoding
+	}
+	sc := h.pool.get()
+	defer h.pool.put(sc)
+	if err := h.read(sc, w, r); err != nil {
+		return err
+	}
+	call := h.call(r, &sc.req)
+	a, err := h.s.predict(r.Context(), sc, call)
+	if err != nil {
+		return err
+	}
+	return h.answer(w, sc, &a, call)
+}
+
+func (h *handler) read(sc *scratch, w http.ResponseWriter, r *http.Request) error {
+	var err error
+	if sc.body, err = readAll(sc.body[:0], http.MaxBytesReader(w, r.Body, h.s.cfg.MaxBody)); err != nil {
+		return err
+	}
+	headerLen := -1
+	if v := r.Header.Get(headerLength); v != "" {
+		if headerLen, err = strconv.Atoi(v); err != nil || headerLen < 0 {
+			return fmt.Errorf("%w: %s is %q: want a number of bytes", oip.ErrInvalid, headerLength, v)
+		}
+	}
+	return sc.req.Parse(sc.body, headerLen, oip.DefaultLimits())
+}
+
+// readAll is io.ReadAll into memory that is used again.
+func readAll(dst []byte, r io.Reader) ([]byte, error) {
+	for {
+		if len(dst) == cap(dst) {
+			dst = append(dst, 0)[:len(dst)]
+		}
+		n, err := r.Read(dst[len(dst):cap(dst)])
+		dst = dst[:len(dst)+n]
+		if err == io.EOF {
+			return dst, nil
+		}
+		if err != nil {
+			return dst, fmt.Errorf("read the request: %w", err)
+		}
+	}
+}
+
+func (h *handler) call(r *http.Request, req *oip.Request) Call {
+	c := Call{
+		Model:   r.PathValue("model"),
+		Version: orElse(r.PathValue("version"), r.Header.Get(versionHeader)),
+		Entity:  orElse(req.Params["entity"], r.Header.Get(entityHeader)),
+		ID:      req.ID,
+		Parent:  r.Header.Get("Traceparent"),
+		Trace:   telemetry.TraceID(r.Context()),
+	}
+	if req.Timeout > 0 {
+		c.Deadline = h.s.now().Add(time.Duration(req.Timeout) * time.Microsecond)
+	}
+	return c
+}
+
+func (h *handler) answer(w http.ResponseWriter, sc *scratch, a *Answer, call Call) error {
+	res := oip.Response{Model: call.Model, Version: a.Version, ID: sc.req.ID,
+		Params: []oip.Param{{Name: "prediction_id", Value: a.ID}, {Name: "variant", Value: a.Variant}}}
+	if err := outputs(&res, &sc.req, a); err != nil {
+		return err
+	}
+	out, headerLen := res.Append(sc.out[:0])
+	sc.out = out
+	w.Header().Set(variantHeader, a.Variant)
+	if headerLen < 0 {
+		write(w, http.StatusOK, out)
+		return nil
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set(headerLength, strconv.Itoa(headerLen))
+	w.Header().Set("Content-Length", strconv.Itoa(len(out)))
+	w.Write(out) //nolint:errcheck // the client left; there is nobody to tell
+	return nil
+}
+
+// outputs fills the response with the tensors that the caller asked for; all
+// of them when none is named.
+func outputs(res *oip.Response, req *oip.Request, a *Answer) error {
+	t := oip.Tensor{Name: a.Output.Name, Datatype: oip.FP32, Shape: []int64{int64(a.Rows)}, Floats: make([]float64, len(a.Values))}
+	if a.Width > 1 {
+		t.Shape = append(t.Shape, int64(a.Width))
+	}
+	for i, v := range a.Values {
+		t.Floats[i] = float64(v)
+	}
+	binary := req.BinaryAll
+	for _, o := range req.Outputs {
+		if o.Name != t.Name {
+			return fmt.Errorf("%w: unexpected output %q: the model has %q", ErrInput, o.Name, t.Name)
+		}
+		if o.Classification > 0 {
+			return fmt.Errorf("%w: output %q: the classification extension is not supported", ErrInput, o.Name)
+		}
+		binary = o.Binary
+	}
+	res.Outputs = []oip.Tensor{t}
+	if binary {
+		res.Binary = []bool{true}
+	}
+	return nil
+}
+
+// datatype of the inputs as metadata tells it: one matrix when all are
+// numbers and there is more than one, and always each by its name.
+func (h *handler) metadata(w http.ResponseWriter, r *http.Request) error {
+	d, st, m, err := h.s.model(r.PathValue("model"), r.PathValue("version"))
+	if err != nil {
+		return err
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, `{"name":%s,"versions":[`, quote(d.name))
+	for i, v := range versionNames(st) {
+		comma(&b, i)
+		b.WriteString(quote(v))
+	}
+	fmt.Fprintf(&b, `],"platform":%s,"inputs":[`, quote(m.Platform))
+	for i, in := range m.tensors() {
+		comma(&b, i)
+		fmt.Fprintf(&b, `{"name":%s,"datatype":%q,"shape":%s}`, quote(in.name), in.datatype, in.shape)
+	}
+	shape := "[-1]"
+	if m.Width > 1 {
+		shape = fmt.Sprintf("[-1,%d]", m.Width)
+	}
+	fmt.Fprintf(&b, `],"outputs":[{"name":%s,"datatype":"FP32","shape":%s}]}`, quote(m.Output.Name), shape)
+	write(w, http.StatusOK, []byte(b.String()))
+	return nil
+}
+
+type tensorInfo struct {
+	name     string
+	datatype oip.Datatype
+	shape    string
+}
+
+// tensors is how a request carries the inputs: one matrix where that is
+// possible, because clients take metadata at its word and send every tensor.
+func (m *Model) tensors() []tensorInfo {
+	if m.numeric() && len(m.Inputs) > 1 {
+		return []tensorInfo{{matrixName, oip.FP32, fmt.Sprintf("[-1,%d]", len(m.Inputs))}}
+	}
+	var out []tensorInfo
+	for _, in := range m.Inputs {
+		out = append(out, tensorInfo{in.Name, in.Datatype, "[-1]"})
+	}
+	return out
+}
+
+func quote(s string) string { return string(oip.AppendString(nil, s)) }
+
+func comma(b *strings.Builder, i int) {
+	if i > 0 {
+		b.WriteByte(',')
+	}
+}

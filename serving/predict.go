@@ -1,0 +1,227 @@
+package serving
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/serving/oip"
+	"github.com/kedge-ml/kedge/stream"
+)
+
+// Call says what a caller wants beside the tensors.
+type Call struct {
+	Model    string
+	Version  string    // pins a version; empty lets the routing choose
+	Entity   string    // the entity's key, for sticky experiments
+	Key      string    // the entity's key as a JSON object, for the record
+	ID       string    // prediction id; one is made when empty. Row i of several gets "<id>/<i>".
+	Deadline time.Time // zero for none
+	Trace    string    // W3C trace id
+	Parent   string    // traceparent header, sent on with the record
+}
+
+// Answer is what the routed version computed.
+type Answer struct {
+	ID      string
+	Version string
+	Variant string
+	Rows    int
+	Width   int
+	Values  []float32 // Rows × Width
+	Output  Output
+	Queue   time.Duration
+	Compute time.Duration
+}
+
+// scratch is the memory of one request.
+type scratch struct {
+	req    oip.Request
+	body   []byte
+	rows   []float32
+	values []float32
+	shadow []float32
+	out    []byte
+	inputs []event.NamedValue
+	scores []event.NamedFloat
+}
+
+// pool hands scratch from request to request.
+type pool struct{ p sync.Pool }
+
+func (p *pool) get() *scratch {
+	if sc, ok := p.p.Get().(*scratch); ok {
+		return sc
+	}
+	return &scratch{}
+}
+
+func (p *pool) put(sc *scratch) { p.p.Put(sc) }
+
+// predict admits, routes, computes and records one request whose tensors are
+// in sc.req. The answer's values live in sc.
+func (s *Server) predict(ctx context.Context, sc *scratch, call Call) (Answer, error) {
+	d, st, m, choice, err := s.route(call.Model, call.Version, call.Entity)
+	if err != nil {
+		return Answer{}, err
+	}
+	a, err := s.compute(ctx, sc, d, m, call)
+	if err != nil {
+		d.stats.failure.Add(1)
+		if errors.Is(err, ErrBusy) {
+			d.stats.rejected.Add(1)
+		}
+		return Answer{}, err
+	}
+	a.Version, a.Variant, a.ID = choice.Version, choice.Variant, call.ID
+	if a.ID == "" {
+		a.ID = uuid.NewString()
+	}
+	d.count(&a, s.now())
+	if err := s.record(ctx, sc, st.policy, m, &a, call); err != nil {
+		return Answer{}, err
+	}
+	s.shadows(ctx, sc, st, m, a, call)
+	return a, nil
+}
+
+// compute checks the deadline before it waits, when its place comes, and
+// before it computes.
+func (s *Server) compute(ctx context.Context, sc *scratch, d *deployed, m *Model, call Call) (Answer, error) {
+	queue, err := d.gate.enter(ctx, call.Deadline, s.now)
+	if err != nil {
+		return Answer{}, err
+	}
+	defer d.gate.leave()
+	rows, n, err := m.rows(sc.rows, &sc.req)
+	if err != nil {
+		return Answer{}, err
+	}
+	sc.rows = rows
+	began := s.now()
+	if passed(call.Deadline, began) {
+		return Answer{}, ErrDeadline
+	}
+	sc.values = grow(sc.values, n*m.Width)
+	m.Predictor.Predict(sc.values, rows)
+	return Answer{Rows: n, Width: m.Width, Values: sc.values, Output: m.Output, Queue: queue, Compute: s.now().Sub(began)}, nil
+}
+
+func (d *deployed) count(a *Answer, now time.Time) {
+	d.stats.success.Add(1)
+	d.stats.rows.Add(uint64(a.Rows))
+	d.stats.queueNS.Add(uint64(a.Queue))
+	d.stats.computeNS.Add(uint64(a.Compute))
+	d.stats.lastMS.Store(now.UnixMilli())
+}
+
+// shadows computes what other versions would have said, after the answer is
+// made. A shadow's failure is nobody's failure.
+func (s *Server) shadows(ctx context.Context, sc *scratch, st *state, answered *Model, a Answer, call Call) {
+	for _, v := range st.routing.Shadows {
+		m := st.versions[v]
+		if m == nil || m == answered {
+			continue
+		}
+		rows, n, err := m.rows(nil, &sc.req)
+		if err != nil {
+			s.log.Warn("shadow: the request does not fit the version", "model", m.Name, "version", v, "error", err)
+			continue
+		}
+		began := s.now()
+		sc.shadow = grow(sc.shadow, n*m.Width)
+		m.Predictor.Predict(sc.shadow, rows)
+		said := Answer{ID: a.ID + "/" + v, Version: v, Variant: VariantShadow, Rows: n, Width: m.Width, Values: sc.shadow, Output: m.Output, Compute: s.now().Sub(began)}
+		policy := st.policy
+		if policy == Block {
+			policy = Drop // the answer is made: nobody waits for a shadow
+		}
+		if err := s.record(ctx, sc, policy, m, &said, call); err != nil {
+			return
+		}
+	}
+}
+
+// record puts one event per row on its way.
+func (s *Server) record(ctx context.Context, sc *scratch, policy Policy, m *Model, a *Answer, call Call) error {
+	now := s.now().UnixMicro()
+	queue, compute := ms(a.Queue), ms(a.Compute)
+	for row := range a.Rows {
+		id := a.ID
+		if a.Rows > 1 {
+			id = fmt.Sprintf("%s/%d", a.ID, row)
+		}
+		p := event.Prediction{
+			Model: m.Name, Version: a.Version, ID: id, EventTime: now, Key: call.Key,
+			Inputs: sc.namedInputs(m, row), Output: sc.output(a, row), Variant: a.Variant,
+			QueueMS: &queue, ComputeMS: &compute, Weight: 1, Trace: call.Trace,
+		}
+		sc.out = event.AppendPredictionJSON(sc.out[:0], p)
+		buf := make([]byte, 0, len(id)+len(sc.out))
+		buf = append(append(buf, id...), sc.out...)
+		msg := stream.Message{Key: buf[:len(id):len(id)], Value: buf[len(id):]}
+		if call.Parent != "" {
+			msg.Headers = []stream.Header{{Name: "traceparent", Value: []byte(call.Parent)}}
+		}
+		if err := s.rec.put(ctx, policy, msg); err != nil {
+			return fmt.Errorf("record prediction %s: %w", id, err)
+		}
+	}
+	return nil
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// namedInputs gives the exact inputs of one row, as the producer of any other
+// prediction would name them.
+func (sc *scratch) namedInputs(m *Model, row int) []event.NamedValue {
+	sc.inputs = sc.inputs[:0]
+	matrix := len(sc.req.Inputs) == 1 && len(m.Inputs) > 1
+	for i, in := range m.Inputs {
+		var v event.Value
+		if matrix {
+			v = event.Float(sc.req.Inputs[0].Floats[row*len(m.Inputs)+i])
+		} else {
+			v = tensorValue(find(&sc.req, in.Name), row)
+		}
+		sc.inputs = append(sc.inputs, event.NamedValue{Name: in.Name, Value: v})
+	}
+	return sc.inputs
+}
+
+func tensorValue(t *oip.Tensor, row int) event.Value {
+	switch {
+	case t == nil:
+		return event.Value{}
+	case t.Datatype == oip.BYTES:
+		return event.Text(string(t.Bytes[row]))
+	case t.Datatype == oip.BOOL:
+		return event.Flag(t.Bools[row])
+	case t.Datatype == oip.FP32 || t.Datatype == oip.FP64:
+		return event.Float(t.Floats[row])
+	}
+	return event.Int(t.Ints[row])
+}
+
+// output puts a row's result into the envelope's form: class probabilities as
+// scores, one probability or number as score or value.
+func (sc *scratch) output(a *Answer, row int) event.Output {
+	vals := a.Values[row*a.Width : (row+1)*a.Width]
+	if len(a.Output.Classes) == len(vals) && len(vals) > 1 {
+		sc.scores = sc.scores[:0]
+		for i, c := range a.Output.Classes {
+			sc.scores = append(sc.scores, event.NamedFloat{Name: c, Value: float64(vals[i])})
+		}
+		return event.Output{Scores: sc.scores}
+	}
+	v := float64(vals[0])
+	if len(a.Output.Classes) == 2 {
+		return event.Output{Score: &v}
+	}
+	return event.Output{Value: &v}
+}
