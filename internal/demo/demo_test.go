@@ -64,6 +64,9 @@ func TestEveryEventDecodes(t *testing.T) {
 		if i > 0 && e.Time.Truncate(time.Second).Before(events[i-1].Time.Truncate(time.Second)) {
 			t.Fatalf("event %d goes back in time", i)
 		}
+		if a, err := event.AddressOf(e.Value); err != nil || a.Kind != e.Kind || string(a.Key) != string(e.Key) {
+			t.Fatalf("event %d has key %s for %s: its address is %+v, %v", i, e.Key, e.Kind, a, err)
+		}
 		d.Decode(units[e.Kind], event.Record{Offset: int64(i), Time: e.Time.UnixMicro(), Key: e.Key, Value: e.Value})
 		var head struct {
 			ID         string `json:"id"`

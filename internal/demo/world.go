@@ -173,7 +173,7 @@ func (s *Stream) drivers(at time.Time) []Event {
 				{Name: "battery", Value: s.battery(r)},
 			},
 		}
-		key := strconv.Itoa(1000 + d)
+		key := `{"driver_id":` + strconv.Itoa(1000+d) + `}` // as event.AddressOf has it
 		out = append(out, Event{Kind: event.Features, Time: t, Key: []byte(key), Value: event.AppendFeatureJSON(nil, row)})
 	}
 	return out
