@@ -26,6 +26,7 @@ type Table struct {
 	future  waiting
 	applied atomic.Int64
 	late    atomic.Int64
+	newest  atomic.Int64 // largest event_time applied
 	closed  bool
 }
 
@@ -38,6 +39,7 @@ func NewTable(s *event.Schema, ttl time.Duration) *Table {
 	t.layout.Store(l)
 	t.SetTTL(ttl)
 	t.horizon.Store(minTime)
+	t.newest.Store(minTime)
 	t.future.due.Store(maxTime)
 	t.writers.New = func() any { return &rowWriter{} }
 	for i := range t.shards {
@@ -72,13 +74,14 @@ func (t *Table) Apply(b *event.Batch, now int64) {
 	w := t.writers.Get().(*rowWriter)
 	defer t.writers.Put(w)
 	w.plan(t.layout.Load(), b.Schema)
-	horizon, late := t.horizon.Load(), int64(0)
+	horizon, late, newest := t.horizon.Load(), int64(0), int64(minTime)
 	for row := range b.Rows {
 		v := batchVersion(b, row)
 		if v.EventTime < horizon {
 			late++
 			continue
 		}
+		newest = max(newest, v.EventTime)
 		w.encodeKey(b, row)
 		w.encode(b, row, v)
 		if v.EventTime > now {
@@ -91,6 +94,8 @@ func (t *Table) Apply(b *event.Batch, now int64) {
 	}
 	t.applied.Add(int64(b.Rows))
 	t.late.Add(late)
+	for old := t.newest.Load(); newest > old && !t.newest.CompareAndSwap(old, newest); old = t.newest.Load() {
+	}
 }
 
 func (t *Table) put(key, slot, block []byte, v Version) outcome {
@@ -166,6 +171,7 @@ type Stats struct {
 	Used       int   // bytes in slots, index and blocks
 	Applied    int64 // rows given to Apply
 	Late       int64 // of them older than, or the same as, what was there
+	Newest     int64 // largest event_time applied, µs; 0 before the first row
 }
 
 // Stats counts; it locks one shard at a time.
@@ -183,5 +189,8 @@ func (t *Table) Stats() Stats {
 	}
 	st.Waiting = t.future.len()
 	st.Applied, st.Late = t.applied.Load(), t.late.Load()
+	if newest := t.newest.Load(); newest != minTime {
+		st.Newest = newest
+	}
 	return st
 }

@@ -1,0 +1,438 @@
+package features
+
+import (
+	"strconv"
+
+	"github.com/kedge-ml/kedge/event"
+)
+
+// answer turns one request into a response. Its memory is reused; everything
+// it reads of the tables it copies first.
+type answer struct {
+	req      request
+	keys     []keyColumn
+	rows     []Rows   // per plan view
+	states   [][]byte // per plan view, per row: a Status; NullValue does not occur
+	times    [][]byte // per plan view: its `"event_timestamps":[…]` text
+	statuses [][]byte // per plan view: its `"statuses":[…]` text when no value is null
+	ages     [][]byte // per plan view: its `,"ages":[…]` text
+	key      []byte
+	status   []byte
+	out      []byte
+	n        int // entity rows
+}
+
+// keyColumn is one member of the request that is a join key.
+type keyColumn struct {
+	name   string // the join key
+	column *entityColumn
+	typ    event.Type // of the first view that asks for it; Unknown: none does
+}
+
+const epochTime = `"1970-01-01T00:00:00Z"`
+
+// Limits bound what one request may ask for. The zero value of a field is not
+// a limit of zero but its default.
+type Limits struct {
+	MaxEntities int   // rows of one request; default 10,000
+	MaxFeatures int   // features of one request; default 1,000
+	MaxValues   int   // entities × features; default 2,000,000
+	MaxBody     int64 // bytes of a request; default 16 MiB
+}
+
+func (l Limits) orDefault() Limits {
+	if l.MaxEntities == 0 {
+		l.MaxEntities = 10_000
+	}
+	if l.MaxFeatures == 0 {
+		l.MaxFeatures = 1_000
+	}
+	if l.MaxValues == 0 {
+		l.MaxValues = 2_000_000
+	}
+	if l.MaxBody == 0 {
+		l.MaxBody = 16 << 20
+	}
+	return l
+}
+
+// make fills a.out with the response to a.req as of now.
+func (a *answer) make(b *book, lim Limits, now int64) error {
+	p, err := b.planFor(&a.req)
+	if err != nil {
+		return err
+	}
+	if err := a.checkEntities(b, p, lim); err != nil {
+		return err
+	}
+	if err := a.lookup(p, now); err != nil {
+		return err
+	}
+	a.out = append(a.out[:0], `{"results":[`...)
+	for i := range a.keys {
+		a.writeKey(&a.keys[i])
+	}
+	for i := range p.features {
+		if f := &p.features[i]; !f.hidden {
+			a.writeFeature(p, f)
+		}
+	}
+	if err := a.writeDerived(p); err != nil {
+		return err
+	}
+	a.writeMetadata(p)
+	return nil
+}
+
+// checkEntities finds the join keys and the number of rows.
+func (a *answer) checkEntities(b *book, p *plan, lim Limits) error {
+	r := &a.req
+	if len(r.entities) == 0 {
+		return badRequest("entities is empty: give the values of at least one join key")
+	}
+	a.n = len(r.entities[0].values)
+	for i := range r.entities {
+		if len(r.entities[i].values) != a.n {
+			return badRequest("All entity rows must have the same columns.")
+		}
+	}
+	features := len(p.features) + len(p.derived)
+	switch {
+	case a.n > lim.MaxEntities:
+		return badRequest("%d entity rows in one request, at most %d: split the request", a.n, lim.MaxEntities)
+	case features > lim.MaxFeatures:
+		return badRequest("%d features in one request, at most %d: split the request", features, lim.MaxFeatures)
+	case a.n*features > lim.MaxValues:
+		return badRequest("%d entity rows × %d features in one request, at most %d values: split the request", a.n, features, lim.MaxValues)
+	}
+	for _, name := range p.request {
+		if r.entity(name) == nil {
+			return p.missingRequest(r)
+		}
+	}
+	a.findKeys(b, p)
+	for i := range p.views {
+		if err := a.checkKeys(&p.views[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *plan) missingRequest(r *request) error {
+	var missing []string
+	for _, name := range p.request {
+		if r.entity(name) == nil {
+			missing = append(missing, name)
+		}
+	}
+	return notFound("RequestDataNotFoundInEntityRowsException", "Required request data source features %s not found in the entity rows, but required by feature views", pythonList(missing))
+}
+
+// pythonList writes names as Python prints a list of strings.
+func pythonList(names []string) string {
+	out := []byte{'['}
+	for i, s := range names {
+		if i > 0 {
+			out = append(out, ", "...)
+		}
+		out = append(append(append(out, '\''), s...), '\'')
+	}
+	return string(append(out, ']'))
+}
+
+// findKeys picks the members that are join keys, in the request's order. An
+// entity's name stands for its join key. The rest is ignored, as Feast does.
+func (a *answer) findKeys(b *book, p *plan) {
+	a.keys = a.keys[:0]
+	for i := range a.req.entities {
+		c := &a.req.entities[i]
+		name := c.name
+		if p.needsRequest(name) {
+			continue
+		}
+		if !b.joinKeys[name] {
+			if name = b.entities[name]; name == "" {
+				continue
+			}
+		}
+		a.keys = append(a.keys, keyColumn{name: name, column: c, typ: p.keyType(name)})
+	}
+}
+
+func (p *plan) needsRequest(name string) bool {
+	for _, r := range p.request {
+		if r == name {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *plan) keyType(name string) event.Type {
+	for i := range p.views {
+		for _, f := range p.views[i].keys {
+			if f.Name == name {
+				return f.Type.Elem
+			}
+		}
+	}
+	return event.Unknown
+}
+
+func (a *answer) keyColumn(name string) *entityColumn {
+	for i := range a.keys {
+		if a.keys[i].name == name {
+			return a.keys[i].column
+		}
+	}
+	return nil
+}
+
+// checkKeys wants every part of a view's key: half a key is an error, never a
+// row that was not found.
+func (a *answer) checkKeys(v *planView) error {
+	var missing []string
+	for _, f := range v.keys {
+		if c := a.keyColumn(f.Name); c == nil || len(c.values) == 0 {
+			missing = append(missing, f.Name)
+		}
+	}
+	if missing == nil {
+		return nil
+	}
+	provided := make([]string, len(a.keys))
+	for i, k := range a.keys {
+		provided[i] = k.name
+	}
+	return badRequest("Missing join key values for keys: %s of feature view %s. Provided join_key_values: %s", pythonList(missing), v.view.Name, pythonList(provided))
+}
+
+// lookup copies the rows out of the tables and writes what all features of a
+// view share: statuses and times.
+func (a *answer) lookup(p *plan, now int64) error {
+	for len(a.rows) < len(p.views) {
+		a.rows = append(a.rows, Rows{})
+		a.states = append(a.states, nil)
+		a.times = append(a.times, nil)
+		a.statuses = append(a.statuses, nil)
+		a.ages = append(a.ages, nil)
+	}
+	for i := range p.views {
+		v := &p.views[i]
+		rows := &a.rows[i]
+		rows.Reset()
+		for row := range a.n {
+			if err := a.encodeKey(v, row); err != nil {
+				return err
+			}
+			v.view.Table.Get(a.key, now, rows)
+		}
+		a.describe(i, v, now)
+	}
+	return nil
+}
+
+func (a *answer) encodeKey(v *planView, row int) error {
+	a.key = a.key[:0]
+	for _, f := range v.keys {
+		c := a.keyColumn(f.Name)
+		var ok bool
+		if a.key, ok = c.values[row].appendKey(a.key, f.Type.Elem); !ok {
+			return badKey(f, &c.values[row], row)
+		}
+	}
+	return nil
+}
+
+func badKey(f event.Field, v *entityValue, row int) error {
+	if v.kind == kindNull {
+		return badRequest("Entity key %s is null in row %d: a key has no null", f.Name, row)
+	}
+	text := v.appendJSON(nil)
+	if len(text) > 80 {
+		text = append(text[:77], "..."...)
+	}
+	return badRequest("Entity key %s in row %d: invalid literal for %s: %s", f.Name, row, f.Type, text)
+}
+
+func (a *answer) describe(i int, v *planView, now int64) {
+	rows := &a.rows[i]
+	states, times := a.states[i][:0], append(a.times[i][:0], `,"event_timestamps":[`...)
+	statuses := append(a.statuses[i][:0], `],"statuses":[`...)
+	ages := append(a.ages[i][:0], `,"ages":[`...)
+	for row := range rows.refs {
+		if row > 0 {
+			times, statuses, ages = append(times, ','), append(statuses, ','), append(ages, ',')
+		}
+		r := rows.Row(row)
+		state := NotFound
+		if !r.Found() {
+			times, ages = append(times, epochTime...), append(ages, "null"...)
+		} else {
+			at := r.Version().EventTime
+			times = append(appendTime(append(times, '"'), at), '"')
+			if a.req.ages {
+				ages = appendFloat(ages, float64(now-at)/1e6)
+			}
+			state = Present
+			if v.view.Table.Expired(at, now) {
+				state = OutsideMaxAge
+			}
+		}
+		states = append(states, byte(state))
+		statuses = append(append(append(statuses, '"'), state.String()...), '"')
+	}
+	a.states[i], a.times[i], a.statuses[i] = states, append(times, ']'), append(statuses, ']')
+	a.ages[i] = append(ages, ']')
+}
+
+func (a *answer) writeKey(k *keyColumn) {
+	a.startResult()
+	for row := range k.column.values {
+		if row > 0 {
+			a.out = append(a.out, ',')
+		}
+		a.writeKeyValue(k, &k.column.values[row])
+	}
+	a.constantTail()
+}
+
+func (a *answer) writeKeyValue(k *keyColumn, v *entityValue) {
+	switch k.typ {
+	case event.Int32, event.Int64:
+		n, _ := v.integer()
+		a.out = strconv.AppendInt(a.out, n, 10)
+	case event.Timestamp:
+		t, _ := v.timestamp()
+		a.out = strconv.AppendInt(a.out, floorDiv(t, 1_000_000), 10)
+	default:
+		a.out = v.appendJSON(a.out)
+	}
+}
+
+func (a *answer) startResult() {
+	if a.out[len(a.out)-1] == '}' {
+		a.out = append(a.out, ',')
+	}
+	a.out = append(a.out, `{"values":[`...)
+}
+
+// constantTail ends the result of a column that the request itself gave.
+func (a *answer) constantTail() {
+	a.out = append(a.out, `],"statuses":[`...)
+	for row := range a.n {
+		if row > 0 {
+			a.out = append(a.out, ',')
+		}
+		a.out = append(a.out, `"PRESENT"`...)
+	}
+	a.constantTimes()
+}
+
+func (a *answer) constantTimes() {
+	a.out = append(a.out, `],"event_timestamps":[`...)
+	for row := range a.n {
+		if row > 0 {
+			a.out = append(a.out, ',')
+		}
+		a.out = append(a.out, epochTime...)
+	}
+	a.out = append(a.out, `]}`...)
+}
+
+func (a *answer) writeFeature(p *plan, f *planFeature) {
+	a.startResult()
+	nulls := a.writeValues(p, f)
+	if nulls {
+		a.out = append(a.out, `],"statuses":[`...)
+		a.out = append(a.out, a.status...)
+		a.out = append(a.out, ']')
+	} else {
+		a.out = append(a.out, a.statuses[f.view]...)
+	}
+	a.out = append(a.out, a.times[f.view]...)
+	if a.req.ages {
+		a.out = append(a.out, a.ages[f.view]...)
+	}
+	a.out = append(a.out, '}')
+}
+
+// writeValues writes a feature's values and, when a row states null, the
+// statuses into a.status.
+func (a *answer) writeValues(p *plan, f *planFeature) (nulls bool) {
+	rows, states := &a.rows[f.view], a.states[f.view]
+	l := p.views[f.view].layout
+	out := a.out
+	for row, state := range states {
+		if row > 0 {
+			out = append(out, ',')
+		}
+		if Status(state) != Present {
+			out = append(out, "null"...)
+			continue
+		}
+		r := rows.Row(row)
+		column := f.column
+		if r.layout != l {
+			column = r.Column(f.name)
+		}
+		if column < 0 || slotNull(r.slot, column) {
+			out, nulls = append(out, "null"...), true
+			continue
+		}
+		out = r.appendJSON(out, column)
+	}
+	a.out = out
+	if nulls {
+		a.writeStatuses(p, f)
+	}
+	return nulls
+}
+
+func (a *answer) writeStatuses(p *plan, f *planFeature) {
+	a.status = a.status[:0]
+	for row, state := range a.states[f.view] {
+		if row > 0 {
+			a.status = append(a.status, ',')
+		}
+		st := Status(state)
+		if r := a.rows[f.view].Row(row); st == Present {
+			column := f.column
+			if r.layout != p.views[f.view].layout {
+				column = r.Column(f.name)
+			}
+			if column < 0 || slotNull(r.slot, column) {
+				st = NullValue
+			}
+		}
+		a.status = append(append(append(a.status, '"'), st.String()...), '"')
+	}
+}
+
+// appendJSON writes a value that is not null.
+func (r Row) appendJSON(dst []byte, column int) []byte {
+	c := &r.layout.columns[column]
+	if c.variable >= 0 {
+		return appendVariableJSON(dst, r.layout.variable(r.slot, r.block, c.variable), c.typ)
+	}
+	return appendNumberJSON(dst, c.typ.Elem, getFixed(r.slot[c.at:], c.typ.Elem))
+}
+
+func (a *answer) writeMetadata(p *plan) {
+	a.out = append(a.out, `],"metadata":{"feature_names":[`...)
+	for i := range a.keys {
+		if i > 0 {
+			a.out = append(a.out, ',')
+		}
+		a.out = appendString(a.out, a.keys[i].name)
+	}
+	if len(a.keys) > 0 && len(p.names) > 0 {
+		a.out = append(a.out, ',')
+	}
+	a.out = append(append(a.out, p.names...), ']')
+	if a.req.versions {
+		a.out = append(a.out, p.metadata...)
+	}
+	a.out = append(a.out, `}}`...)
+}

@@ -1,0 +1,250 @@
+package features
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/registry"
+)
+
+// View is a feature view that is served online.
+type View struct {
+	Name   string
+	UID    uint64
+	Spec   *event.ViewSpec
+	Schema *event.Schema
+	Table  *Table
+}
+
+// pushTarget is where rows pushed under one name go.
+type pushTarget struct {
+	views         []*View
+	timestamp     string
+	created       string
+	createdNeeded bool
+}
+
+// book is what one namespace defines, resolved. It is immutable but for the
+// rows of its tables and the plans that requests leave behind.
+type book struct {
+	namespace string
+	views     map[string]*View
+	offline   map[string]bool // views that are not served online
+	services  map[string]*ServiceSpec
+	sources   map[string]*pushTarget
+	onDemand  map[string]*onDemandView
+	joinKeys  map[string]bool   // every key column of every view, and every entity's join key
+	entities  map[string]string // entity name → join key
+	plans     planCache
+}
+
+// Online holds the online tables of one or more namespaces and what is defined
+// about them. Define brings it up to a registry state; everything else may run
+// at the same time.
+type Online struct {
+	books   atomic.Pointer[map[string]*book]
+	tables  map[uint64]*Table // by UID; owned by Define
+	defined atomic.Int64      // registry offset that Define has reached
+}
+
+// NewOnline returns an Online without definitions.
+func NewOnline() *Online {
+	o := &Online{tables: map[uint64]*Table{}}
+	o.books.Store(&map[string]*book{})
+	o.defined.Store(-2)
+	return o
+}
+
+// Define makes the tables and lookups for a registry state. A definition that
+// cannot be used is left out, and the joined error names it; the others work.
+// Calls must not overlap.
+func (o *Online) Define(st *registry.State) error {
+	var errs []error
+	books := map[string]*book{}
+	seen := map[uint64]bool{}
+	for _, d := range st.List("", "") {
+		b := books[d.Namespace]
+		if b == nil {
+			b = newBook(d.Namespace)
+			books[d.Namespace] = b
+		}
+		if err := o.define(b, d, seen); err != nil {
+			errs = append(errs, fmt.Errorf("definition %s %s/%s: %w", d.Kind, d.Namespace, d.Name, err))
+		}
+	}
+	for _, d := range st.List("", "") {
+		if err := books[d.Namespace].link(d); err != nil {
+			errs = append(errs, fmt.Errorf("definition %s %s/%s: %w", d.Kind, d.Namespace, d.Name, err))
+		}
+	}
+	o.books.Store(&books)
+	for uid, t := range o.tables {
+		if !seen[uid] {
+			t.Close()
+			delete(o.tables, uid)
+		}
+	}
+	o.defined.Store(st.Offset())
+	return errors.Join(errs...)
+}
+
+func newBook(namespace string) *book {
+	return &book{namespace: namespace, views: map[string]*View{}, offline: map[string]bool{}, services: map[string]*ServiceSpec{},
+		sources: map[string]*pushTarget{}, onDemand: map[string]*onDemandView{}, joinKeys: map[string]bool{}, entities: map[string]string{}}
+}
+
+// define reads what stands on its own: views, services, entities.
+func (o *Online) define(b *book, d registry.Definition, seen map[uint64]bool) (err error) {
+	switch d.Kind {
+	case event.FeatureViewKind:
+		return o.defineView(b, d, seen)
+	case FeatureServiceKind:
+		b.services[d.Name], err = ParseService(d.Spec)
+		if err != nil {
+			delete(b.services, d.Name)
+		}
+	case EntityKind:
+		e, err := ParseEntity(d.Spec)
+		if err != nil {
+			return err
+		}
+		b.entities[d.Name] = e.JoinKey
+		b.joinKeys[e.JoinKey] = true
+	}
+	return err
+}
+
+func (o *Online) defineView(b *book, d registry.Definition, seen map[uint64]bool) error {
+	c, err := event.NewCatalog([]event.CatalogEntry{{Kind: d.Kind, Namespace: d.Namespace, Name: d.Name, UID: d.UID, Spec: d.Spec}})
+	if err != nil {
+		return err
+	}
+	spec, err := event.ParseView(d.Spec)
+	if err != nil {
+		return err
+	}
+	schema := c.View(d.Namespace, d.Name)
+	for _, f := range schema.Keys() {
+		b.joinKeys[f.Name] = true
+	}
+	if !spec.Online {
+		b.offline[d.Name] = true
+		return nil
+	}
+	t := o.tables[d.UID]
+	if t == nil {
+		t = NewTable(schema, 0)
+		o.tables[d.UID] = t
+	}
+	seen[d.UID] = true
+	t.SetTTL(time.Duration(spec.TTL))
+	b.views[d.Name] = &View{Name: d.Name, UID: d.UID, Spec: spec, Schema: schema, Table: t}
+	return t.Evolve(schema)
+}
+
+// link reads what refers to views: push sources and on-demand views.
+func (b *book) link(d registry.Definition) error {
+	switch d.Kind {
+	case PushSourceKind:
+		return b.linkSource(d)
+	case OnDemandViewKind:
+		spec, err := ParseOnDemand(d.Spec)
+		if err != nil {
+			return err
+		}
+		v, err := newOnDemand(d.Name, spec, b.views)
+		if err != nil {
+			return err
+		}
+		b.onDemand[d.Name] = v
+	}
+	return nil
+}
+
+func (b *book) linkSource(d registry.Definition) error {
+	spec, err := ParsePushSource(d.Spec)
+	if err != nil {
+		return err
+	}
+	t := &pushTarget{timestamp: "event_timestamp", created: "created"}
+	if spec.TimestampField != "" {
+		t.timestamp = spec.TimestampField
+	}
+	if spec.CreatedField != "" {
+		t.created, t.createdNeeded = spec.CreatedField, true
+	}
+	for _, name := range spec.Views {
+		v := b.views[name]
+		if v == nil {
+			return fmt.Errorf("no online view %q", name)
+		}
+		t.views = append(t.views, v)
+	}
+	b.sources[d.Name] = t
+	return nil
+}
+
+// source finds the push target of a name; a view answers to its own.
+func (b *book) source(name string) *pushTarget {
+	if t := b.sources[name]; t != nil {
+		return t
+	}
+	return b.viewTarget(name)
+}
+
+// viewTarget is how rows are written to one view by its name: with the columns
+// of the push source that feeds it, if there is one.
+func (b *book) viewTarget(name string) *pushTarget {
+	v := b.views[name]
+	if v == nil {
+		return nil
+	}
+	for _, t := range b.sources {
+		if slices.Contains(t.views, v) {
+			return &pushTarget{views: []*View{v}, timestamp: t.timestamp, created: t.created, createdNeeded: t.createdNeeded}
+		}
+	}
+	return &pushTarget{views: []*View{v}, timestamp: "event_timestamp", created: "created"}
+}
+
+func (o *Online) book(namespace string) *book {
+	if b := (*o.books.Load())[namespace]; b != nil {
+		return b
+	}
+	return newBook(namespace)
+}
+
+// View returns an online view, or nil.
+func (o *Online) View(namespace, name string) *View { return o.book(namespace).views[name] }
+
+// Views returns the online views of a namespace, ordered by name; of all
+// namespaces when it is empty.
+func (o *Online) Views(namespace string) []*View {
+	var out []*View
+	for ns, b := range *o.books.Load() {
+		if namespace == "" || ns == namespace {
+			for _, v := range b.views {
+				out = append(out, v)
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b *View) int {
+		if a.Name != b.Name {
+			return strings.Compare(a.Name, b.Name)
+		}
+		return strings.Compare(a.Schema.Namespace, b.Schema.Namespace)
+	})
+	return out
+}
+
+// Apply folds a batch of feature rows into its table, if the view is online.
+func (o *Online) Apply(b *event.Batch, now int64) {
+	if v := o.View(b.Schema.Namespace, b.Schema.Subject); v != nil && v.UID == b.Schema.TableID {
+		v.Table.Apply(b, now)
+	}
+}

@@ -1,0 +1,188 @@
+package features
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/internal/telemetry"
+	"github.com/kedge-ml/kedge/registry"
+	"github.com/kedge-ml/kedge/stream"
+)
+
+// starts fills the tables from what is stored and returns where to read each
+// partition from.
+func (t *Tail) starts(ctx context.Context) (map[stream.TopicPartition]int64, error) {
+	starts := map[stream.TopicPartition]int64{}
+	for _, ns := range t.cfg.Namespaces {
+		topic := FeatureTopic(ns)
+		counts, err := t.client.Partitions(ctx, topic)
+		if err != nil {
+			return nil, fmt.Errorf("find partitions of %s: %w", topic, err)
+		}
+		var tps []stream.TopicPartition
+		for p := range counts[topic] {
+			tps = append(tps, stream.TopicPartition{Topic: topic, Partition: int32(p)})
+		}
+		offsets, err := t.client.Offsets(ctx, tps...)
+		if err != nil {
+			return nil, fmt.Errorf("find offsets of %s: %w", topic, err)
+		}
+		next, err := t.fill(ctx, ns, topic)
+		if err != nil {
+			return nil, err
+		}
+		t.mu.Lock()
+		for tp, o := range offsets {
+			starts[tp] = min(max(o.First, next[tp.Partition]), o.Last)
+			t.positions[tp] = &position{next: starts[tp], start: starts[tp], goal: o.Last}
+		}
+		t.mu.Unlock()
+	}
+	t.mu.Lock()
+	t.filled = true
+	t.wake()
+	t.mu.Unlock()
+	return starts, nil
+}
+
+// fill loads every online view of a namespace; the topic is then read from the
+// earliest offset that one of them lacks.
+func (t *Tail) fill(ctx context.Context, namespace, topic string) (map[int32]int64, error) {
+	if t.cfg.Latest == nil {
+		return nil, nil
+	}
+	var next map[int32]int64
+	for _, v := range t.online.Views(namespace) {
+		covered, err := t.cfg.Latest(ctx, v.Schema, topic, func(b *event.Batch) { v.Table.Apply(b, t.cfg.Now()) })
+		if err != nil {
+			return nil, fmt.Errorf("load stored rows of view %s: %w", v.Name, err)
+		}
+		if next == nil {
+			next = covered
+			continue
+		}
+		for p := range next {
+			next[p] = min(next[p], covered[p])
+		}
+	}
+	return next, nil
+}
+
+// decoding is the memory that one delivery of one partition needs.
+type decoding struct {
+	decoder *event.Decoder
+	unit    event.Unit
+	catalog catalog
+}
+
+// catalog is an event.Catalog and the registry offset it was made at.
+type catalog struct {
+	changed int64
+	c       *event.Catalog
+}
+
+// follow reads the partitions and applies what they bring.
+func (t *Tail) follow(ctx context.Context, starts map[stream.TopicPartition]int64) error {
+	if len(starts) == 0 {
+		<-ctx.Done()
+		return nil
+	}
+	pool := sync.Pool{New: func() any { return &decoding{decoder: event.NewDecoder(t.cfg.Decoder)} }}
+	f := t.client.NewFetcher(stream.FetchConfig{MinBytes: 1})
+	return f.Run(ctx, starts, func(ctx context.Context, b *stream.Batch) error {
+		d := pool.Get().(*decoding)
+		defer pool.Put(d)
+		defer b.Release()
+		return t.deliver(ctx, d, b)
+	})
+}
+
+// deliver applies one batch. Rows of a view or column that nobody has defined
+// yet hold their partition up for a while: whoever infers definitions makes
+// them, and the batch is decoded again. What could be decoded is readable
+// meanwhile, because applying a row twice changes nothing.
+func (t *Tail) deliver(ctx context.Context, d *decoding, b *stream.Batch) error {
+	patience := time.Now().Add(t.cfg.Patience)
+	for {
+		state := t.registry.State()
+		if err := d.catalog.update(state); err != nil {
+			t.cfg.Scope.Log.Warn("some definitions cannot be used", telemetry.LogError, err)
+		}
+		d.decode(b, t.cfg.Epoch)
+		if t.settle(ctx, state.Offset()) != nil {
+			return nil // the context ended
+		}
+		now := t.cfg.Now()
+		for _, rows := range d.unit.Batches {
+			t.online.Apply(rows, now)
+		}
+		if len(d.unit.Proposals) == 0 {
+			break
+		}
+		if time.Now().After(patience) {
+			t.cfg.Scope.Log.Warn("rows without a definition are not online until the next start", telemetry.LogTopic, b.Topic,
+				telemetry.LogPartition, b.Partition, telemetry.LogOffset, b.From, "first", d.unit.Proposals[0].Name)
+			break
+		}
+		wait, cancel := context.WithDeadline(ctx, patience)
+		_, _ = t.registry.Next(wait, state.Offset()) // either way the loop looks again
+		cancel()
+	}
+	t.mu.Lock()
+	t.positions[b.TopicPartition].next = b.Next
+	t.wake()
+	t.mu.Unlock()
+	return nil
+}
+
+func (d *decoding) decode(b *stream.Batch, epoch int32) {
+	d.unit.Topic, d.unit.Kind, d.unit.Epoch = b.Topic, event.Features, epoch
+	d.unit.Namespace = strings.TrimSuffix(strings.TrimPrefix(b.Topic, "kedge."), ".features")
+	d.unit.Reset(d.catalog.c)
+	for i := range b.Records {
+		r := &b.Records[i]
+		d.decoder.Decode(&d.unit, event.Record{Partition: b.Partition, Offset: r.Offset, Time: r.Time, Key: r.Key, Value: r.Value})
+	}
+}
+
+// settle waits until the tables are those of a registry offset.
+func (t *Tail) settle(ctx context.Context, offset int64) error {
+	for {
+		t.mu.Lock()
+		moved := t.moved
+		t.mu.Unlock()
+		if t.online.defined.Load() >= offset {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// update makes the catalog that decoding needs for a state, if it changed.
+func (c *catalog) update(s *registry.State) error {
+	changed := s.Changed(event.FeatureViewKind)
+	if c.c != nil && changed == c.changed {
+		return nil
+	}
+	var entries []event.CatalogEntry
+	for _, d := range s.List(event.FeatureViewKind, "") {
+		entries = append(entries, event.CatalogEntry{Kind: d.Kind, Namespace: d.Namespace, Name: d.Name, UID: d.UID, Spec: d.Spec})
+	}
+	next, err := event.NewCatalog(entries)
+	if err != nil && c.c != nil {
+		return err // keep what works
+	}
+	if next == nil {
+		next, _ = event.NewCatalog(nil)
+	}
+	c.c, c.changed = next, changed
+	return err
+}

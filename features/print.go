@@ -1,0 +1,150 @@
+package features
+
+import (
+	"encoding/base64"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/kedge-ml/kedge/event"
+)
+
+// appendFloat writes a float as Python's json does: the shortest text that
+// reads back the same, always with a point or an exponent, exponents from 1e16
+// up and below 1e-4 with at least two digits. What is not finite is a string.
+func appendFloat(dst []byte, f float64) []byte {
+	switch {
+	case f != f:
+		return append(dst, `"NaN"`...)
+	case f > math.MaxFloat64:
+		return append(dst, `"Infinity"`...)
+	case f < -math.MaxFloat64:
+		return append(dst, `"-Infinity"`...)
+	}
+	if i := int64(f); float64(i) == f && i > -1e15 && i < 1e15 && (i != 0 || !math.Signbit(f)) {
+		return append(strconv.AppendInt(dst, i, 10), '.', '0')
+	}
+	if a := math.Abs(f); a != 0 && (a < 1e-4 || a >= 1e16) {
+		return strconv.AppendFloat(dst, f, 'e', -1, 64)
+	}
+	start := len(dst)
+	dst = strconv.AppendFloat(dst, f, 'f', -1, 64)
+	for _, c := range dst[start:] {
+		if c == '.' {
+			return dst
+		}
+	}
+	return append(dst, '.', '0')
+}
+
+const hexDigits = "0123456789abcdef"
+
+// appendString writes a JSON string with the escapes that Python's json uses
+// when it may write non-ASCII characters as they are.
+func appendString[S string | []byte](dst []byte, s S) []byte {
+	dst = append(dst, '"')
+	start := 0
+	for i := range len(s) {
+		c := s[i]
+		if c >= ' ' && c != '"' && c != '\\' {
+			continue
+		}
+		dst = append(dst, s[start:i]...)
+		start = i + 1
+		switch c {
+		case '"', '\\':
+			dst = append(dst, '\\', c)
+		case '\n':
+			dst = append(dst, '\\', 'n')
+		case '\r':
+			dst = append(dst, '\\', 'r')
+		case '\t':
+			dst = append(dst, '\\', 't')
+		case '\b':
+			dst = append(dst, '\\', 'b')
+		case '\f':
+			dst = append(dst, '\\', 'f')
+		default:
+			dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+		}
+	}
+	return append(append(dst, s[start:]...), '"')
+}
+
+func appendBytes(dst, b []byte) []byte {
+	dst = append(dst, '"')
+	dst = base64.StdEncoding.AppendEncode(dst, b)
+	return append(dst, '"')
+}
+
+// appendTime writes µs as RFC 3339 with Z and 0, 3 or 6 digits of fraction,
+// unquoted.
+func appendTime(dst []byte, micros int64) []byte {
+	t := time.UnixMicro(micros).UTC()
+	switch {
+	case micros%1_000_000 == 0:
+		return t.AppendFormat(dst, "2006-01-02T15:04:05Z")
+	case micros%1_000 == 0:
+		return t.AppendFormat(dst, "2006-01-02T15:04:05.000Z")
+	}
+	return t.AppendFormat(dst, "2006-01-02T15:04:05.000000Z")
+}
+
+// appendNumberJSON writes a fixed-width value of a type. Timestamps are whole
+// seconds since the epoch, as Feast has them.
+func appendNumberJSON(dst []byte, t event.Type, n number) []byte {
+	switch {
+	case t == event.Bool:
+		return strconv.AppendBool(dst, n.i != 0)
+	case t == event.Timestamp:
+		return strconv.AppendInt(dst, floorDiv(n.i, 1_000_000), 10)
+	case n.float:
+		return appendFloat(dst, n.f)
+	}
+	return strconv.AppendInt(dst, n.i, 10)
+}
+
+func floorDiv(a, b int64) int64 {
+	q := a / b
+	if a%b < 0 {
+		q--
+	}
+	return q
+}
+
+// appendVariableJSON writes a string, bytes, JSON or list value from its
+// stored form.
+func appendVariableJSON(dst, b []byte, t event.ColumnType) []byte {
+	if !t.List {
+		return appendTextJSON(dst, b, t.Elem)
+	}
+	dst = append(dst, '[')
+	r := readList(b, t.Elem)
+	for first := true; ; first = false {
+		item, null, ok := r.next()
+		if !ok {
+			return append(dst, ']')
+		}
+		if !first {
+			dst = append(dst, ',')
+		}
+		switch {
+		case null:
+			dst = append(dst, "null"...)
+		case r.width < 0:
+			dst = appendTextJSON(dst, item, t.Elem)
+		default:
+			dst = appendNumberJSON(dst, t.Elem, getFixed(item, t.Elem))
+		}
+	}
+}
+
+func appendTextJSON(dst, b []byte, t event.Type) []byte {
+	switch t {
+	case event.Bytes:
+		return appendBytes(dst, b)
+	case event.JSON:
+		return append(dst, b...)
+	}
+	return appendString(dst, b)
+}
