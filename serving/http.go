@@ -256,13 +256,9 @@ func (h *handler) metadata(w http.ResponseWriter, r *http.Request) error {
 	fmt.Fprintf(&b, `],"platform":%s,"inputs":[`, quote(m.Platform))
 	for i, in := range m.tensors() {
 		comma(&b, i)
-		fmt.Fprintf(&b, `{"name":%s,"datatype":%q,"shape":%s}`, quote(in.name), in.datatype, in.shape)
+		fmt.Fprintf(&b, `{"name":%s,"datatype":%q,"shape":%s}`, quote(in.name), in.datatype, shape(in.dims))
 	}
-	shape := "[-1]"
-	if m.Width > 1 {
-		shape = fmt.Sprintf("[-1,%d]", m.Width)
-	}
-	fmt.Fprintf(&b, `],"outputs":[{"name":%s,"datatype":"FP32","shape":%s}]}`, quote(m.Output.Name), shape)
+	fmt.Fprintf(&b, `],"outputs":[{"name":%s,"datatype":"FP32","shape":%s}]}`, quote(m.Output.Name), shape(m.outputDims()))
 	write(w, http.StatusOK, []byte(b.String()))
 	return nil
 }
@@ -270,20 +266,33 @@ func (h *handler) metadata(w http.ResponseWriter, r *http.Request) error {
 type tensorInfo struct {
 	name     string
 	datatype oip.Datatype
-	shape    string
+	dims     []int64 // -1 is free
 }
 
 // tensors is how a request carries the inputs: one matrix where that is
 // possible, because clients take metadata at its word and send every tensor.
 func (m *Model) tensors() []tensorInfo {
 	if m.numeric() && len(m.Inputs) > 1 {
-		return []tensorInfo{{matrixName, oip.FP32, fmt.Sprintf("[-1,%d]", len(m.Inputs))}}
+		return []tensorInfo{{matrixName, oip.FP32, []int64{-1, int64(len(m.Inputs))}}}
 	}
 	var out []tensorInfo
 	for _, in := range m.Inputs {
-		out = append(out, tensorInfo{in.Name, in.Datatype, "[-1]"})
+		out = append(out, tensorInfo{in.Name, in.Datatype, []int64{-1}})
 	}
 	return out
+}
+
+// outputDims is the shape of the output.
+func (m *Model) outputDims() []int64 {
+	if m.Width > 1 {
+		return []int64{-1, int64(m.Width)}
+	}
+	return []int64{-1}
+}
+
+// shape writes dimensions as JSON.
+func shape(dims []int64) string {
+	return strings.ReplaceAll(fmt.Sprint(dims), " ", ",")
 }
 
 func quote(s string) string { return string(oip.AppendString(nil, s)) }

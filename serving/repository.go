@@ -34,13 +34,9 @@ func (h *handler) config(w http.ResponseWriter, r *http.Request) error {
 	fmt.Fprintf(&b, `{"name":%s,"platform":%s,"backend":"kedge","max_batch_size":0,"input":[`, quote(m.Name), quote(m.Platform))
 	for i, in := range m.tensors() {
 		comma(&b, i)
-		fmt.Fprintf(&b, `{"name":%s,"data_type":"TYPE_%s","dims":%s}`, quote(in.name), tritonType(string(in.datatype)), in.shape)
+		fmt.Fprintf(&b, `{"name":%s,"data_type":"TYPE_%s","dims":%s}`, quote(in.name), tritonType(string(in.datatype)), shape(in.dims))
 	}
-	shape := "[-1]"
-	if m.Width > 1 {
-		shape = fmt.Sprintf("[-1,%d]", m.Width)
-	}
-	fmt.Fprintf(&b, `],"output":[{"name":%s,"data_type":"TYPE_FP32","dims":%s}]}`, quote(m.Output.Name), shape)
+	fmt.Fprintf(&b, `],"output":[{"name":%s,"data_type":"TYPE_FP32","dims":%s}]}`, quote(m.Output.Name), shape(m.outputDims()))
 	write(w, http.StatusOK, []byte(b.String()))
 	return nil
 }
