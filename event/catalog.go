@@ -63,6 +63,8 @@ type slot struct {
 	col     int32 // index of Batch.Columns; -1 while the type is unknown
 	fixed   bool
 	retired bool
+
+	plainFloat bool // a stored Float64 column that takes values
 }
 
 // PredictionTableID is the table id of one signature of a model.
@@ -172,6 +174,7 @@ func newSlots(specs []FieldSpec, first int) []slot {
 		}
 		if f.Type.Elem != Unknown {
 			slots[i].col = int32(first)
+			slots[i].plainFloat = f.Type == ColumnType{Elem: Float64} && !f.Retired
 			first++
 		}
 	}

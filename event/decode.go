@@ -127,8 +127,7 @@ func (d *Decoder) bury() {
 	f := d.fault
 	if f.reason != ReasonTooLarge && f.reason != ReasonEncoding && f.reason != ReasonMalformed {
 		d.start(d.buf)
-		if !d.skip() || d.peek() != 0 {
-			d.fail(ReasonMalformed, "bytes follow the JSON object")
+		if !d.skip() || !d.ended() {
 			f = d.fault
 		}
 	}
@@ -180,8 +179,13 @@ func (d *Decoder) event() bool {
 			return false
 		}
 	}
-	if d.peek(); d.pos < len(d.buf) {
-		return d.fail(ReasonMalformed, "bytes follow the JSON object")
+	return d.ended()
+}
+
+// ended checks that nothing but white space follows.
+func (d *Decoder) ended() bool {
+	if d.ws(); d.pos < len(d.buf) {
+		return d.fail(ReasonMalformed, "bytes follow the JSON value")
 	}
 	return true
 }

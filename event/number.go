@@ -127,6 +127,45 @@ func (s *scanner) badNumber(at int) bool {
 	return s.fail(ReasonMalformed, "a number is not written as JSON writes numbers")
 }
 
+// fastFloat reads the commonest floats: no exponent and at most 19 digits. It
+// moves nothing when the number is another or none at all.
+func (s *scanner) fastFloat() (f float64, ok bool) {
+	buf, p := s.buf, s.pos
+	neg := p < len(buf) && buf[p] == '-'
+	if neg {
+		p++
+	}
+	first, mant := p, uint64(0)
+	for p < len(buf) && buf[p]-'0' <= 9 {
+		mant = mant*10 + uint64(buf[p]-'0')
+		p++
+	}
+	whole, frac := p-first, 0
+	if whole == 0 || whole > 1 && buf[first] == '0' {
+		return 0, false
+	}
+	if p < len(buf) && buf[p] == '.' {
+		point := p + 1
+		mant, p = digits(buf, point, mant)
+		if frac = p - point; frac == 0 {
+			return 0, false
+		}
+	}
+	if whole+frac > maxDigits || p < len(buf) && buf[p]|0x20 == 'e' {
+		return 0, false
+	}
+	if mant <= 1<<53 {
+		f = float64(mant) / pow10[frac&31]
+	} else {
+		f = quotient(mant, frac, 53)
+	}
+	if neg {
+		f = -f
+	}
+	s.pos = p
+	return f, true
+}
+
 // int64 returns the number as an integer. It accepts a fraction of zeros
 // ("3.0"), which tools write for integer columns that had nulls.
 func (n number) int64() (int64, bool) {
@@ -200,56 +239,60 @@ func (n number) smallFloat() (float64, bool) {
 const maxPow5 = 27
 
 // scale computes mant·10^exp for |exp| ≤ maxPow5, correctly rounded to the
-// given number of significant bits: 10^k is 5^k·2^k, 5^k is exact in 64 bits,
-// so a 128-bit product or quotient and one sticky bit hold all there is to
-// know. The result is far from the ends of the exponent range.
+// given number of significant bits: 10^k is 5^k·2^k and 5^k is exact in 64
+// bits, so a 128-bit product or quotient and one sticky bit hold all there is
+// to know. The result is far from the ends of float64's exponent range.
 func (n number) scale(mantissaBits int) float64 {
 	if n.mant == 0 {
 		return math.Copysign(0, sign(n.neg))
 	}
-	shift := bits.LeadingZeros64(n.mant)
-	m := n.mant << shift
-	exp2 := n.exp - shift
-	var top uint64
-	var sticky bool
-	if n.exp >= 0 {
-		hi, lo := bits.Mul64(m, pow5[n.exp&31])
-		lead := bits.LeadingZeros64(hi)
-		top, sticky, exp2 = product(hi, lo, lead), lo<<lead != 0, exp2+64-lead
+	var f float64
+	if n.exp < 0 {
+		f = quotient(n.mant, -n.exp, mantissaBits)
 	} else {
-		d := pow5[-n.exp&31]
-		up := bits.LeadingZeros64(d)
-		d <<= up
-		exp2 += up - 64
-		hi, lo := m, uint64(0)
-		if hi >= d { // the quotient must fit in 64 bits
-			hi, lo, exp2 = m>>1, m<<63, exp2+1
-		}
-		q, r := bits.Div64(hi, lo, d)
-		lead := bits.LeadingZeros64(q)
-		top, sticky, exp2 = q<<lead, r != 0, exp2-lead
+		f = multiple(n.mant, n.exp, mantissaBits)
 	}
-	f := math.Ldexp(float64(roundBits(top, sticky, mantissaBits)), exp2+64-mantissaBits)
-	return math.Copysign(f, sign(n.neg))
+	if n.neg {
+		f = -f
+	}
+	return f
 }
 
-// product returns the top 64 bits of hi:lo shifted left by lead.
-func product(hi, lo uint64, lead int) uint64 {
-	if lead == 0 {
-		return hi
-	}
-	return hi<<lead | lo>>(64-lead)
+// quotient returns m/10^k for m > 0.
+func quotient(m uint64, k, mantissaBits int) float64 {
+	d := pow5[k&31]
+	shift, up := bits.LeadingZeros64(m), bits.LeadingZeros64(d)
+	hi, d := m<<shift, d<<up
+	lo := hi << 63 // hi:lo = m·2^(shift+63), so that the quotient fits
+	q, r := bits.Div64(hi>>1, lo, d)
+	lead := bits.LeadingZeros64(q)
+	return assemble(q<<lead, r != 0, up-k-shift-lead-63, mantissaBits)
 }
 
-// roundBits keeps the top n bits of a normalised word, ties to even.
-func roundBits(top uint64, sticky bool, n int) uint64 {
+// multiple returns m·10^k for m > 0.
+func multiple(m uint64, k, mantissaBits int) float64 {
+	shift := bits.LeadingZeros64(m)
+	hi, lo := bits.Mul64(m<<shift, pow5[k&31])
+	lead := bits.LeadingZeros64(hi)
+	top := hi << lead
+	if lead > 0 {
+		top |= lo >> (64 - lead)
+	}
+	return assemble(top, lo<<lead != 0, k-shift+64-lead, mantissaBits)
+}
+
+// assemble returns top·2^exp2 rounded to n bits, ties to even; top has its
+// highest bit set and sticky says whether more lies below it.
+func assemble(top uint64, sticky bool, exp2, n int) float64 {
 	drop := 64 - n
 	kept, rest := top>>drop, top&(1<<drop-1)
 	half := uint64(1) << (drop - 1)
 	if rest > half || rest == half && (sticky || kept&1 == 1) {
 		kept++
 	}
-	return kept
+	const bias, fraction = 1023, 52
+	scale := math.Float64frombits(uint64(exp2+drop+bias) << fraction)
+	return float64(kept) * scale
 }
 
 func sign(neg bool) float64 {

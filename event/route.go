@@ -82,10 +82,7 @@ func (d *Decoder) routeMembers(kind *Kind, key *routeKey) bool {
 			return false
 		}
 	}
-	if d.peek(); d.pos < len(d.buf) {
-		return d.fail(ReasonMalformed, "bytes follow the JSON object")
-	}
-	return true
+	return d.ended()
 }
 
 func (d *Decoder) routeMember(m member, kind *Kind, key *routeKey) (ok bool) {

@@ -20,6 +20,7 @@ func (d *Decoder) values(p *plan, what string) bool {
 		start := d.pos
 		i := d.slotAt(p, n)
 		switch {
+		case i >= 0 && d.plainFloat(p, &p.slots[i]):
 		case i >= 0:
 			if !d.slotValue(p, &p.slots[i], start) {
 				return false
@@ -32,6 +33,25 @@ func (d *Decoder) values(p *plan, what string) bool {
 			return false
 		}
 	}
+}
+
+// plainFloat reads the value of a Float64 column if it is a number written in
+// the commonest way, and else moves nothing.
+func (d *Decoder) plainFloat(p *plan, s *slot) bool {
+	if !s.plainFloat {
+		return false
+	}
+	c := &p.batch.Columns[s.col]
+	if len(c.Nulls) != p.batch.Rows {
+		return false
+	}
+	f, ok := d.fastFloat()
+	if ok {
+		c.Float64s = append(c.Float64s, f)
+		c.Nulls = append(c.Nulls, 0)
+		d.env.stored++
+	}
+	return ok
 }
 
 const (
