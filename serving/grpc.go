@@ -156,11 +156,11 @@ func (h *rpc) modelMetadata(_ context.Context, b []byte) ([]byte, error) {
 	for _, v := range versionNames(st) {
 		out = oip.AppendProtoString(out, 2, v)
 	}
-	out = oip.AppendProtoString(out, 3, m.Platform)
+	out = oip.AppendProtoString(out, 3, m.platform())
 	for _, t := range m.tensors() {
 		out = appendTensor(out, 4, t.name, t.datatype, t.dims)
 	}
-	return appendTensor(out, 5, m.Output.Name, oip.FP32, m.outputDims()), nil
+	return appendTensor(out, 5, m.output(), oip.FP32, m.outputDims()), nil
 }
 
 func appendTensor(dst []byte, num protowire.Number, name string, d oip.Datatype, dims []int64) []byte {

@@ -216,7 +216,7 @@ func (h *handler) answer(w http.ResponseWriter, sc *scratch, a *Answer, call Cal
 // outputs fills the response with the tensors that the caller asked for; all
 // of them when none is named.
 func outputs(res *oip.Response, req *oip.Request, a *Answer) error {
-	t := oip.Tensor{Name: a.Output.Name, Datatype: oip.FP32, Shape: []int64{int64(a.Rows)}, Floats: make([]float64, len(a.Values))}
+	t := oip.Tensor{Name: a.Model.output(), Datatype: oip.FP32, Shape: []int64{int64(a.Rows)}, Floats: make([]float64, len(a.Values))}
 	if a.Width > 1 {
 		t.Shape = append(t.Shape, int64(a.Width))
 	}
@@ -253,12 +253,12 @@ func (h *handler) metadata(w http.ResponseWriter, r *http.Request) error {
 		comma(&b, i)
 		b.WriteString(quote(v))
 	}
-	fmt.Fprintf(&b, `],"platform":%s,"inputs":[`, quote(m.Platform))
+	fmt.Fprintf(&b, `],"platform":%s,"inputs":[`, quote(m.platform()))
 	for i, in := range m.tensors() {
 		comma(&b, i)
 		fmt.Fprintf(&b, `{"name":%s,"datatype":%q,"shape":%s}`, quote(in.name), in.datatype, shape(in.dims))
 	}
-	fmt.Fprintf(&b, `],"outputs":[{"name":%s,"datatype":"FP32","shape":%s}]}`, quote(m.Output.Name), shape(m.outputDims()))
+	fmt.Fprintf(&b, `],"outputs":[{"name":%s,"datatype":"FP32","shape":%s}]}`, quote(m.output()), shape(m.outputDims()))
 	write(w, http.StatusOK, []byte(b.String()))
 	return nil
 }
@@ -272,20 +272,23 @@ type tensorInfo struct {
 // tensors is how a request carries the inputs: one matrix where that is
 // possible, because clients take metadata at its word and send every tensor.
 func (m *Model) tensors() []tensorInfo {
-	if m.numeric() && len(m.Inputs) > 1 {
-		return []tensorInfo{{matrixName, oip.FP32, []int64{-1, int64(len(m.Inputs))}}}
+	if m.numeric() && len(m.Signature.Inputs) > 1 {
+		return []tensorInfo{{matrixName, oip.FP32, []int64{-1, int64(len(m.Signature.Inputs))}}}
 	}
 	var out []tensorInfo
-	for _, in := range m.Inputs {
-		out = append(out, tensorInfo{in.Name, in.Datatype, []int64{-1}})
+	for i, in := range m.Signature.Inputs {
+		out = append(out, tensorInfo{in.Name, m.datatypes[i], []int64{-1}})
 	}
 	return out
 }
 
+// output is the name of the one output tensor.
+func (m *Model) output() string { return m.Signature.Outputs[0].Name }
+
 // outputDims is the shape of the output.
 func (m *Model) outputDims() []int64 {
-	if m.Width > 1 {
-		return []int64{-1, int64(m.Width)}
+	if m.width() > 1 {
+		return []int64{-1, int64(m.width())}
 	}
 	return []int64{-1}
 }

@@ -4,64 +4,74 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/kedge-ml/kedge/model"
 	"github.com/kedge-ml/kedge/serving/oip"
 )
 
 // ErrInput is behind every error that a caller's tensors caused.
 var ErrInput = errors.New("the inputs do not fit the model")
 
-// Input is one feature of a model, in the order in which it was trained.
-type Input struct {
-	Name       string
-	Datatype   oip.Datatype // FP32, FP64, INT32, INT64, BOOL, or BYTES for a categorical
-	Categories []string     // of a categorical input: its code is its position
-}
-
-// Output is one result of a model.
-type Output struct {
-	Name string
-	// Classes names the columns of a probability output; empty for one value a row.
-	Classes []string
-}
-
-// predictor computes rows of float32 features, NaN for missing, into out;
-// trees and linear models are the two.
-type predictor interface {
-	Predict(out, rows []float32)
-}
-
 // Model is one version of a model, ready to compute. It is immutable.
 type Model struct {
 	Name      string
 	Version   string
-	Platform  string // e.g. "kedge_trees"
-	Inputs    []Input
-	Output    Output
-	Width     int // values a row in Predict's out
-	Predictor predictor
+	Signature *model.Signature
+	Predictor model.Predictor
 
-	codes []map[string]float32 // parallel to Inputs: category → code
+	encoder   *model.Encoder
+	datatypes []oip.Datatype // parallel to the signature's inputs
+}
+
+// FromArtifact makes a version ready whose artefact was loaded, its golden
+// rows replayed.
+func FromArtifact(name, version string, a *model.Artifact) (Model, error) {
+	p, err := a.Predictor(model.DefaultLimits())
+	if err != nil {
+		return Model{}, fmt.Errorf("model %s version %s: %w", name, version, err)
+	}
+	return Model{Name: name, Version: version, Signature: &a.Signature, Predictor: p}, nil
 }
 
 // prepare builds what requests look up and joins the faults of a model.
 func (m *Model) prepare() error {
-	if m.Name == "" || m.Version == "" || m.Predictor == nil || m.Width < 1 || len(m.Inputs) == 0 {
-		return fmt.Errorf("model %q version %q: name, version, inputs, predictor and output width are required", m.Name, m.Version)
+	if m.Name == "" || m.Version == "" || m.Predictor == nil || m.Signature == nil {
+		return fmt.Errorf("model %q version %q: name, version, signature and predictor are required", m.Name, m.Version)
 	}
-	m.codes = make([]map[string]float32, len(m.Inputs))
-	for i, in := range m.Inputs {
-		if in.Datatype != oip.BYTES {
-			continue
-		}
-		if len(in.Categories) == 0 {
-			return fmt.Errorf("model %q version %q: input %q is categorical and has no categories", m.Name, m.Version, in.Name)
-		}
-		m.codes[i] = make(map[string]float32, len(in.Categories))
-		for code, c := range in.Categories {
-			m.codes[i][c] = float32(code)
-		}
+	if err := m.Signature.Validate(); err != nil {
+		return fmt.Errorf("model %s version %s: %w", m.Name, m.Version, err)
+	}
+	if m.Predictor.Features() != len(m.Signature.Inputs) || m.Predictor.Outputs() != m.width() {
+		return fmt.Errorf("model %s version %s: the predictor takes %d values and gives %d, the signature says %d and %d",
+			m.Name, m.Version, m.Predictor.Features(), m.Predictor.Outputs(), len(m.Signature.Inputs), m.width())
+	}
+	m.encoder = model.NewEncoder(m.Signature)
+	for _, in := range m.Signature.Inputs {
+		m.datatypes = append(m.datatypes, datatypeOf(in.Type))
 	}
 	return nil
+}
+
+// width is the number of values in the answer to one row.
+func (m *Model) width() int { return m.Signature.Width() }
+
+// platform names the runtime as metadata shows it.
+func (m *Model) platform() string { return "kedge_" + string(m.Signature.Kind) }
+
+// datatypeOf is the protocol's name for a column type of a definition.
+func datatypeOf(columnType string) oip.Datatype {
+	switch columnType {
+	case "Bool":
+		return oip.BOOL
+	case "Int32":
+		return oip.INT32
+	case "Int64", "Timestamp":
+		return oip.INT64
+	case "Float32":
+		return oip.FP32
+	case "Float64":
+		return oip.FP64
+	}
+	return oip.BYTES
 }
 
 // matrixName is what a model's inputs are called when they come as one tensor.
@@ -70,8 +80,8 @@ const matrixName = "input"
 // numeric reports whether every input is a number, so that one matrix can
 // carry them.
 func (m *Model) numeric() bool {
-	for _, in := range m.Inputs {
-		if in.Datatype == oip.BYTES {
+	for i, d := range m.datatypes {
+		if d == oip.BYTES || m.encoder.Categorical(i) {
 			return false
 		}
 	}
@@ -82,7 +92,7 @@ func (m *Model) numeric() bool {
 // request carries either one tensor of shape [n, inputs] or one tensor of
 // shape [n] or [n, 1] per input, by name.
 func (m *Model) rows(dst []float32, req *oip.Request) (out []float32, n int, err error) {
-	if len(req.Inputs) == 1 && (len(m.Inputs) > 1 || req.Inputs[0].Name != m.Inputs[0].Name) {
+	if len(req.Inputs) == 1 && (len(m.Signature.Inputs) > 1 || req.Inputs[0].Name != m.Signature.Inputs[0].Name) {
 		return m.matrix(dst, &req.Inputs[0])
 	}
 	if err := m.matchNames(req); err != nil {
@@ -99,8 +109,8 @@ func (m *Model) rows(dst []float32, req *oip.Request) (out []float32, n int, err
 		}
 		n = rows
 	}
-	out = grow(dst, n*len(m.Inputs))
-	for i := range m.Inputs {
+	out = grow(dst, n*len(m.Signature.Inputs))
+	for i := range m.Signature.Inputs {
 		if err := m.column(out, i, n, req); err != nil {
 			return nil, 0, err
 		}
@@ -111,11 +121,11 @@ func (m *Model) rows(dst []float32, req *oip.Request) (out []float32, n int, err
 // matchNames says which inputs are missing and which are too many.
 func (m *Model) matchNames(req *oip.Request) error {
 	for i := range req.Inputs {
-		if m.index(req.Inputs[i].Name) < 0 {
+		if _, known := m.encoder.Index(req.Inputs[i].Name); !known {
 			return fmt.Errorf("%w: unexpected input %q: model %s takes %s", ErrInput, req.Inputs[i].Name, m.Name, m.inputNames())
 		}
 	}
-	for _, in := range m.Inputs {
+	for _, in := range m.Signature.Inputs {
 		if find(req, in.Name) == nil {
 			return fmt.Errorf("%w: input %q is missing: model %s takes %s", ErrInput, in.Name, m.Name, m.inputNames())
 		}
@@ -128,9 +138,9 @@ const listed = 8
 
 func (m *Model) inputNames() string {
 	s := ""
-	for i, in := range m.Inputs {
+	for i, in := range m.Signature.Inputs {
 		if i == listed {
-			return fmt.Sprintf("%s and %d more", s, len(m.Inputs)-listed)
+			return fmt.Sprintf("%s and %d more", s, len(m.Signature.Inputs)-listed)
 		}
 		if i > 0 {
 			s += ", "
@@ -138,15 +148,6 @@ func (m *Model) inputNames() string {
 		s += in.Name
 	}
 	return s
-}
-
-func (m *Model) index(name string) int {
-	for i := range m.Inputs {
-		if m.Inputs[i].Name == name {
-			return i
-		}
-	}
-	return -1
 }
 
 func find(req *oip.Request, name string) *oip.Tensor {
@@ -172,7 +173,7 @@ func (m *Model) matrix(dst []float32, t *oip.Tensor) ([]float32, int, error) {
 	if t.Datatype != oip.FP32 && t.Datatype != oip.FP64 {
 		return nil, 0, fmt.Errorf("%w: input %q is %s: a matrix is FP32 or FP64", ErrInput, t.Name, t.Datatype)
 	}
-	k := int64(len(m.Inputs))
+	k := int64(len(m.Signature.Inputs))
 	if len(t.Shape) != 2 || t.Shape[1] != k {
 		return nil, 0, fmt.Errorf("%w: input %q has shape %v: want [rows, %d]", ErrInput, t.Name, t.Shape, k)
 	}
@@ -185,38 +186,55 @@ func (m *Model) matrix(dst []float32, t *oip.Tensor) ([]float32, int, error) {
 
 // column writes input i of all rows.
 func (m *Model) column(out []float32, i, n int, req *oip.Request) error {
-	in, t := &m.Inputs[i], find(req, m.Inputs[i].Name)
-	if t.Datatype != in.Datatype {
-		return fmt.Errorf("%w: input %q is %s: the model takes %s", ErrInput, in.Name, t.Datatype, in.Datatype)
+	in := &m.Signature.Inputs[i]
+	t := find(req, in.Name)
+	if t.Datatype != m.datatypes[i] {
+		return fmt.Errorf("%w: input %q is %s: the model takes %s", ErrInput, in.Name, t.Datatype, m.datatypes[i])
 	}
-	k := len(m.Inputs)
+	k := len(m.Signature.Inputs)
 	for row := range n {
-		v, err := m.value(t, i, row)
-		if err != nil {
-			return err
+		v, known := m.value(t, i, row)
+		if !known {
+			return fmt.Errorf("%w: input %q has a value that the model never met: %.64s", ErrInput, in.Name, printed(t, row))
 		}
 		out[row*k+i] = v
 	}
 	return nil
 }
 
-func (m *Model) value(t *oip.Tensor, i, row int) (float32, error) {
+// value encodes one value; known is false for one that is none of a
+// categorical input's, unless the model was trained with a place for others.
+func (m *Model) value(t *oip.Tensor, i, row int) (v float32, known bool) {
 	switch t.Datatype {
 	case oip.FP32, oip.FP64:
-		return float32(t.Floats[row]), nil
+		v, known = m.encoder.Number(i, t.Floats[row])
 	case oip.BOOL:
-		if t.Bools[row] {
-			return 1, nil
-		}
-		return 0, nil
+		v, known = m.encoder.Number(i, flag(t.Bools[row]))
 	case oip.BYTES:
-		code, ok := m.codes[i][string(t.Bytes[row])]
-		if !ok {
-			return 0, fmt.Errorf("%w: input %q has a category that the model never met: %.64q", ErrInput, t.Name, t.Bytes[row])
-		}
-		return code, nil
+		v, known = m.encoder.Text(i, t.Bytes[row])
+	default:
+		v, known = m.encoder.Number(i, float64(t.Ints[row]))
 	}
-	return float32(t.Ints[row]), nil
+	return v, known || m.Signature.Inputs[i].Other
+}
+
+func flag(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func printed(t *oip.Tensor, row int) string {
+	switch t.Datatype {
+	case oip.BYTES:
+		return fmt.Sprintf("%q", t.Bytes[row])
+	case oip.BOOL:
+		return fmt.Sprint(t.Bools[row])
+	case oip.FP32, oip.FP64:
+		return fmt.Sprint(t.Floats[row])
+	}
+	return fmt.Sprint(t.Ints[row])
 }
 
 // grow returns n values in dst's memory where it is large enough.

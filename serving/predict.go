@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/model"
 	"github.com/kedge-ml/kedge/serving/oip"
 	"github.com/kedge-ml/kedge/stream"
 )
@@ -34,7 +36,7 @@ type Answer struct {
 	Rows    int
 	Width   int
 	Values  []float32 // Rows × Width
-	Output  Output
+	Model   *Model
 	Queue   time.Duration
 	Compute time.Duration
 }
@@ -107,9 +109,9 @@ func (s *Server) compute(ctx context.Context, sc *scratch, d *deployed, m *Model
 	if passed(call.Deadline, began) {
 		return Answer{}, ErrDeadline
 	}
-	sc.values = grow(sc.values, n*m.Width)
+	sc.values = grow(sc.values, n*m.width())
 	m.Predictor.Predict(sc.values, rows)
-	return Answer{Rows: n, Width: m.Width, Values: sc.values, Output: m.Output, Queue: queue, Compute: s.now().Sub(began)}, nil
+	return Answer{Rows: n, Width: m.width(), Values: sc.values, Model: m, Queue: queue, Compute: s.now().Sub(began)}, nil
 }
 
 func (d *deployed) count(a *Answer, now time.Time) {
@@ -134,9 +136,9 @@ func (s *Server) shadows(ctx context.Context, sc *scratch, st *state, answered *
 			continue
 		}
 		began := s.now()
-		sc.shadow = grow(sc.shadow, n*m.Width)
+		sc.shadow = grow(sc.shadow, n*m.width())
 		m.Predictor.Predict(sc.shadow, rows)
-		said := Answer{ID: a.ID + "/" + v, Version: v, Variant: VariantShadow, Rows: n, Width: m.Width, Values: sc.shadow, Output: m.Output, Compute: s.now().Sub(began)}
+		said := Answer{ID: a.ID + "/" + v, Version: v, Variant: VariantShadow, Rows: n, Width: m.width(), Values: sc.shadow, Model: m, Compute: s.now().Sub(began)}
 		policy := st.policy
 		if policy == Block {
 			policy = Drop // the answer is made: nobody waits for a shadow
@@ -181,11 +183,11 @@ func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond)
 // prediction would name them.
 func (sc *scratch) namedInputs(m *Model, row int) []event.NamedValue {
 	sc.inputs = sc.inputs[:0]
-	matrix := len(sc.req.Inputs) == 1 && len(m.Inputs) > 1
-	for i, in := range m.Inputs {
+	matrix := len(sc.req.Inputs) == 1 && len(m.Signature.Inputs) > 1
+	for i, in := range m.Signature.Inputs {
 		var v event.Value
 		if matrix {
-			v = event.Float(sc.req.Inputs[0].Floats[row*len(m.Inputs)+i])
+			v = event.Float(sc.req.Inputs[0].Floats[row*len(m.Signature.Inputs)+i])
 		} else {
 			v = tensorValue(find(&sc.req, in.Name), row)
 		}
@@ -208,20 +210,31 @@ func tensorValue(t *oip.Tensor, row int) event.Value {
 	return event.Int(t.Ints[row])
 }
 
+func named(dst []event.NamedFloat, names []string, vals []float32) []event.NamedFloat {
+	for i, name := range names {
+		dst = append(dst, event.NamedFloat{Name: name, Value: float64(vals[i])})
+	}
+	return dst
+}
+
 // output puts a row's result into the envelope's form: class probabilities as
 // scores, one probability or number as score or value.
 func (sc *scratch) output(a *Answer, row int) event.Output {
 	vals := a.Values[row*a.Width : (row+1)*a.Width]
-	if len(a.Output.Classes) == len(vals) && len(vals) > 1 {
-		sc.scores = sc.scores[:0]
-		for i, c := range a.Output.Classes {
-			sc.scores = append(sc.scores, event.NamedFloat{Name: c, Value: float64(vals[i])})
-		}
-		return event.Output{Scores: sc.scores}
-	}
+	sig := a.Model.Signature
 	v := float64(vals[0])
-	if len(a.Output.Classes) == 2 {
+	switch sig.Task {
+	case model.Binary:
 		return event.Output{Score: &v}
+	case model.MultiClass:
+		sc.scores = named(sc.scores[:0], sig.Outputs[0].Classes, vals)
+		return event.Output{Scores: sc.scores}
+	case model.Quantiles:
+		sc.scores = sc.scores[:0]
+		for i, q := range sig.Outputs[0].Quantiles {
+			sc.scores = append(sc.scores, event.NamedFloat{Name: strconv.FormatFloat(q, 'g', -1, 64), Value: float64(vals[i])})
+		}
+		return event.Output{Quantiles: sc.scores}
 	}
 	return event.Output{Value: &v}
 }

@@ -31,12 +31,12 @@ func (h *handler) config(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, `{"name":%s,"platform":%s,"backend":"kedge","max_batch_size":0,"input":[`, quote(m.Name), quote(m.Platform))
+	fmt.Fprintf(&b, `{"name":%s,"platform":%s,"backend":"kedge","max_batch_size":0,"input":[`, quote(m.Name), quote(m.platform()))
 	for i, in := range m.tensors() {
 		comma(&b, i)
 		fmt.Fprintf(&b, `{"name":%s,"data_type":"TYPE_%s","dims":%s}`, quote(in.name), tritonType(string(in.datatype)), shape(in.dims))
 	}
-	fmt.Fprintf(&b, `],"output":[{"name":%s,"data_type":"TYPE_FP32","dims":%s}]}`, quote(m.Output.Name), shape(m.outputDims()))
+	fmt.Fprintf(&b, `],"output":[{"name":%s,"data_type":"TYPE_FP32","dims":%s}]}`, quote(m.output()), shape(m.outputDims()))
 	write(w, http.StatusOK, []byte(b.String()))
 	return nil
 }

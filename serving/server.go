@@ -121,8 +121,7 @@ func (s *Server) computing() int {
 // warm computes one row of missing values, so that the first request finds
 // code and data in place.
 func (m *Model) warm() {
-	out := make([]float32, m.Width)
-	m.Predictor.Predict(out, make([]float32, len(m.Inputs)))
+	m.Predictor.Predict(make([]float32, m.width()), make([]float32, m.Predictor.Features()))
 }
 
 // with copies the state with one more version.

@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/kedge-ml/kedge/internal/testenv"
-	"github.com/kedge-ml/kedge/serving/oip"
+	"github.com/kedge-ml/kedge/model"
 	"github.com/kedge-ml/kedge/stream"
 	"github.com/kedge-ml/kedge/stream/broker"
 )
@@ -26,6 +26,10 @@ import (
 // weights is a predictor whose answers a test can work out: the weighted sum
 // of a row.
 type weights []float32
+
+func (w weights) Features() int { return len(w) }
+func (w weights) Outputs() int  { return 1 }
+func (w weights) Groups() int   { return 1 }
 
 func (w weights) Predict(out, rows []float32) {
 	for i := range out {
@@ -36,12 +40,20 @@ func (w weights) Predict(out, rows []float32) {
 	}
 }
 
-func sum(version string, w ...float32) Model {
-	m := Model{Name: "fraud", Version: version, Platform: "test", Output: Output{Name: "prediction"}, Width: 1, Predictor: weights(w)}
-	for i := range w {
-		m.Inputs = append(m.Inputs, Input{Name: fmt.Sprintf("f%d", i), Datatype: oip.FP32})
+func (w weights) Contributions(out []float64, rows []float32) {
+	for i := range len(rows) / len(w) {
+		for j := range w {
+			out[i*(len(w)+1)+j] = float64(w[j] * rows[i*len(w)+j])
+		}
 	}
-	return m
+}
+
+func sum(version string, w ...float32) Model {
+	sig := &model.Signature{Format: model.FormatVersion, Kind: model.Linear, Task: model.Regression, Outputs: []model.Output{{Name: "prediction", Width: 1}}}
+	for i := range w {
+		sig.Inputs = append(sig.Inputs, model.Input{Name: fmt.Sprintf("f%d", i), Type: "Float32"})
+	}
+	return Model{Name: "fraud", Version: version, Signature: sig, Predictor: weights(w)}
 }
 
 // rig is a server with a real broker behind it.
@@ -211,7 +223,7 @@ func TestRefusalsOverHTTP(t *testing.T) {
 		t.Fatal(err)
 	}
 	cat := sum("1", 1)
-	cat.Name, cat.Inputs = "cat", []Input{{Name: "c", Datatype: oip.BYTES, Categories: []string{"a", "b"}}}
+	cat.Name, cat.Signature.Inputs = "cat", []model.Input{{Name: "c", Type: "String", Categories: []string{"a", "b"}}}
 	if err := r.s.Load(cat); err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +271,7 @@ func TestMetadata(t *testing.T) {
 		"/v2":                               `"name":"kedge"`,
 		"/v2/health/live":                   `{"live":true}`,
 		"/v2/health/ready":                  `"ready":true`,
-		"/v2/models/fraud":                  `{"name":"fraud","versions":["1"],"platform":"test","inputs":[{"name":"input","datatype":"FP32","shape":[-1,2]}],"outputs":[{"name":"prediction","datatype":"FP32","shape":[-1]}]}`,
+		"/v2/models/fraud":                  `{"name":"fraud","versions":["1"],"platform":"kedge_linear-json","inputs":[{"name":"input","datatype":"FP32","shape":[-1,2]}],"outputs":[{"name":"prediction","datatype":"FP32","shape":[-1]}]}`,
 		"/v2/models/fraud/versions/1/ready": `{"name":"fraud","ready":true}`,
 		"/v2/models/fraud/config":           `"data_type":"TYPE_FP32"`,
 		"/v2/models/fraud/stats":            `"inference_count":0`,
