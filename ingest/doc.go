@@ -23,7 +23,7 @@
 //
 // An event is a duplicate iff a stored row of the same partition and table has
 // its id at a smaller offset within [Config.IDWindow] offsets. The window
-// takes about 24 MB per million ids.
+// takes about 33 MB per million ids.
 //
 // Units: offsets are Kafka's; times are microseconds; a unit's range a-b is
 // inclusive.

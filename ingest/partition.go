@@ -1,0 +1,285 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/internal/telemetry"
+	"github.com/kedge-ml/kedge/stream"
+)
+
+// partition is one assigned partition: a reader that decodes and cuts units,
+// and a writer that stores them, with two units going round between them.
+type partition struct {
+	c      *Consumer
+	gen    *stream.Generation
+	tp     stream.TopicPartition
+	route  Route
+	state  *state
+	labels labels
+	slot   int // failpoints: 2·slot is the reader's, 2·slot+1 the writer's
+
+	standing standing
+	plan     plan
+
+	in       chan *stream.Batch
+	full     chan *work
+	free     chan *work
+	maxBytes int64
+
+	// The reader's.
+	decoder *event.Decoder
+	window  *idWindow
+
+	// The writer's.
+	last     *mark
+	position int64 // everything before it is stored
+	fencing  sync.Mutex
+	intentAt time.Time // when the intent under way was committed; guarded by fencing
+	worked   bool      // a unit was stored since the last commit without one
+}
+
+func (c *Consumer) newPartition(gen *stream.Generation, tp stream.TopicPartition, slot int) *partition {
+	route, _ := c.cfg.Route(tp.Topic)
+	p := &partition{c: c, gen: gen, tp: tp, route: route, state: newState(tp), labels: newLabels(tp.Topic, route.Kind), slot: slot,
+		in: make(chan *stream.Batch), full: make(chan *work), free: make(chan *work, 2), decoder: event.NewDecoder(c.cfg.Decoder)}
+	for range 2 {
+		p.free <- &work{unit: event.Unit{Topic: tp.Topic, Namespace: route.Namespace, Kind: route.Kind}}
+	}
+	return p
+}
+
+// limits shares the memory among the partitions: each has two units.
+func (p *partition) limits(cfg Config, partitions int) {
+	p.maxBytes = max(min(cfg.MaxBytes, cfg.MemoryBytes/int64(2*partitions)), 256<<10)
+}
+
+func (p *partition) log() *slog.Logger {
+	return p.c.scope.Log.With(telemetry.LogTopic, p.tp.Topic, telemetry.LogPartition, p.tp.Partition)
+}
+
+// fetchFrom is the first offset that is read live; a repeated unit before it
+// is read by itself.
+func (p *partition) fetchFrom() int64 {
+	if p.plan.replay {
+		return p.standing.intent.To + 1
+	}
+	return p.plan.from
+}
+
+// read decodes batches into units and hands them to the writer: at once when
+// they are full, after the pace's delay when the writer is free.
+func (p *partition) read(ctx context.Context) error {
+	w, err := p.start(ctx)
+	if err != nil || w == nil {
+		return err
+	}
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		in, full, wait := p.in, p.full, time.Hour
+		switch {
+		case w.empty():
+			full = nil
+		case p.isFull(w):
+			in = nil
+		default:
+			if wait = p.c.pace.delay() - time.Since(w.first); wait > 0 {
+				full = nil
+			} else {
+				wait = time.Hour
+			}
+		}
+		timer.Reset(wait)
+		select {
+		case b := <-in:
+			w, err = p.take(ctx, w, b)
+		case full <- w:
+			w, err = p.next(ctx, w.next)
+		case <-timer.C:
+		case <-ctx.Done():
+			return nil
+		}
+		if err != nil {
+			return ended(ctx, err)
+		}
+	}
+}
+
+// ended turns an error after the context's end into none.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil && !errors.Is(err, stream.ErrFenced) {
+		return nil
+	}
+	return err
+}
+
+func (p *partition) isFull(w *work) bool {
+	n := max(w.unit.Counts.Records, w.unit.Counts.Rows)
+	return n >= int64(p.c.cfg.MaxRows) || w.bytes >= p.maxBytes
+}
+
+// start repeats the pending unit, if there is one, and returns the first new
+// one.
+func (p *partition) start(ctx context.Context) (*work, error) {
+	if !p.plan.replay {
+		return p.next(ctx, p.plan.from)
+	}
+	w := <-p.free
+	if err := p.c.insist(ctx, p, "repeat the pending unit", func(ctx context.Context) error { return p.repeat(ctx, w) }); err != nil {
+		return nil, ended(ctx, err)
+	}
+	return p.handOver(ctx, w)
+}
+
+// handOver gives a unit to the writer and returns the next.
+func (p *partition) handOver(ctx context.Context, w *work) (*work, error) {
+	select {
+	case p.full <- w:
+		return p.next(ctx, w.next)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// next returns an empty unit that starts at an offset.
+func (p *partition) next(ctx context.Context, from int64) (*work, error) {
+	var w *work
+	select {
+	case w = <-p.free:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	catalog, offset, err := p.c.defs.now()
+	if err != nil {
+		return nil, err
+	}
+	p.reset(w, from, p.plan.epoch, catalog, offset, p.c.cfg.IDWindow)
+	if p.window != nil {
+		p.window.begin(from)
+		p.state.update(func(s *PartitionStatus) { s.IDs, s.IDBytes = p.window.count, p.window.bytes() })
+	}
+	return w, nil
+}
+
+func (p *partition) reset(w *work, from int64, epoch int32, catalog *event.Catalog, registry, window int64) {
+	w.reset(from, epoch, catalog, registry, window)
+	w.unit.Seen = nil
+	if window > 0 {
+		p.window.size = window
+		w.unit.Seen = p.seen
+	}
+}
+
+func (p *partition) seen(s *event.Schema, id []byte, offset int64, _ int32) bool {
+	return p.window.seen(s.Kind, s.TableID, id, offset)
+}
+
+// take decodes a batch into the unit, and again if the definitions had to
+// learn from it. What retention removed becomes a unit of its own.
+func (p *partition) take(ctx context.Context, w *work, b *stream.Batch) (*work, error) {
+	p.c.points.Hit(2*p.slot, "decode")
+	var err error
+	if b.Missing > 0 && !w.empty() {
+		if w, err = p.handOver(ctx, w); err != nil {
+			b.Release()
+			return nil, err
+		}
+	}
+	if b.From != w.next {
+		defer b.Release()
+		return nil, fmt.Errorf("read %v: got offset %d, expected %d", p.tp, b.From, w.next)
+	}
+	end := b.LastStable
+	missing := b.Missing
+	w.add(p.decoder, b, time.Now())
+	b.Release()
+	p.state.update(func(s *PartitionStatus) { s.End = max(s.End, end) })
+	if err := p.settleDefinitions(ctx, w); err != nil {
+		return nil, err
+	}
+	if missing > 0 {
+		p.log().Error("retention removed records before they were read", "missing", missing, telemetry.LogOffset, w.from)
+		return p.handOver(ctx, w)
+	}
+	return w, nil
+}
+
+// maxRounds bounds how often one unit makes the definitions learn.
+const maxRounds = 10
+
+// settleDefinitions lets the registry learn what the unit's records need and
+// decodes the unit again until it needs nothing.
+func (p *partition) settleDefinitions(ctx context.Context, w *work) error {
+	for round := 0; len(w.unit.Proposals) > 0; round++ {
+		if round == maxRounds {
+			return fmt.Errorf("%v offsets %d-%d: the definition of %s/%s does not settle", p.tp, w.from, w.next-1, w.unit.Proposals[0].Namespace, w.unit.Proposals[0].Name)
+		}
+		p.c.points.Hit(2*p.slot, "learn")
+		proposals := w.unit.Proposals
+		err := p.c.insist(ctx, p, "extend definitions", func(ctx context.Context) error { return p.c.defs.learn(ctx, proposals) })
+		if err != nil {
+			return err
+		}
+		p.c.points.Hit(2*p.slot, "learned")
+		catalog, offset, err := p.c.defs.now()
+		if err != nil {
+			return err
+		}
+		if p.window != nil {
+			p.window.rollback()
+		}
+		if err := p.decodeAgain(ctx, w, w.unit.Epoch, w.from, w.next-1, catalog, offset, w.window); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// decodeAgain reads an exact range of records into the unit.
+func (p *partition) decodeAgain(ctx context.Context, w *work, epoch int32, from, to int64, catalog *event.Catalog, registry, window int64) error {
+	p.reset(w, from, epoch, catalog, registry, window)
+	for b, err := range p.c.client.FetchRange(ctx, p.tp, from, to) {
+		if err != nil {
+			return fmt.Errorf("read offsets %d-%d again: %w", from, to, err)
+		}
+		w.add(p.decoder, b, time.Now())
+		b.Release()
+	}
+	if w.next != to+1 {
+		return fmt.Errorf("read %v offsets %d-%d again: got up to %d", p.tp, from, to, w.next-1)
+	}
+	return nil
+}
+
+// repeat decodes the pending unit as its intent says: the same records, the
+// same definitions, the same window.
+func (p *partition) repeat(ctx context.Context, w *work) error {
+	i := p.standing.intent
+	catalog, err := p.c.defs.at(ctx, i.Registry)
+	if err != nil {
+		return err
+	}
+	if p.window != nil {
+		p.window.rollback() // of an attempt before this one
+		p.window.begin(i.From)
+	}
+	err = p.decodeAgain(ctx, w, i.Epoch, i.From, i.To, catalog, i.Registry, i.Window)
+	switch {
+	case errors.Is(err, stream.ErrRetention) || errors.Is(err, stream.ErrOffsetBackwards):
+		return fmt.Errorf("%w: %w", errReplan, err) // the plan knows both
+	case err != nil:
+		return err
+	case len(w.unit.Proposals) > 0:
+		why := fmt.Sprintf("the unit %d-%d asks for definitions that it did not need when it was begun", i.From, i.To)
+		return errors.Join(p.reopen(ctx, i.From, why), errReplan)
+	}
+	w.replayed = true
+	p.log().Info("repeating the pending unit", "from", i.From, "to", i.To, telemetry.LogEpoch, i.Epoch)
+	return nil
+}

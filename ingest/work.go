@@ -1,0 +1,80 @@
+package ingest
+
+import (
+	"time"
+	"unsafe"
+
+	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/stream"
+)
+
+// work is one unit on its way: filled by a partition's reader, written by its
+// writer, and then filled again.
+type work struct {
+	unit     event.Unit
+	from     int64 // first offset
+	next     int64 // one past the last
+	dropped  int64
+	missing  int64
+	registry int64 // registry offset of the unit's catalog
+	window   int64 // id window it was decoded with
+	bytes    int64
+	first    time.Time // when the first record came; zero while there is none
+	last     *mark     // the last record of the unit, for the intents after it
+	trace    string    // traceparent of the first record that has one
+	replayed bool
+}
+
+// reset makes the work an empty unit that starts at an offset.
+func (w *work) reset(from int64, epoch int32, catalog *event.Catalog, registry, window int64) {
+	w.unit.Epoch = epoch
+	w.unit.Reset(catalog)
+	w.from, w.next, w.dropped, w.missing = from, from, 0, 0
+	w.registry, w.window, w.bytes, w.first, w.last, w.trace, w.replayed = registry, window, 0, time.Time{}, nil, "", false
+}
+
+func (w *work) empty() bool { return w.next == w.from }
+
+// add decodes a batch that follows what the work holds. The batch can be
+// released afterwards.
+func (w *work) add(d *event.Decoder, b *stream.Batch, now time.Time) {
+	if w.first.IsZero() {
+		w.first = now
+	}
+	for i := range b.Records {
+		r := &b.Records[i]
+		parent := r.TraceParent()
+		if w.trace == "" && len(parent) > 0 {
+			w.trace = string(parent)
+		}
+		w.bytes += int64(len(r.Key) + len(r.Value))
+		d.Decode(&w.unit, event.Record{Partition: b.Partition, Offset: r.Offset, Time: r.Time, Key: r.Key, Value: r.Value, Trace: traceID(parent)})
+	}
+	if n := len(b.Records); n > 0 {
+		w.last = &mark{b.Records[n-1].Offset, b.Records[n-1].Time}
+	}
+	w.dropped += b.Dropped
+	w.missing += b.Missing
+	w.next = b.Next
+}
+
+// traceID returns the trace id within a W3C traceparent, without copying: the
+// decoder copies it into its column before the record's memory is released.
+func traceID(parent []byte) string {
+	if len(parent) < 55 || parent[2] != '-' || parent[35] != '-' {
+		return ""
+	}
+	return unsafe.String(&parent[3], 32)
+}
+
+// ledger is the unit's ledger row.
+func (w *work) ledger(partition int32) event.LedgerRow {
+	r := w.unit.Ledger()
+	r.Partition, r.From, r.To = partition, w.from, w.next-1
+	r.Dropped, r.Missing, r.Registry = w.dropped, w.missing, w.registry
+	return r
+}
+
+func (w *work) intent(decoder int, last *mark) intent {
+	return intent{Epoch: w.unit.Epoch, From: w.from, To: w.next - 1, Decoder: decoder, Registry: w.registry, Window: w.window, Last: last}
+}

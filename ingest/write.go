@@ -1,0 +1,231 @@
+package ingest
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/internal/telemetry"
+	"github.com/kedge-ml/kedge/stream"
+)
+
+// write stores units until ctx ends; then it finishes the one under way and
+// commits. writing outlives ctx for that.
+func (p *partition) write(ctx, writing context.Context) error {
+	idle := time.NewTimer(p.c.cfg.IdleCommit)
+	defer idle.Stop()
+	for {
+		select {
+		case w := <-p.full:
+			if err := p.store(writing, w); err != nil {
+				return ended(ctx, err)
+			}
+			p.free <- w
+			idle.Reset(p.c.cfg.IdleCommit)
+		case <-idle.C:
+			if err := p.commitIdle(writing); err != nil {
+				return ended(ctx, err)
+			}
+		case <-ctx.Done():
+			return p.leave(writing)
+		}
+	}
+}
+
+// leave commits what is stored, if that is still possible: a successor finds
+// the same in the ledger.
+func (p *partition) leave(ctx context.Context) error {
+	if err := p.commitIdle(ctx); err != nil {
+		p.log().Debug("no last commit", telemetry.LogError, err)
+	}
+	return nil
+}
+
+// store carries one unit through the cycle. Every step is repeated until it
+// succeeds; the unit is never given up for the next one.
+func (p *partition) store(ctx context.Context, w *work) error {
+	began := time.Now()
+	ctx, span := p.span(ctx, w)
+	defer span.End()
+	r := w.ledger(p.tp.Partition)
+	t := newTokens(p.c.cfg.Sink, w.unit.Epoch, p.c.cluster, p.tp.Topic, p.tp.Partition, r.From, r.To)
+	p.hit("prepare")
+	err := p.insist(ctx, "prepare tables", func(ctx context.Context) error { return p.c.sink.Prepare(ctx, schemas(w)) })
+	if err == nil {
+		p.hit("before-intent")
+		err = p.commitIntent(ctx, w)
+	}
+	if err == nil {
+		p.hit("intent")
+		err = p.tables(ctx, w, t)
+	}
+	if err == nil && len(w.unit.Dead) > 0 {
+		p.hit("dead")
+		err = p.insert(ctx, w, "dead letters", func(ctx context.Context) error {
+			return p.c.sink.InsertDeadLetters(ctx, p.token(t.dead()), w.unit.Dead)
+		})
+	}
+	if err == nil {
+		p.hit("ledger")
+		err = p.insert(ctx, w, "the ledger row", func(ctx context.Context) error { return p.c.sink.InsertLedger(ctx, p.token(t.ledger()), r) })
+	}
+	if err != nil {
+		span.RecordError(err)
+		return fmt.Errorf("store %v offsets %d-%d: %w", p.tp, r.From, r.To, err)
+	}
+	p.hit("ledgered")
+	p.finish(ctx, w, &r, time.Since(began))
+	return nil
+}
+
+func (p *partition) hit(point string) { p.c.points.Hit(2*p.slot+1, point) }
+
+func (p *partition) insist(ctx context.Context, what string, fn func(context.Context) error) error {
+	return p.c.insist(ctx, p, what, fn)
+}
+
+// token is the token itself, or one of its own when tests took the guard away.
+func (p *partition) token(t string) string {
+	if p.c.guards.noTokens {
+		return fmt.Sprint(t, "/", rand.Uint64())
+	}
+	return t
+}
+
+func schemas(w *work) []*event.Schema {
+	out := make([]*event.Schema, len(w.unit.Batches))
+	for i, b := range w.unit.Batches {
+		out[i] = b.Schema
+	}
+	return out
+}
+
+// span continues the trace of the unit's first traced record.
+func (p *partition) span(ctx context.Context, w *work) (context.Context, trace.Span) {
+	return p.c.scope.Tracer.Start(telemetry.ContextFrom(ctx, w.trace, ""), "ingest unit", trace.WithSpanKind(trace.SpanKindConsumer),
+		trace.WithAttributes(telemetry.AttrMessaging.String("kafka"), telemetry.AttrTopic.String(p.tp.Topic),
+			telemetry.AttrPartition.String(fmt.Sprint(p.tp.Partition)), telemetry.AttrEpoch.Int(int(w.unit.Epoch)),
+			telemetry.AttrFrom.Int64(w.from), telemetry.AttrTo.Int64(w.next-1), telemetry.AttrBatchCount.Int64(w.unit.Counts.Records),
+			attribute.Bool("kedge.ingest.repeated", w.replayed)))
+}
+
+// commitIntent says what is about to be written. It also commits everything
+// before the unit, and fails for a member that lost the partition.
+func (p *partition) commitIntent(ctx context.Context, w *work) error {
+	i := w.intent(event.DecoderVersion, p.last)
+	if p.c.guards.noIntent {
+		i = intent{Epoch: w.unit.Epoch}
+	}
+	err := p.commit(ctx, w.from, i)
+	p.fencing.Lock()
+	defer p.fencing.Unlock()
+	p.intentAt = time.Now()
+	return err
+}
+
+func (p *partition) commit(ctx context.Context, offset int64, i intent) error {
+	c := []stream.OffsetCommit{{TopicPartition: p.tp, Offset: offset, Metadata: i.encode()}}
+	return p.insist(ctx, "commit", func(ctx context.Context) error { return p.gen.Commit(ctx, c) })
+}
+
+// commitIdle commits the position without an intent, once after each piece of
+// work.
+func (p *partition) commitIdle(ctx context.Context) error {
+	if !p.worked {
+		return nil
+	}
+	p.hit("idle")
+	err := p.commit(ctx, p.position, intent{Epoch: p.plan.epoch, Last: p.last})
+	if err == nil {
+		p.worked = false
+		p.hit("idled")
+	}
+	return err
+}
+
+// tables inserts one block per table, several at a time when there are
+// several.
+func (p *partition) tables(ctx context.Context, w *work, t tokens) error {
+	one := func(ctx context.Context, b *event.Batch) error {
+		name := b.Schema.Table()
+		p.hit("insert")
+		err := p.insert(ctx, w, name, func(ctx context.Context) error { return p.c.sink.Insert(ctx, p.token(t.table(name)), b) })
+		p.hit("inserted")
+		return err
+	}
+	if len(w.unit.Batches) == 1 {
+		return one(ctx, w.unit.Batches[0])
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(p.c.cfg.Writers)
+	for b := range slices.Values(w.unit.Batches) {
+		g.Go(func() error { return one(ctx, b) })
+	}
+	return g.Wait()
+}
+
+// insert does one insert until it succeeds. After a long wait the intent is
+// committed anew first: a member that was stopped for a while finds out that
+// the partition is another's before it writes.
+func (p *partition) insert(ctx context.Context, w *work, what string, fn func(context.Context) error) error {
+	return p.insist(ctx, "insert "+what, func(ctx context.Context) error {
+		select {
+		case p.c.writing <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		began := time.Now()
+		defer func() {
+			<-p.c.writing
+			p.c.pace.wrote(time.Since(began), time.Now())
+		}()
+		if err := p.fence(ctx, w); err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(ctx, p.c.cfg.InsertTimeout)
+		defer cancel()
+		return fn(ctx)
+	})
+}
+
+// finish notes a stored unit.
+func (p *partition) finish(ctx context.Context, w *work, r *event.LedgerRow, took time.Duration) {
+	p.position, p.worked = w.next, true
+	if w.last != nil {
+		p.last = w.last
+	}
+	p.c.metrics.finished(ctx, p.labels, w, r, took)
+	p.state.update(func(s *PartitionStatus) {
+		s.Position, s.Epoch = w.next, w.unit.Epoch
+		s.End = max(s.End, w.next)
+		s.Units++
+		s.Records += r.Records
+		s.Rows += r.Rows
+		s.DeadLetters += r.DeadLetters
+		s.Duplicates += r.Duplicates
+		s.Missing += r.Missing
+		s.KnownAt = max(s.KnownAt, r.MaxKnownAt)
+	})
+}
+
+// fence commits an aged intent again.
+func (p *partition) fence(ctx context.Context, w *work) error {
+	p.fencing.Lock()
+	defer p.fencing.Unlock()
+	if time.Since(p.intentAt) < p.c.cfg.FenceAfter {
+		return nil
+	}
+	i := w.intent(event.DecoderVersion, p.last)
+	err := p.gen.Commit(ctx, []stream.OffsetCommit{{TopicPartition: p.tp, Offset: w.from, Metadata: i.encode()}})
+	if err == nil {
+		p.intentAt = time.Now()
+	}
+	return err
+}
