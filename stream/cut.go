@@ -1,8 +1,10 @@
 package stream
 
 import (
+	"cmp"
 	"fmt"
 	"hash/crc32"
+	"slices"
 )
 
 // cut is what one fetch brought for one partition, cut into record batches
@@ -23,8 +25,8 @@ type cut struct {
 // newCut walks the batches of f from position from up to to (exclusive) and
 // drops, exactly, what read_committed must not see. It owns f.records.
 //
-// The rule is that of Kafka's own consumer: the response names, in order of
-// their first offset, the transactions that were aborted; a producer's
+// The rule is that of Kafka's own consumer: the response names the
+// transactions that were aborted by producer and first offset; a producer's
 // transactional batches are dropped from that offset on until its abort
 // marker.
 func newCut(f *fetched, from, to int64, castagnoli *crc32.Table) (*cut, error) {
@@ -33,7 +35,7 @@ func newCut(f *fetched, from, to int64, castagnoli *crc32.Table) (*cut, error) {
 	if f.records == nil {
 		return c, nil
 	}
-	filter := abortFilter{pending: f.aborted}
+	filter := newAbortFilter(f.aborted)
 	rest := f.records.bytes
 	for c.next < to {
 		b, after, ok, err := nextBatch(rest, castagnoli)
@@ -73,6 +75,13 @@ func (c *cut) add(b rawBatch, aborted bool, to int64) {
 type abortFilter struct {
 	pending []abortedTxn // ascending first offsets
 	active  map[int64]bool
+}
+
+// newAbortFilter sorts the list: brokers send it in the order in which the
+// transactions ended.
+func newAbortFilter(aborted []abortedTxn) abortFilter {
+	slices.SortFunc(aborted, func(a, b abortedTxn) int { return cmp.Compare(a.first, b.first) })
+	return abortFilter{pending: aborted}
 }
 
 func (f *abortFilter) aborts(b *rawBatch) bool {

@@ -1,0 +1,140 @@
+package broker
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/twmb/franz-go/pkg/kbin"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// listener checks the frames of its connections, and tells clients the
+// advertised address.
+type listener struct {
+	net.Listener
+	advertised net.Addr
+	maxFrame   int
+	create     atomic.Pointer[creator] // nil: clients may not create topics by asking
+}
+
+// hostPort is an address by name.
+type hostPort string
+
+// Network returns "tcp".
+func (hostPort) Network() string { return "tcp" }
+
+// String returns host:port.
+func (a hostPort) String() string { return string(a) }
+
+func listen(cfg Config) (*listener, error) {
+	inner, err := net.Listen("tcp", cfg.Addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("start the embedded broker: %s is taken by another process; stop it or choose another address (--kafka): %w", cfg.Addr, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("start the embedded broker: listen on %s: %w", cfg.Addr, err)
+	}
+	l := &listener{Listener: inner, advertised: inner.Addr(), maxFrame: max(100<<20, 2*cfg.MaxMessageBytes)}
+	if cfg.Advertise != "" {
+		if _, _, err := net.SplitHostPort(cfg.Advertise); err != nil {
+			inner.Close()
+			return nil, fmt.Errorf("start the embedded broker: advertised address %q is not host:port: %w", cfg.Advertise, err)
+		}
+		l.advertised = hostPort(cfg.Advertise)
+	}
+	return l, nil
+}
+
+// only is the listen function of a cluster of one broker.
+func (l *listener) only(string, string) (net.Listener, error) { return l, nil }
+
+// Accept returns the next connection.
+func (l *listener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &framed{Conn: conn, listener: l}, nil
+}
+
+// Addr returns the address that clients are told.
+func (l *listener) Addr() net.Addr { return l.advertised }
+
+// framed checks each request's length and kind before they are read: kfake
+// allocates any length and ends the process on an unknown kind.
+type framed struct {
+	net.Conn
+	listener *listener
+	ready    []byte // read, checked, and not handed out yet
+	body     int    // bytes of the frame still to read
+}
+
+// Read reads from the connection, refusing it at the first frame that is no
+// Kafka request.
+func (c *framed) Read(b []byte) (int, error) {
+	if len(c.ready) == 0 && c.body == 0 {
+		if err := c.next(); err != nil {
+			return 0, err
+		}
+	}
+	if len(c.ready) > 0 {
+		n := copy(b, c.ready)
+		c.ready = c.ready[n:]
+		return n, nil
+	}
+	n, err := c.Conn.Read(b[:min(len(b), c.body)])
+	c.body -= n
+	return n, err
+}
+
+// next reads the beginning of a frame: length, kind and version.
+func (c *framed) next() error {
+	head := make([]byte, 8)
+	if _, err := io.ReadFull(c.Conn, head); err != nil {
+		return err
+	}
+	size := int64(binary.BigEndian.Uint32(head))
+	kind, version := int16(binary.BigEndian.Uint16(head[4:])), int16(binary.BigEndian.Uint16(head[6:]))
+	req := kmsg.RequestForKey(kind)
+	if size < 8 || size > int64(c.listener.maxFrame) || req == nil || version < 0 || version > req.MaxVersion() {
+		return fmt.Errorf("from %v: no Kafka request: %d bytes of kind %d, version %d", c.RemoteAddr(), size, kind, version)
+	}
+	c.ready, c.body = head, int(size)-4
+	create := c.listener.create.Load()
+	if kmsg.Key(kind) != kmsg.Metadata || create == nil {
+		return nil
+	}
+	c.ready = append(c.ready, make([]byte, c.body)...)
+	_, err := io.ReadFull(c.Conn, c.ready[8:])
+	c.body = 0
+	create.asked(version, c.ready[8:])
+	return err
+}
+
+// creator creates the topics that a metadata request asks to create.
+type creator struct{ cluster *kfake.Cluster }
+
+func (c *creator) asked(version int16, frame []byte) {
+	r := kbin.Reader{Src: frame}
+	r.Int32()          // correlation id
+	r.NullableString() // client id
+	req := kmsg.NewPtrMetadataRequest()
+	req.SetVersion(version)
+	if req.IsFlexible() {
+		kmsg.SkipTags(&r)
+	}
+	if req.ReadFrom(r.Src) != nil || !req.AllowAutoTopicCreation {
+		return
+	}
+	for _, t := range req.Topics {
+		if t.Topic != nil && *t.Topic != "" {
+			c.cluster.CreateTopic(*t.Topic, -1, nil) //nolint:errcheck // the request's own answer tells what is wrong with it
+		}
+	}
+}
