@@ -138,7 +138,7 @@ func (h *rpc) modelReady(ctx context.Context, b []byte) ([]byte, error) {
 		return nil, err
 	}
 	if _, _, _, err := h.s.model(name, version); err != nil {
-		return nil, err
+		return nil, nil // ready: false, as Triton says of a model that it does not know
 	}
 	return h.yes(ctx, nil)
 }
