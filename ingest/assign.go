@@ -130,7 +130,7 @@ func (p *partition) settle(ctx context.Context) (done bool, err error) {
 // unsettled removes rows of epochs that are over and checks that the plan's
 // own epoch has none that a commit or ledger row does not explain.
 func (p *partition) unsettled(ctx context.Context) error {
-	if p.c.guards.noLedger {
+	if p.c.guards.noOrphans {
 		return nil
 	}
 	for _, o := range p.plan.trim {

@@ -47,9 +47,10 @@ type Consumer struct {
 // guards are what keeps a repeated unit from being stored twice or not at all.
 // Tests take them away to see that they can fail.
 type guards struct {
-	noTokens bool // every attempt gets tokens of its own
-	noIntent bool // a pending unit is not repeated as it was
-	noLedger bool // the position is the group's commit alone
+	noTokens  bool // every attempt gets tokens of its own
+	noIntent  bool // a pending unit is not repeated as it was
+	noLedger  bool // the position is the group's commit alone
+	noOrphans bool // rows that nothing explains are not looked for
 }
 
 // New returns a consumer. Run starts it.

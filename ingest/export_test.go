@@ -1,0 +1,14 @@
+package ingest
+
+// Guards take protections away, to show that the tests around them can fail.
+type Guards struct {
+	NoTokens  bool // every attempt of an insert has a token of its own
+	NoIntent  bool // a pending unit is not recorded, so it is not repeated as it was
+	NoLedger  bool // the position is the group's commit alone
+	NoOrphans bool // rows that nothing explains are not looked for
+}
+
+// Without takes guards away from a consumer that does not run yet.
+func (c *Consumer) Without(g Guards) {
+	c.guards = guards{noTokens: g.NoTokens, noIntent: g.NoIntent, noLedger: g.NoLedger, noOrphans: g.NoOrphans}
+}

@@ -1,0 +1,359 @@
+package ingest_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/kedge-ml/kedge/ingest"
+	"github.com/kedge-ml/kedge/internal/failpoint"
+	"github.com/kedge-ml/kedge/internal/testenv"
+	"github.com/kedge-ml/kedge/registry"
+	"github.com/kedge-ml/kedge/stream"
+)
+
+func TestMain(m *testing.M) {
+	if text := os.Getenv(childEnv); text != "" {
+		os.Exit(childMain(text))
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		os.RemoveAll(binaryDir())
+		os.Exit(code)
+	}))
+}
+
+func binaryDir() string {
+	return filepath.Join(os.TempDir(), fmt.Sprint("kedge-ingest-test-", os.Getpid()))
+}
+
+// childBinary returns a build of this test with failpoints: the children.
+func childBinary(t testing.TB) string {
+	t.Helper()
+	if failpoint.Enabled {
+		exe, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return exe
+	}
+	path := filepath.Join(binaryDir(), "ingest.test")
+	if _, err := os.Stat(path); err == nil {
+		return path
+	}
+	if out, err := exec.Command("go", "test", "-c", "-tags", "failpoint", "-o", path, ".").CombinedOutput(); err != nil {
+		t.Fatalf("build the children: %v\n%s", err, out)
+	}
+	return path
+}
+
+// world is a broker, a store and consumers, in processes of their own.
+type world struct {
+	t          testing.TB
+	dir        string
+	seed       uint64
+	lib        string
+	brokers    string
+	partitions int
+	broker     *child // nil: the consumer's process holds the broker too
+	client     *stream.Client
+	producer   *stream.Producer
+	cfg        jobConfig
+	env        []string // for consumers
+
+	mu    sync.Mutex
+	next  int64
+	acked map[int64]bool
+}
+
+// newWorld starts a broker of its own, unless inside is set: then each consumer
+// brings the broker with it.
+func newWorld(t testing.TB, inside bool) *world {
+	t.Helper()
+	w := &world{t: t, dir: t.TempDir(), seed: seedOf(t.Name()), lib: testenv.LibCHDB(t), brokers: freeAddr(t), partitions: 2,
+		cfg: jobConfig{MinDelay: 20 * time.Millisecond, MaxRows: 400, Window: window}, acked: map[int64]bool{}}
+	t.Logf("seed %d", w.seed)
+	childBinary(t)
+	if !inside {
+		w.startBroker()
+	}
+	var err error
+	if w.client, err = stream.NewClient(stream.Config{Brokers: []string{w.brokers}}); err != nil {
+		t.Fatal(err)
+	}
+	w.producer = w.client.Producer(stream.ProducerConfig{})
+	t.Cleanup(func() {
+		w.producer.Close()
+		w.client.Close()
+	})
+	if !inside {
+		w.makeTopics()
+	}
+	return w
+}
+
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func (w *world) startBroker() {
+	w.t.Helper()
+	w.broker = w.start("broker", job{Broker: w.brokers, BrokerDir: filepath.Join(w.dir, "broker"), Partitions: w.partitions}, nil)
+	w.broker.await(w.t, "ready")
+}
+
+func (w *world) makeTopics() {
+	w.t.Helper()
+	var specs []stream.TopicSpec
+	for _, k := range kinds() {
+		specs = append(specs, stream.TopicSpec{Name: topicOf(k), Partitions: w.partitions, Config: map[string]string{"message.timestamp.type": "LogAppendTime"}})
+	}
+	if err := w.client.EnsureTopics(w.t.Context(), specs); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// consumer starts a consumer on the embedded store.
+func (w *world) consumer(env ...string) *child {
+	w.t.Helper()
+	cfg := w.cfg
+	j := job{Brokers: w.brokers, Lib: w.lib, StoreDir: storePath(w.dir), Ingest: &cfg, Partitions: w.partitions}
+	if w.broker == nil {
+		j.Broker, j.BrokerDir = w.brokers, filepath.Join(w.dir, "broker")
+	}
+	return w.start("consumer", j, append(w.env, env...))
+}
+
+// child is a process of the test.
+type child struct {
+	name   string
+	cmd    *exec.Cmd
+	lines  chan []byte
+	stderr bytes.Buffer
+	ended  chan struct{}
+	err    error
+
+	mu     sync.Mutex
+	status ingest.Status
+	ready  bool
+}
+
+func (w *world) start(name string, j job, env []string) *child {
+	w.t.Helper()
+	text, err := json.Marshal(j)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	c := &child{name: name, cmd: exec.Command(childBinary(w.t)), ended: make(chan struct{}), lines: make(chan []byte, 4)}
+	c.cmd.Env = append(append(os.Environ(), childEnv+"="+string(text)), env...)
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	c.cmd.Stderr = &c.stderr
+	out, err := c.cmd.StdoutPipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := c.cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	go c.read(out)
+	w.t.Cleanup(func() {
+		c.kill()
+		if w.t.Failed() {
+			w.t.Logf("%s said:\n%s", name, tail(c.stderr.String(), 4000))
+		}
+	})
+	return c
+}
+
+func tail(s string, n int) string { return s[max(0, len(s)-n):] }
+
+func (c *child) read(out io.Reader) {
+	defer close(c.ended)
+	lines := bufio.NewScanner(out)
+	lines.Buffer(nil, 64<<20)
+	for lines.Scan() {
+		line := lines.Bytes()
+		c.mu.Lock()
+		if bytes.Equal(line, []byte(`"ready"`)) {
+			c.ready = true
+		} else if bytes.HasPrefix(line, []byte(`{"Ready"`)) {
+			c.status = ingest.Status{}
+			_ = json.Unmarshal(line, &c.status)
+		} else if c.lines != nil {
+			c.lines <- bytes.Clone(line)
+		}
+		c.mu.Unlock()
+	}
+	c.err = c.cmd.Wait()
+}
+
+func (c *child) await(t testing.TB, _ string) {
+	t.Helper()
+	testenv.Eventually(t, 60*time.Second, func() error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.ready {
+			return nil
+		}
+		select {
+		case <-c.ended:
+			t.Fatalf("%s ended: %v\n%s", c.name, c.err, tail(c.stderr.String(), 2000))
+		default:
+		}
+		return errors.New("not ready")
+	})
+}
+
+func (c *child) state() ingest.Status {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.status
+}
+
+func (c *child) signal(s syscall.Signal) { _ = c.cmd.Process.Signal(s) }
+
+// kill is kill -9, and waits for the end.
+func (c *child) kill() {
+	c.signal(syscall.SIGKILL)
+	<-c.ended
+}
+
+// stop is SIGTERM; the process must end well, soon.
+func (c *child) stop(t testing.TB) {
+	t.Helper()
+	c.signal(syscall.SIGTERM)
+	select {
+	case <-c.ended:
+	case <-time.After(30 * time.Second):
+		t.Fatalf("%s does not stop\n%s", c.name, tail(c.stderr.String(), 4000))
+	}
+	if c.err != nil {
+		t.Fatalf("%s: %v\n%s", c.name, c.err, tail(c.stderr.String(), 4000))
+	}
+}
+
+// produce sends the next n events and waits until the broker has them.
+func (w *world) produce(n int) {
+	w.t.Helper()
+	if err := w.send(w.t.Context(), n); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// send produces the next n events. Those that fail may be stored or not.
+func (w *world) send(ctx context.Context, n int) error {
+	w.mu.Lock()
+	from := w.next
+	w.next += int64(n)
+	w.mu.Unlock()
+	byTopic := map[string][]stream.Message{}
+	numbers := map[string][]int64{}
+	for i := from; i < from+int64(n); i++ {
+		m := eventOf(w.seed, i)
+		topic := topicOf(m.kind)
+		byTopic[topic] = append(byTopic[topic], m.message(i))
+		numbers[topic] = append(numbers[topic], i)
+	}
+	var errs []error
+	for topic, msgs := range byTopic {
+		err := w.producer.Produce(ctx, topic, msgs...)
+		var some *stream.ProduceError
+		for i, number := range numbers[topic] {
+			if err == nil || errors.As(err, &some) && some.Errs[i] == nil {
+				w.mu.Lock()
+				w.acked[number] = true
+				w.mu.Unlock()
+			}
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// await waits until the consumer has stored everything that the broker has.
+func (w *world) await(c *child, limit time.Duration) {
+	w.t.Helper()
+	testenv.Eventually(w.t, limit, func() error {
+		select {
+		case <-c.ended:
+			w.t.Fatalf("%s ended: %v\n%s", c.name, c.err, tail(c.stderr.String(), 4000))
+		default:
+		}
+		return w.behind(c.state())
+	})
+}
+
+// behind says how far the consumers are from the broker's ends.
+func (w *world) behind(states ...ingest.Status) error {
+	ends, err := w.ends()
+	if err != nil {
+		return err
+	}
+	missing := []string{}
+	for tp, end := range ends {
+		at, why := int64(-1), "unassigned"
+		for _, s := range states {
+			for _, p := range s.Partitions {
+				if p.Topic == tp.Topic && p.Partition == tp.Partition {
+					at, why = max(at, p.Position), p.Waiting
+				}
+			}
+		}
+		if end > 0 && at < end {
+			missing = append(missing, fmt.Sprintf("%v at %d of %d %s", tp, at, end, why))
+		}
+	}
+	if len(missing) > 0 {
+		return errors.New(strings.Join(missing, "; "))
+	}
+	return nil
+}
+
+func (w *world) ends() (map[stream.TopicPartition]int64, error) {
+	var tps []stream.TopicPartition
+	for _, k := range kinds() {
+		for p := range w.partitions {
+			tps = append(tps, stream.TopicPartition{Topic: topicOf(k), Partition: int32(p)})
+		}
+	}
+	offsets, err := w.client.Offsets(w.t.Context(), tps...)
+	out := map[stream.TopicPartition]int64{}
+	for tp, o := range offsets {
+		out[tp] = o.Last
+	}
+	return out, err
+}
+
+// registry folds the broker's registry log.
+func (w *world) registry() *registry.Registry {
+	w.t.Helper()
+	log, err := w.client.OpenLog(w.t.Context(), "kedge.registry")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	reg, err := registry.Open(w.t.Context(), log)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return reg
+}
