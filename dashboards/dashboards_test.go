@@ -1,0 +1,138 @@
+package dashboards
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kedge-ml/kedge/query"
+)
+
+// TestCommitted holds that the JSON is what the code writes.
+func TestCommitted(t *testing.T) {
+	files, err := filepath.Glob("*.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var written []string
+	for _, d := range All() {
+		want, err := d.Render()
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := d.UID + ".json"
+		written = append(written, name)
+		if got, err := os.ReadFile(name); err != nil || string(got) != string(want) {
+			t.Errorf("%s is not what the code writes: run go generate ./dashboards (%v)", name, err)
+		}
+	}
+	slices.Sort(written)
+	if !slices.Equal(files, written) {
+		t.Errorf("files %v, dashboards %v", files, written)
+	}
+}
+
+// TestLint holds what Grafana's own linter asks, and more, for every type of
+// panel.
+func TestLint(t *testing.T) {
+	ids := map[string]bool{}
+	for _, d := range All() {
+		if ids[d.UID] || d.Description == "" || d.From == "" {
+			t.Errorf("%s: uid twice, or no description or range", d.UID)
+		}
+		ids[d.UID] = true
+		for _, link := range d.Links {
+			if titleOf(link) == link {
+				t.Errorf("%s links to %s, which has no title", d.UID, link)
+			}
+		}
+		for _, r := range d.Rows {
+			for _, p := range r.Panels {
+				lintPanel(t, d, p)
+			}
+		}
+		lintJSON(t, d)
+	}
+}
+
+func lintPanel(t *testing.T, d Dashboard, p Panel) {
+	t.Helper()
+	at := d.UID + ": " + p.Title
+	if p.Title == "" || len(p.Description) < 20 || !strings.HasSuffix(p.Description, ".") {
+		t.Errorf("%s: a title and a sentence of description are required", at)
+	}
+	k, ok := query.KindNamed(p.Query.Kind)
+	if !ok {
+		t.Errorf("%s asks kind %q, which there is not", at, p.Query.Kind)
+	}
+	reads := func(member string, set bool) {
+		if set && !slices.Contains(k.Reads, member) {
+			t.Errorf("%s sets %s, which kind %s does not read", at, member, k.Name)
+		}
+	}
+	reads("columns", len(p.Query.Columns) > 0)
+	reads("group_by", len(p.Query.GroupBy) > 0)
+	reads("limit", p.Query.Limit > 0)
+	reads("filter", len(p.Query.Filter) > 0)
+	reads("version", p.Query.Version != "")
+	named := p.Query.View != "" || p.Query.Model != ""
+	if named && k.Subject == query.NoSubject || !named && (k.Subject == query.ViewOnly || k.Subject == query.ModelOnly || k.Subject == query.ViewOrModel) {
+		t.Errorf("%s: kind %s wants subject %s", at, k.Name, k.Subject)
+	}
+	if p.Width > 24 {
+		t.Errorf("%s is wider than a dashboard", at)
+	}
+	for _, v := range variablesIn(p.Query) {
+		if !slices.ContainsFunc(d.Variables, func(x Variable) bool { return "$"+x.Name == v }) {
+			t.Errorf("%s names %s, which the dashboard lacks", at, v)
+		}
+	}
+}
+
+func variablesIn(q query.Request) (out []string) {
+	for _, s := range append([]string{q.View, q.Model, q.Version}, q.Columns...) {
+		if strings.HasPrefix(s, "$") {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// lintJSON looks at what was rendered: unique ids, no panel over another, the
+// data source by variable and never by address.
+func lintJSON(t *testing.T, d Dashboard) {
+	t.Helper()
+	b, err := d.Render()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out dashboardJSON
+	if err := json.Unmarshal(b, &out); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(b), "__inputs") || out.Editable {
+		t.Errorf("%s: inputs or an editable dashboard", d.UID)
+	}
+	seen := map[int]bool{}
+	taken := map[[2]int]string{}
+	for _, p := range out.Panels {
+		if seen[p.ID] {
+			t.Errorf("%s: panel id %d twice", d.UID, p.ID)
+		}
+		seen[p.ID] = true
+		if p.Type != "row" && (p.Datasource == nil || p.Datasource.UID != "${datasource}") {
+			t.Errorf("%s: %s does not ask the data source variable", d.UID, p.Title)
+		}
+		for x := p.GridPos.X; x < p.GridPos.X+p.GridPos.W; x++ {
+			for y := p.GridPos.Y; y < p.GridPos.Y+p.GridPos.H; y++ {
+				if other := taken[[2]int{x, y}]; other != "" {
+					t.Fatalf("%s: %s lies over %s", d.UID, p.Title, other)
+				}
+				taken[[2]int{x, y}] = p.Title
+			}
+		}
+	}
+}

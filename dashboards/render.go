@@ -1,0 +1,218 @@
+package dashboards
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/kedge-ml/kedge/query"
+)
+
+// schemaVersion is the dashboard form written here, which Grafana 9.4 and
+// everything after it loads.
+const schemaVersion = 38
+
+// The JSON model of a dashboard, as far as it is used here. Members stand in
+// the order in which Grafana's own export has them.
+type (
+	source struct {
+		Type string `json:"type"`
+		UID  string `json:"uid"`
+	}
+	gridPos struct {
+		H int `json:"h"`
+		W int `json:"w"`
+		X int `json:"x"`
+		Y int `json:"y"`
+	}
+	fieldConfig struct {
+		Defaults  defaults `json:"defaults"`
+		Overrides []any    `json:"overrides"`
+	}
+	defaults struct {
+		Unit   string         `json:"unit,omitempty"`
+		Custom map[string]any `json:"custom,omitempty"`
+	}
+	panelJSON struct {
+		ID          int            `json:"id"`
+		Type        string         `json:"type"`
+		Title       string         `json:"title"`
+		Description string         `json:"description,omitempty"`
+		Datasource  *source        `json:"datasource,omitempty"`
+		GridPos     gridPos        `json:"gridPos"`
+		FieldConfig *fieldConfig   `json:"fieldConfig,omitempty"`
+		Options     map[string]any `json:"options,omitempty"`
+		Targets     []target       `json:"targets,omitempty"`
+		Links       []Link         `json:"links,omitempty"`
+		Repeat      string         `json:"repeat,omitempty"`
+		Collapsed   *bool          `json:"collapsed,omitempty"`
+		Panels      []any          `json:"panels,omitempty"`
+	}
+	target struct {
+		RefID      string `json:"refId"`
+		Datasource source `json:"datasource"`
+		request
+	}
+	templating struct {
+		List []variableJSON `json:"list"`
+	}
+	variableJSON struct {
+		Name       string         `json:"name"`
+		Label      string         `json:"label"`
+		Type       string         `json:"type"`
+		Datasource *source        `json:"datasource,omitempty"`
+		Query      any            `json:"query"`
+		Refresh    int            `json:"refresh,omitempty"`
+		Multi      bool           `json:"multi,omitempty"`
+		IncludeAll bool           `json:"includeAll,omitempty"`
+		Current    map[string]any `json:"current,omitempty"`
+	}
+	dashboardJSON struct {
+		UID           string            `json:"uid"`
+		Title         string            `json:"title"`
+		Description   string            `json:"description"`
+		Tags          []string          `json:"tags"`
+		Editable      bool              `json:"editable"`
+		GraphTooltip  int               `json:"graphTooltip"`
+		SchemaVersion int               `json:"schemaVersion"`
+		Time          map[string]string `json:"time"`
+		Refresh       string            `json:"refresh"`
+		Timezone      string            `json:"timezone"`
+		Templating    templating        `json:"templating"`
+		Annotations   map[string]any    `json:"annotations"`
+		Links         []map[string]any  `json:"links"`
+		Panels        []panelJSON       `json:"panels"`
+	}
+)
+
+// request is a query.Request without the time range: the panel's own goes in
+// its place.
+type request struct {
+	Kind     string            `json:"kind"`
+	View     string            `json:"view,omitempty"`
+	Model    string            `json:"model,omitempty"`
+	Version  string            `json:"version,omitempty"`
+	Columns  []string          `json:"columns,omitempty"`
+	Segment  map[string]string `json:"segment,omitempty"`
+	Detector string            `json:"detector,omitempty"`
+	GroupBy  []string          `json:"group_by,omitempty"`
+	Filter   map[string]string `json:"filter,omitempty"`
+	Step     string            `json:"step,omitempty"`
+	Limit    int               `json:"limit,omitempty"`
+	Params   json.RawMessage   `json:"params,omitempty"`
+}
+
+func requestOf(q query.Request) request {
+	r := request{Kind: q.Kind, View: q.View, Model: q.Model, Version: q.Version, Columns: q.Columns, Segment: q.Segment,
+		Detector: q.Detector, GroupBy: q.GroupBy, Filter: q.Filter, Limit: q.Limit, Params: q.Params}
+	if q.Step != 0 {
+		text, _ := q.Step.MarshalText() // never fails
+		r.Step = string(text)
+	}
+	return r
+}
+
+// asked is the data source that the dashboard's own variable names.
+func asked() source { return source{Type: pluginID, UID: "${datasource}"} }
+
+// Render writes the dashboard as Grafana's classic JSON.
+func (d *Dashboard) Render() ([]byte, error) {
+	out := dashboardJSON{
+		UID: d.UID, Title: d.Title, Description: d.Description, Tags: append([]string{"kedge"}, d.Tags...),
+		GraphTooltip: 1, SchemaVersion: schemaVersion, Time: map[string]string{"from": d.From, "to": "now"}, Refresh: d.Refresh,
+		Templating:  templating{d.variables()},
+		Annotations: map[string]any{"list": []any{}}, Links: d.links(),
+	}
+	y, id := 0, 1
+	for _, r := range d.Rows {
+		open := false
+		out.Panels = append(out.Panels, panelJSON{ID: id, Type: "row", Title: r.Title, Repeat: r.Repeat, Collapsed: &open, GridPos: gridPos{H: 1, W: 24, Y: y}})
+		y, id = y+1, id+1
+		placed, height := place(r.Panels, y, id)
+		out.Panels = append(out.Panels, placed...)
+		y, id = y+height, id+len(placed)
+	}
+	b, err := json.MarshalIndent(out, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("render dashboard %s: %w", d.UID, err)
+	}
+	return append(b, '\n'), nil
+}
+
+// place sets panels from left to right and wraps at 24 columns.
+func place(panels []Panel, y, id int) (out []panelJSON, height int) {
+	x, line := 0, 0
+	for i := range panels {
+		p := panels[i].render(id + i)
+		if x+p.GridPos.W > 24 {
+			x, height, line = 0, height+line, 0
+		}
+		p.GridPos.X, p.GridPos.Y = x, y+height
+		x, line = x+p.GridPos.W, max(line, p.GridPos.H)
+		out = append(out, p)
+	}
+	return out, height + line
+}
+
+func (p *Panel) render(id int) panelJSON {
+	from := asked()
+	w, h := p.Width, p.Height
+	if w == 0 {
+		w = 12
+	}
+	if h == 0 {
+		h = 8
+	}
+	return panelJSON{
+		ID: id, Type: p.Type, Title: p.Title, Description: p.Description, Datasource: &from,
+		GridPos:     gridPos{H: h, W: w},
+		FieldConfig: &fieldConfig{Defaults: defaults{Unit: p.Unit, Custom: custom(p.Type)}, Overrides: []any{}},
+		Options:     options(p.Type),
+		Targets:     []target{{RefID: "A", Datasource: from, request: requestOf(p.Query)}},
+		Links:       p.Links, Repeat: p.Repeat,
+	}
+}
+
+func custom(panelType string) map[string]any {
+	if panelType == timeseries {
+		return map[string]any{"lineWidth": 1, "fillOpacity": 8, "showPoints": "never", "spanNulls": false, "thresholdsStyle": map[string]any{"mode": "dashed"}}
+	}
+	return nil
+}
+
+func options(panelType string) map[string]any {
+	switch panelType {
+	case timeseries:
+		return map[string]any{"legend": map[string]any{"displayMode": "list", "placement": "bottom", "showLegend": true}, "tooltip": map[string]any{"mode": "multi", "sort": "desc"}}
+	case stat:
+		return map[string]any{"reduceOptions": map[string]any{"calcs": []string{"lastNotNull"}, "values": false}, "colorMode": "value", "graphMode": "area"}
+	case heatmap:
+		return map[string]any{"calculate": false, "yAxis": map[string]any{"axisPlacement": "left"}, "color": map[string]any{"mode": "scheme", "scheme": "Oranges", "steps": 64}}
+	case table:
+		return map[string]any{"showHeader": true, "cellHeight": "sm"}
+	}
+	return nil
+}
+
+func (d *Dashboard) variables() []variableJSON {
+	out := []variableJSON{{Name: "datasource", Label: "Kedge", Type: "datasource", Query: pluginID}}
+	for _, v := range d.Variables {
+		from := asked()
+		q := map[string]any{"refId": "kedge", "list": v.List}
+		if v.Model != "" {
+			q["model"] = v.Model
+		}
+		if v.View != "" {
+			q["view"] = v.View
+		}
+		out = append(out, variableJSON{Name: v.Name, Label: v.Label, Type: "query", Datasource: &from, Query: q, Refresh: 2, Multi: v.Multi, IncludeAll: v.Multi})
+	}
+	return out
+}
+
+func (d *Dashboard) links() []map[string]any {
+	out := []map[string]any{}
+	for _, uid := range d.Links {
+		out = append(out, map[string]any{"title": titleOf(uid), "type": "link", "url": "/d/" + uid, "keepTime": true, "includeVars": true, "icon": "dashboard"})
+	}
+	return out
+}
