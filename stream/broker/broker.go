@@ -61,7 +61,7 @@ type Config struct {
 	DefaultPartitions int   // of topics that do not say; 4 when zero
 	RetentionMS       int64 // of topics that do not say; 3 days when zero, −1 for ever
 	RetentionBytes    int64 // of a topic of DefaultPartitions, likewise; 2 GB when zero, −1 without bound
-	SegmentBytes      int64 // retention deletes in such pieces, and a start reads one per partition at a time; 16 MiB when zero
+	SegmentBytes      int64 // retention deletes in such pieces, and a start reads one per partition at a time; 8 MiB when zero
 	MaxMessageBytes   int   // largest batch; 16 MiB when zero
 	SyncWrites        bool  // fsync every batch: survives power loss, at a price
 	AutoCreateTopics  bool  // a client that asks for a missing topic creates it
@@ -85,7 +85,7 @@ func (c Config) withDefaults() Config {
 		c.RetentionBytes = 2_000_000_000
 	}
 	if c.SegmentBytes == 0 {
-		c.SegmentBytes = 16 << 20
+		c.SegmentBytes = 8 << 20
 	}
 	if c.MaxMessageBytes == 0 {
 		c.MaxMessageBytes = 16 << 20
@@ -123,7 +123,7 @@ func Start(cfg Config) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	cluster, err := kfake.NewCluster(options(cfg, l)...)
+	cluster, err := load(cfg, l)
 	if err != nil {
 		l.Close()
 		return nil, fmt.Errorf("start the embedded broker on %s with data in %s: %w", cfg.Addr, cfg.DataDir, err)
@@ -136,6 +136,16 @@ func Start(cfg Config) (*Broker, error) {
 	return b, nil
 }
 
+// load starts kfake, which reads every segment of its directory: garbage is
+// collected early meanwhile, and its memory given back.
+func load(cfg Config, l *listener) (*kfake.Cluster, error) {
+	if cfg.DataDir != "" {
+		defer debug.FreeOSMemory()
+		defer debug.SetGCPercent(debug.SetGCPercent(20))
+	}
+	return kfake.NewCluster(options(cfg, l)...)
+}
+
 // prepare repairs what a crash left.
 func prepare(cfg Config) error {
 	if err := os.MkdirAll(cfg.DataDir, 0o755); err != nil {
@@ -145,7 +155,10 @@ func prepare(cfg Config) error {
 	for _, n := range notes {
 		cfg.Logger.Warn("embedded broker repaired its data", "what", n)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return takeSnapshots(cfg.DataDir)
 }
 
 // keep starts what watches over the broker.
@@ -156,7 +169,6 @@ func (b *Broker) keep(l *listener) error {
 		if err := removeIfThere(filepath.Join(b.cfg.DataDir, sequencesFile)); err != nil {
 			return err
 		}
-		debug.FreeOSMemory() // loading reads every segment
 	}
 	if b.cfg.DataDir != "" && b.cfg.ReserveBytes >= 0 {
 		b.space = newSpace(b.cfg, b.cluster)

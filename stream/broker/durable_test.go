@@ -294,3 +294,41 @@ func TestWithoutReserveACommitIsForgotten(t *testing.T) {
 		t.Fatalf("commit 1000 was acknowledged on a disk with space, %d survived", got)
 	}
 }
+
+func TestKillKeepsAbortedTransactionsAborted(t *testing.T) {
+	ctx := within(t, time.Minute)
+	dir := t.TempDir()
+	b := startChild(t, config(dir))
+	write := func(id, value string, end func(*kgo.Client) error) {
+		c := client(t, b.addr, kgo.TransactionalID(id), kgo.DefaultProduceTopic("load"))
+		if err := c.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.ProduceSync(ctx, &kgo.Record{Key: []byte("k"), Value: []byte(value)}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		if err := end(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("a", "committed", func(c *kgo.Client) error { return c.EndTransaction(ctx, kgo.TryCommit) })
+	write("b", "aborted", func(c *kgo.Client) error { return c.EndTransaction(ctx, kgo.TryAbort) })
+	write("c", "open", func(*kgo.Client) error { return nil })
+	b.kill()
+	b = startChild(t, config(dir))
+	if err := client(t, b.addr).ProduceSync(ctx, &kgo.Record{Topic: "load", Key: []byte("k"), Value: []byte("end")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	c := client(t, b.addr, kgo.ConsumeTopics("load"), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	var got []string
+	for len(got) == 0 || got[len(got)-1] != "end" {
+		fs := c.PollFetches(ctx)
+		if err := fs.Err0(); err != nil {
+			t.Fatal(err)
+		}
+		fs.EachRecord(func(r *kgo.Record) { got = append(got, string(r.Value)) })
+	}
+	if fmt.Sprint(got) != "[committed end]" {
+		t.Fatalf("read %v", got)
+	}
+}
