@@ -1,0 +1,203 @@
+package serving
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sort"
+
+	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/model"
+	"github.com/kedge-ml/kedge/registry"
+)
+
+// DeploymentKind is the registry's kind of [DeploymentSpec]; the definition's
+// name is the model's.
+const DeploymentKind = "Deployment"
+
+// DeploymentSpec says which versions of a model are loaded and how requests
+// are routed among them. It is a definition like any other: applied from a
+// file, with a history that says who changed it, when and why.
+type DeploymentSpec struct {
+	Versions []DeployedVersion `json:"versions" yaml:"versions"`
+	Routing  `yaml:",inline"`
+	Record   Policy `json:"record,omitempty" yaml:"record,omitempty"` // default: block
+}
+
+// DeployedVersion is a version and the digest of its artefact.
+type DeployedVersion struct {
+	Version  string `json:"version" yaml:"version"`
+	Artifact string `json:"artifact" yaml:"artifact"` // sha256, the artefact's folder
+}
+
+// ParseDeployment reads a spec strictly and joins its faults.
+func ParseDeployment(spec json.RawMessage) (DeploymentSpec, error) {
+	var d DeploymentSpec
+	if err := event.DecodeStrict(spec, &d); err != nil {
+		return d, fmt.Errorf("deployment: %w", err)
+	}
+	faults := []error{d.Routing.Validate()}
+	var err error
+	if d.Record, err = ParsePolicy(string(d.Record)); err != nil {
+		faults = append(faults, err)
+	}
+	for i, v := range d.Versions {
+		if v.Version == "" || v.Artifact == "" {
+			faults = append(faults, fmt.Errorf("deployment: version %d needs a version and an artifact", i))
+		}
+		if slices.ContainsFunc(d.Versions[:i], func(o DeployedVersion) bool { return o.Version == v.Version }) {
+			faults = append(faults, fmt.Errorf("deployment: version %s stands twice", v.Version))
+		}
+	}
+	for _, v := range d.Routing.Versions() {
+		if v != "" && !slices.ContainsFunc(d.Versions, func(o DeployedVersion) bool { return o.Version == v }) {
+			faults = append(faults, fmt.Errorf("deployment: the routing names version %s, which is not among the versions", v))
+		}
+	}
+	return d, errors.Join(faults...)
+}
+
+// Follower keeps a Server as the registry's deployments say.
+type Follower struct {
+	s         *Server
+	reg       *registry.Registry
+	artifacts *os.Root
+	done      map[string]uint64            // model → definition version that is in force
+	digests   map[string]map[string]string // model → version → artefact that is loaded
+	faults    map[string]string
+	status    chan map[string]string // holds the newest copy of faults
+}
+
+// NewFollower returns a follower that loads artefacts from a folder.
+func NewFollower(s *Server, reg *registry.Registry, artifacts *os.Root) *Follower {
+	f := &Follower{s: s, reg: reg, artifacts: artifacts, done: map[string]uint64{}, digests: map[string]map[string]string{}, faults: map[string]string{}, status: make(chan map[string]string, 1)}
+	f.status <- map[string]string{}
+	return f
+}
+
+// Run follows the registry until ctx ends. A deployment that cannot be carried
+// out leaves what it would have replaced in place; [Follower.Faults] says why.
+func (f *Follower) Run(ctx context.Context) error {
+	st := f.reg.State()
+	for {
+		f.settle(st)
+		var err error
+		if st, err = f.reg.Next(ctx, st.Offset()); err != nil {
+			return nil // the context ended
+		}
+	}
+}
+
+// Faults says which deployments are not in force, and why.
+func (f *Follower) Faults() map[string]string {
+	now := <-f.status
+	f.status <- now
+	return now
+}
+
+func (f *Follower) settle(st *registry.State) {
+	wanted := map[string]bool{}
+	for _, def := range st.List(DeploymentKind, f.s.cfg.Namespace) {
+		wanted[def.Name] = true
+		if f.done[def.Name] == def.Version {
+			continue
+		}
+		if err := f.carryOut(def); err != nil {
+			f.faults[def.Name] = err.Error()
+			f.s.log.Error("deployment is not in force", "model", def.Name, "definition_version", def.Version, "error", err)
+		} else {
+			delete(f.faults, def.Name)
+			f.s.log.Info("deployment is in force", "model", def.Name, "definition_version", def.Version, "who", def.Who, "why", def.Why)
+		}
+		f.done[def.Name] = def.Version
+	}
+	f.forget(wanted)
+	<-f.status
+	f.status <- copied(f.faults)
+}
+
+func copied(m map[string]string) map[string]string {
+	out := make(map[string]string, len(m))
+	for k, v := range m {
+		out[k] = v
+	}
+	return out
+}
+
+// forget unloads models whose deployment is gone.
+func (f *Follower) forget(wanted map[string]bool) {
+	var gone []string
+	for name := range f.done {
+		if !wanted[name] {
+			gone = append(gone, name)
+		}
+	}
+	sort.Strings(gone)
+	for _, name := range gone {
+		if err := f.s.Unload(name, ""); err != nil && !errors.Is(err, ErrUnknownModel) {
+			f.s.log.Error("unload a model without a deployment", "model", name, "error", err)
+		}
+		delete(f.done, name)
+		delete(f.digests, name)
+		delete(f.faults, name)
+	}
+}
+
+// carryOut loads what is new, then routes, then unloads what is left over: at
+// no moment does a routing lack a version.
+func (f *Follower) carryOut(def registry.Definition) error {
+	d, err := ParseDeployment(def.Spec)
+	if err != nil {
+		return err
+	}
+	var fresh []Model
+	for _, v := range d.Versions {
+		if f.digests[def.Name][v.Version] == v.Artifact {
+			continue
+		}
+		m, err := f.load(def.Name, v)
+		if err != nil {
+			return err
+		}
+		fresh = append(fresh, m)
+	}
+	if f.digests[def.Name] == nil {
+		f.digests[def.Name] = map[string]string{}
+	}
+	for _, m := range fresh {
+		if err := f.s.Load(m); err != nil {
+			return err
+		}
+	}
+	for _, v := range d.Versions {
+		f.digests[def.Name][v.Version] = v.Artifact
+	}
+	if err := f.s.SetRouting(def.Name, d.Routing, d.Record); err != nil {
+		return err
+	}
+	return f.prune(def.Name, d)
+}
+
+func (f *Follower) load(name string, v DeployedVersion) (Model, error) {
+	a, err := model.Load(f.artifacts, v.Artifact, model.DefaultLimits())
+	if err != nil {
+		return Model{}, fmt.Errorf("load version %s: %w", v.Version, err)
+	}
+	return FromArtifact(name, v.Version, a)
+}
+
+func (f *Follower) prune(name string, d DeploymentSpec) error {
+	for version := range f.digests[name] {
+		if slices.ContainsFunc(d.Versions, func(v DeployedVersion) bool { return v.Version == version }) {
+			continue
+		}
+		if err := f.s.Unload(name, version); err != nil {
+			return err
+		}
+		delete(f.digests[name], version)
+	}
+	return nil
+}
