@@ -16,26 +16,24 @@ func newColumn(t event.ColumnType, nullable bool) event.Column {
 	return c
 }
 
-// columnLen is the number of rows of a column.
-func columnLen(c *event.Column) int {
-	if c.Type.List {
-		return len(c.Ends)
+// copyValue appends row i of src to dst, whose type it must have or widen to. A
+// value of another type becomes null.
+func copyValue(dst, src *event.Column, i int) {
+	switch {
+	case src.Null(i) || !widens(src.Type, dst.Type) || src.Type.Elem == event.Unknown:
+		dst.AppendNull()
+	case dst.Type.List:
+		from, end := src.Span(i)
+		for j := from; j < end; j++ {
+			copyValue(dst.Items, src.Items, int(j))
+		}
+		dst.Ends = append(dst.Ends, uint64(dst.Items.Len()))
+	case fixedWidth(dst.Type) < 0:
+		dst.AppendBytes(src.Str(i))
+	default:
+		appendNumber(dst, columnNumber(src, i))
+		appendNotNull(dst)
 	}
-	switch c.Type.Elem {
-	case event.Unknown:
-		return len(c.Nulls)
-	case event.Bool:
-		return len(c.Bools)
-	case event.Int32:
-		return len(c.Int32s)
-	case event.Int64, event.Timestamp:
-		return len(c.Int64s)
-	case event.Float32:
-		return len(c.Float32s)
-	case event.Float64:
-		return len(c.Float64s)
-	}
-	return len(c.StrEnds)
 }
 
 // sameShape reports whether two schemas have the same columns in the same

@@ -94,11 +94,11 @@ func (t *Table) Expired(eventTime, now int64) bool {
 // Present.
 func (r Row) AppendTo(c *event.Column, column int) Status {
 	if !r.Found() {
-		appendNull(c)
+		c.AppendNull()
 		return NotFound
 	}
 	if column < 0 || slotNull(r.slot, column) || !widens(r.layout.columns[column].typ, c.Type) {
-		appendNull(c)
+		c.AppendNull()
 		return NullValue
 	}
 	sc := &r.layout.columns[column]
@@ -121,21 +121,6 @@ func (r Row) AppendTo(c *event.Column, column int) Status {
 func appendNotNull(c *event.Column) {
 	if c.Nulls != nil {
 		c.Nulls = append(c.Nulls, 0)
-	}
-}
-
-func appendNull(c *event.Column) {
-	switch {
-	case c.Type.List:
-		c.Ends = append(c.Ends, uint64(columnLen(c.Items)))
-		return // a null list is an empty one
-	case fixedWidth(c.Type) < 0:
-		c.StrEnds = append(c.StrEnds, uint32(len(c.Data)))
-	default:
-		appendNumber(c, number{})
-	}
-	if c.Nulls != nil {
-		c.Nulls = append(c.Nulls, 1)
 	}
 }
 
@@ -165,7 +150,7 @@ func appendListTo(c *event.Column, r listReader) {
 		}
 		switch {
 		case null:
-			appendNull(c.Items)
+			c.Items.AppendNull()
 			continue
 		case r.width < 0:
 			c.Items.Data = append(c.Items.Data, b...)
@@ -175,5 +160,5 @@ func appendListTo(c *event.Column, r listReader) {
 		}
 		appendNotNull(c.Items)
 	}
-	c.Ends = append(c.Ends, uint64(columnLen(c.Items)))
+	c.Ends = append(c.Ends, uint64(c.Items.Len()))
 }

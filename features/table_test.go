@@ -73,7 +73,7 @@ func b2u(b bool) uint8 {
 
 func addValue(c *event.Column, v any) {
 	if v == nil {
-		appendNull(c)
+		c.AppendNull()
 		return
 	}
 	switch v := v.(type) {
@@ -81,7 +81,7 @@ func addValue(c *event.Column, v any) {
 		for _, e := range v {
 			addValue(c.Items, e)
 		}
-		c.Ends = append(c.Ends, uint64(columnLen(c.Items)))
+		c.Ends = append(c.Ends, uint64(c.Items.Len()))
 		return
 	case string:
 		c.Data = append(c.Data, v...)
@@ -143,7 +143,7 @@ func readRow(t *Table, keys []any, now int64) (row Row, values map[string]any) {
 	row, values = rows.Row(0), map[string]any{}
 	for _, f := range s.Values() {
 		c := newColumn(f.Type, true)
-		if row.AppendTo(&c, row.Column(f.Name)); columnLen(&c) != 1 {
+		if row.AppendTo(&c, row.Column(f.Name)); c.Len() != 1 {
 			panic("AppendTo appended no row")
 		}
 		values[f.Name] = valueAt(&c, 0)

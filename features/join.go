@@ -1,0 +1,271 @@
+package features
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"iter"
+	"math"
+	"slices"
+
+	"github.com/kedge-ml/kedge/event"
+)
+
+// HistorySource yields the stored rows of a view that can matter, ordered by
+// its key columns (numbers by value, text by bytes) and then by event_time. A
+// batch is valid until the next one.
+type HistorySource func(ctx context.Context, q HistoryRange) iter.Seq2[*event.Batch, error]
+
+// HistoryRange says which rows can matter to a join.
+type HistoryRange struct {
+	Schema  *event.Schema // of the view as it is defined
+	Columns []string      // value columns wanted
+	From    int64         // no row with an older event_time can be an answer
+	To      int64         // nor one with a newer
+	KnownTo int64         // rows known later are of no interest; maxTime: all are
+}
+
+// appendOrdered appends a key part whose bytes sort as the values do: numbers
+// big-endian with the sign turned, text with its zeros escaped and an end mark.
+func appendOrdered(dst []byte, c *event.Column, i int) []byte {
+	switch c.Type.Elem {
+	case event.Bool:
+		return append(dst, c.Bools[i])
+	case event.Int32:
+		return binary.BigEndian.AppendUint32(dst, uint32(c.Int32s[i])^1<<31)
+	case event.Int64, event.Timestamp:
+		return binary.BigEndian.AppendUint64(dst, uint64(c.Int64s[i])^1<<63)
+	case event.Float32, event.Float64:
+		return binary.BigEndian.AppendUint64(dst, orderedBits(columnNumber(c, i).f))
+	}
+	for _, b := range c.Str(i) {
+		dst = append(dst, b)
+		if b == 0 {
+			dst = append(dst, 0xff)
+		}
+	}
+	return append(dst, 0, 1)
+}
+
+func orderedBits(f float64) uint64 {
+	bits := math.Float64bits(f)
+	if bits>>63 != 0 {
+		return ^bits
+	}
+	return bits | 1<<63
+}
+
+// Questions are the rows of an entity frame, as one view sees them.
+type questions struct {
+	keys  []byte  // ordered keys, one after another
+	ends  []int   // end of row i's key
+	at    []int64 // µs
+	order []int32 // rows, by key and then time
+}
+
+// newQuestions encodes the entity rows' keys. columns are the view's key
+// columns, in its order.
+func newQuestions(columns []*event.Column, at []int64) *questions {
+	q := &questions{at: at, ends: make([]int, len(at)), order: make([]int32, len(at))}
+	for i := range at {
+		for _, c := range columns {
+			q.keys = appendOrdered(q.keys, c, i)
+		}
+		q.ends[i] = len(q.keys)
+		q.order[i] = int32(i)
+	}
+	slices.SortFunc(q.order, func(a, b int32) int {
+		return cmp.Or(bytes.Compare(q.key(a), q.key(b)), cmp.Compare(at[a], at[b]))
+	})
+	return q
+}
+
+func (q *questions) key(row int32) []byte {
+	from := 0
+	if row > 0 {
+		from = q.ends[row-1]
+	}
+	return q.keys[from:q.ends[row]]
+}
+
+// Joined is what a join found for each entity row. Values lie in the order in
+// which they were found; Place says where row i's are.
+type joined struct {
+	columns  []event.Column // one per wanted column
+	statuses []Status       // in found order: of the row, not of single values
+	times    []int64        // event_time of the row; 0 without one
+	place    []int32
+	early    int // entity rows of which a newer row was not known yet
+	expired  int
+	missing  int
+}
+
+// viewJoin answers the questions to one view in one pass over its rows.
+type viewJoin struct {
+	q       *questions
+	asOf    asOf
+	wanted  []string
+	out     *joined
+	next    int // index of q.order: first question without an answer
+	key     []byte
+	columns []int // wanted columns within the current batch's schema
+	schema  *event.Schema
+	carry   *event.Batch // rows of a key that goes on in the next batch
+}
+
+// join reads the source once. types are those of the wanted columns.
+func join(q *questions, r HistoryRange, types []event.ColumnType, ttl int64, leaky bool, rows iter.Seq2[*event.Batch, error]) (*joined, error) {
+	n := len(q.at)
+	j := &viewJoin{q: q, asOf: asOf{ttl: ttl, leaky: leaky}, wanted: r.Columns,
+		out: &joined{statuses: make([]Status, 0, n), times: make([]int64, 0, n), place: make([]int32, n)}}
+	for _, t := range types {
+		j.out.columns = append(j.out.columns, newColumn(t, true))
+	}
+	for b, err := range rows {
+		if err != nil {
+			return nil, fmt.Errorf("point-in-time join with view %s: %w", r.Schema.Subject, err)
+		}
+		j.batch(b)
+	}
+	j.answerKey(maxTime)
+	for j.next < n {
+		j.answer(verdict{})
+	}
+	return j.out, nil
+}
+
+// batch takes the next rows.
+func (j *viewJoin) batch(b *event.Batch) {
+	j.locate(b.Schema)
+	keys := b.Columns[b.Schema.KeyStart():b.Schema.ValueStart()]
+	for row := range b.Rows {
+		if j.next == len(j.q.order) {
+			return
+		}
+		j.key = j.key[:0]
+		for k := range keys {
+			j.key = appendOrdered(j.key, &keys[k], row)
+		}
+		switch bytes.Compare(j.q.key(j.q.order[j.next]), j.key) {
+		case -1:
+			j.advance()
+		case 1:
+			continue
+		}
+		if j.next < len(j.q.order) && bytes.Equal(j.q.key(j.q.order[j.next]), j.key) {
+			j.asOf.add(fact{v: batchVersion(b, row), known: b.Columns[event.ColKnownAt].Int64s[row],
+				deleted: b.Columns[event.FeatureDelete].Bools[row] != 0, batch: b, row: row})
+		}
+	}
+	j.keep()
+}
+
+// locate finds the wanted columns in a batch's schema.
+func (j *viewJoin) locate(s *event.Schema) {
+	if s == j.schema {
+		return
+	}
+	j.schema, j.columns = s, j.columns[:0]
+	for _, name := range j.wanted {
+		at := slices.IndexFunc(s.Values(), func(f event.Field) bool { return f.Name == name })
+		if at >= 0 {
+			at += s.ValueStart()
+		}
+		j.columns = append(j.columns, at)
+	}
+}
+
+// advance answers the questions about keys before j.key.
+func (j *viewJoin) advance() {
+	for j.next < len(j.q.order) && bytes.Compare(j.q.key(j.q.order[j.next]), j.key) < 0 {
+		j.answerKey(maxTime)
+	}
+}
+
+// answerKey answers the questions about the current key up to a time, with the
+// rows that were collected; at maxTime it ends the key.
+func (j *viewJoin) answerKey(before int64) {
+	if j.next == len(j.q.order) {
+		return
+	}
+	first := j.q.order[j.next]
+	for j.next < len(j.q.order) {
+		row := j.q.order[j.next]
+		if before != maxTime && j.q.at[row] >= before || !bytes.Equal(j.q.key(row), j.q.key(first)) {
+			break
+		}
+		j.answer(j.asOf.at(j.q.at[row]))
+	}
+	if before == maxTime {
+		j.asOf.reset()
+	}
+}
+
+// answer writes the next question's answer.
+func (j *viewJoin) answer(v verdict) {
+	o := j.out
+	o.place[j.q.order[j.next]] = int32(len(o.statuses))
+	j.next++
+	o.statuses, o.times = append(o.statuses, v.status), append(o.times, v.at)
+	switch v.status {
+	case OutsideMaxAge:
+		o.expired++
+	case NotFound:
+		o.missing++
+	}
+	if v.early {
+		o.early++
+	}
+	for i, at := range j.columns {
+		if v.batch == nil || at < 0 {
+			o.columns[i].AppendNull()
+			continue
+		}
+		copyValue(&o.columns[i], &v.batch.Columns[at], v.row)
+	}
+	if len(j.columns) == 0 { // no batch came yet
+		for i := range o.columns {
+			o.columns[i].AppendNull()
+		}
+	}
+}
+
+// keep answers what the collected rows can answer for good and copies the rows
+// that later questions may need, because the batch's memory is used again.
+func (j *viewJoin) keep() {
+	if len(j.asOf.facts) == 0 {
+		return
+	}
+	last := int64(minTime)
+	for i := range j.asOf.facts {
+		last = max(last, j.asOf.facts[i].v.EventTime)
+	}
+	j.answerKeyBefore(last)
+	if len(j.asOf.facts) == 0 {
+		return
+	}
+	j.asOf.prune(last)
+	carry := event.NewBatch(j.schema, "")
+	for i := range j.asOf.facts {
+		f := &j.asOf.facts[i]
+		for _, at := range j.columns {
+			if at >= 0 {
+				copyValue(&carry.Columns[at], &f.batch.Columns[at], f.row)
+			}
+		}
+		f.batch, f.row = carry, i
+	}
+	j.carry = carry
+}
+
+// answerKeyBefore answers what lies before a time; rows of that very time may
+// still come.
+func (j *viewJoin) answerKeyBefore(t int64) {
+	key := j.q.order[j.next]
+	j.answerKey(t)
+	if j.next == len(j.q.order) || !bytes.Equal(j.q.key(j.q.order[j.next]), j.q.key(key)) {
+		j.asOf.reset() // nobody asks about the key any more
+	}
+}
