@@ -109,14 +109,16 @@ func (d *Decoder) DecodePart(u *Unit, r Record, index int32, value []byte) {
 }
 
 // acceptable checks what needs no parsing.
-func (d *Decoder) acceptable() bool {
+func (d *Decoder) acceptable() bool { return acceptText(&d.scanner, d.cfg.MaxRecordBytes) }
+
+func acceptText(s *scanner, limit int) bool {
 	switch {
-	case len(d.buf) > d.cfg.MaxRecordBytes:
-		return d.fail(ReasonTooLarge, sentence("the record has ", itoa(len(d.buf)), " bytes, at most ", itoa(d.cfg.MaxRecordBytes), " are taken"))
-	case len(d.buf) == 0:
-		return d.fail(ReasonMalformed, "the record is empty")
-	case !utf8.Valid(d.buf):
-		return d.fail(ReasonEncoding, "the record is not valid UTF-8")
+	case len(s.buf) > limit:
+		return s.fail(ReasonTooLarge, sentence("the record has ", itoa(len(s.buf)), " bytes, at most ", itoa(limit), " are taken"))
+	case len(s.buf) == 0:
+		return s.fail(ReasonMalformed, "the record is empty")
+	case !utf8.Valid(s.buf):
+		return s.fail(ReasonEncoding, "the record is not valid UTF-8")
 	}
 	return true
 }
@@ -180,14 +182,6 @@ func (d *Decoder) event() bool {
 		}
 	}
 	return d.ended()
-}
-
-// ended checks that nothing but white space follows.
-func (d *Decoder) ended() bool {
-	if d.ws(); d.pos < len(d.buf) {
-		return d.fail(ReasonMalformed, "bytes follow the JSON value")
-	}
-	return true
 }
 
 func (d *Decoder) nextMember() bool {

@@ -297,3 +297,11 @@ func (s *scanner) isNull() bool {
 	}
 	return s.literal("null")
 }
+
+// ended checks that nothing but white space follows.
+func (s *scanner) ended() bool {
+	if s.ws(); s.pos < len(s.buf) {
+		return s.fail(ReasonMalformed, "bytes follow the JSON value")
+	}
+	return true
+}

@@ -1,5 +1,7 @@
 package event
 
+import "strconv"
+
 // Times that Kedge stores: what ClickHouse's DateTime64(6) can hold.
 const (
 	MinTime int64 = -2208988800_000000 // 1900-01-01T00:00:00Z
@@ -152,7 +154,11 @@ func AppendTime(dst []byte, micros int64) []byte {
 	days, rest := floorDiv(micros, 86400_000000)
 	year, month, day := civil(days)
 	secs := rest / 1_000_000
-	dst = appendPadded(dst, year, 4)
+	if year < 0 || year > 9999 {
+		dst = strconv.AppendInt(dst, int64(year), 10) // no RFC 3339, so whoever reads it refuses it
+	} else {
+		dst = appendPadded(dst, year, 4)
+	}
 	dst = appendPadded(append(dst, '-'), month, 2)
 	dst = appendPadded(append(dst, '-'), day, 2)
 	dst = appendPadded(append(dst, 'T'), int(secs/3600), 2)
