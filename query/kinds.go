@@ -43,9 +43,13 @@ func Kinds() []Kind {
 			Help: "Bytes and rows per table, growth a day, and days until the disk is full."},
 		{Name: "freshness", Title: "Freshness", Group: "Data", Subject: Optional, Reads: nil, Frame: NumericLong, Default: "table",
 			Help: "Seconds since the newest event of every registered view and model: silence is a value."},
-		{Name: "rows", Title: "Rows", Group: "Data", Subject: ViewOrModel, Reads: []string{"columns", "filter", "limit", "version"}, Frame: Table, Default: "table",
-			Help: "The rows of a view or model in a range, newest first."},
-		{Name: "summary", Title: "Summary over time", Group: "Data", Subject: ViewOrModel, Reads: []string{"columns", "step", "group_by", "version", "max_points"}, Frame: TimeSeriesMulti, Default: "timeseries",
+		{Name: "rows", Title: "Rows", Group: "Data", Subject: ViewOrModel, Reads: []string{"columns", "filter", "limit", "version", "params"}, Frame: Table, Default: "table",
+			Help: "The rows of a view or model in a range, newest first; with params {\"labels\": true} a model's labels."},
+		{Name: "score_distribution", Title: "Score distribution", Group: "Data", Subject: ModelOnly, Reads: []string{"step", "filter", "version", "max_points"}, Frame: HeatmapRows, Default: "heatmap",
+			Help: "How many scores of a model fell into each of twenty cells of [0, 1], per step."},
+		{Name: "label_coverage", Title: "Label coverage", Group: "Data", Subject: ModelOnly, Reads: []string{"step", "version", "max_points"}, Frame: TimeSeriesWide, Default: "timeseries",
+			Help: "Per step of prediction time: predictions, the share whose label has come, and the means of score and label over those."},
+		{Name: "summary", Title: "Summary over time", Group: "Data", Subject: ViewOrModel, Reads: []string{"columns", "step", "group_by", "filter", "version", "max_points", "params"}, Frame: TimeSeriesMulti, Default: "timeseries",
 			Help: "Count, null share, mean, deviation, minimum, maximum and quantiles of numeric columns per step."},
 	}
 }

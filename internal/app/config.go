@@ -18,7 +18,8 @@ type Config struct {
 	Retention  RetentionConfig `yaml:"retention"`
 	Telemetry  TelemetryConfig `yaml:"telemetry"`
 	Demo       DemoConfig      `yaml:"demo"`
-	Drain      Duration        `yaml:"drain"` // how long a stop may take
+	Durability string          `yaml:"durability"` // what an acknowledged event survives: "process" crash or "power" loss
+	Drain      Duration        `yaml:"drain"`      // how long a stop may take
 }
 
 // HTTPConfig is the door that serves the API and the page.
@@ -40,7 +41,6 @@ type KafkaConfig struct {
 	ReplicationFactor int      `yaml:"replication_factor"` // with outside brokers
 	Retention         Duration `yaml:"retention"`          // of data topics, whichever of the two comes first
 	RetentionSize     Size     `yaml:"retention_size"`     // per partition
-	Group             string   `yaml:"group"`              // consumer group of ingest
 	TLS               KafkaTLS `yaml:"tls"`
 	SASL              SASL     `yaml:"sasl"`
 }
@@ -70,13 +70,18 @@ type ClickHouse struct {
 
 // IngestConfig bounds what one unit of work holds and what an event may be.
 type IngestConfig struct {
-	MaxRecords  int      `yaml:"max_records"` // of one unit
-	MaxBytes    Size     `yaml:"max_bytes"`   // of one unit
-	MaxDelay    Duration `yaml:"max_delay"`   // an event waits at most this long for company
-	MaxRecord   Size     `yaml:"max_record"`  // larger records become dead letters
-	FutureBound Duration `yaml:"future_bound"`
-	IDWindow    int      `yaml:"id_window"` // event ids remembered per partition
-	FetchBytes  Size     `yaml:"fetch_bytes"`
+	Group        string   `yaml:"group"`    // Kafka consumer group
+	MaxRows      int      `yaml:"max_rows"` // of one unit
+	MaxBytes     Size     `yaml:"max_bytes"`
+	Memory       Size     `yaml:"memory"`    // of all units, being decoded and being written
+	MinDelay     Duration `yaml:"min_delay"` // how long a unit waits for company
+	MaxDelay     Duration `yaml:"max_delay"` // and when the store is busy
+	Writers      int      `yaml:"writers"`
+	IDWindow     int      `yaml:"id_window"` // offsets of a partition within which an id makes a duplicate; 0: off
+	FetchMemory  Size     `yaml:"fetch_memory"`
+	MaxRecord    Size     `yaml:"max_record"`    // larger records become dead letters
+	FutureBound  Duration `yaml:"future_bound"`  // how far event_time may be ahead of the broker's clock
+	DeclaredOnly bool     `yaml:"declared_only"` // no inference: unknown views and models become dead letters
 }
 
 // RetentionConfig says how long rows stay, counted from when Kedge first knew
@@ -117,12 +122,14 @@ func DefaultConfig() Config {
 		},
 		Kafka: KafkaConfig{
 			Listen: "127.0.0.1:9092", Partitions: 4, ReplicationFactor: 1,
-			Retention: Duration(72 * time.Hour), RetentionSize: 2 << 30, Group: "kedge-ingest",
+			Retention: Duration(72 * time.Hour), RetentionSize: 2 << 30,
 		},
 		ClickHouse: ClickHouse{Memory: 2 << 30},
+		Durability: "process",
 		Ingest: IngestConfig{
-			MaxRecords: 100_000, MaxBytes: 64 << 20, MaxDelay: Duration(200 * time.Millisecond), MaxRecord: 1 << 20,
-			FutureBound: Duration(10 * time.Minute), IDWindow: 1_000_000, FetchBytes: 8 << 20,
+			Group: "kedge", MaxRows: 100_000, MaxBytes: 16 << 20, Memory: 128 << 20,
+			MinDelay: Duration(200 * time.Millisecond), MaxDelay: Duration(time.Second), Writers: 2, IDWindow: 1_000_000, FetchMemory: 64 << 20,
+			MaxRecord: 1 << 20, FutureBound: Duration(10 * time.Minute),
 		},
 		Retention: RetentionConfig{Rows: Duration(30 * 24 * time.Hour), DeadLetters: Duration(7 * 24 * time.Hour), Ledger: Duration(90 * 24 * time.Hour)},
 		Telemetry: TelemetryConfig{LogFormat: "text", LogLevel: "info", SampleRatio: 0.01},

@@ -26,6 +26,7 @@ func (c *Config) Validate() error {
 	f.check(c.DataDir != "", "data_dir: is empty")
 	f.check(nameRule.MatchString(c.Namespace), "namespace: %q: want a lower-case letter, then letters, digits, _ or -", c.Namespace)
 	f.check(c.Drain > 0, "drain: want more than 0s")
+	f.check(c.Durability == "process" || c.Durability == "power", "durability: %q: want process or power", c.Durability)
 	c.checkRoles(&f)
 	c.checkHTTP(&f)
 	c.checkKafka(&f)
@@ -102,7 +103,6 @@ func (c *Config) checkKafka(f *faults) {
 	f.check(k.ReplicationFactor >= 1 && k.ReplicationFactor <= 15, "kafka.replication_factor: %d: want 1 to 15", k.ReplicationFactor)
 	f.positive("kafka.retention", k.Retention)
 	f.atLeast("kafka.retention_size", k.RetentionSize, 1<<20)
-	f.check(k.Group != "", "kafka.group: is empty")
 	f.check(slices.Contains([]string{"", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"}, k.SASL.Mechanism),
 		"kafka.sasl.mechanism: %q: want PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", k.SASL.Mechanism)
 	f.check(k.SASL.Mechanism == "" || k.SASL.Username != "", "kafka.sasl.username: is empty")
@@ -126,14 +126,16 @@ func (c *Config) checkClickHouse(f *faults) {
 
 func (c *Config) checkIngest(f *faults) {
 	in := &c.Ingest
-	f.check(in.MaxRecords >= 1 && in.MaxRecords <= 10_000_000, "ingest.max_records: %d: want 1 to 10000000", in.MaxRecords)
+	f.check(in.Group != "" && !strings.ContainsAny(in.Group, "/ "), "ingest.group: %q: want a name without slash or space", in.Group)
+	f.check(in.MaxRows >= 1 && in.MaxRows <= 10_000_000, "ingest.max_rows: %d: want 1 to 10000000", in.MaxRows)
 	f.atLeast("ingest.max_bytes", in.MaxBytes, 1<<10)
+	f.atLeast("ingest.memory", in.Memory, 1<<20)
+	f.atLeast("ingest.fetch_memory", in.FetchMemory, 1<<20)
 	f.atLeast("ingest.max_record", in.MaxRecord, 1<<10)
-	f.atLeast("ingest.fetch_bytes", in.FetchBytes, 1<<16)
-	f.positive("ingest.max_delay", in.MaxDelay)
-	f.check(in.MaxDelay <= Duration(time.Minute), "ingest.max_delay: want at most 1m")
+	f.check(in.MinDelay >= 0 && in.MinDelay <= in.MaxDelay && in.MaxDelay <= Duration(time.Minute), "ingest.min_delay, max_delay: want 0s ≤ min_delay ≤ max_delay ≤ 1m")
+	f.check(in.Writers >= 1 && in.Writers <= 64, "ingest.writers: %d: want 1 to 64", in.Writers)
 	f.positive("ingest.future_bound", in.FutureBound)
-	f.check(in.IDWindow >= 0, "ingest.id_window: want 0 or more")
+	f.check(in.IDWindow >= 0 && in.IDWindow < 1<<31, "ingest.id_window: %d: want 0 to 2147483647", in.IDWindow)
 }
 
 func (c *Config) checkRest(f *faults) {

@@ -55,7 +55,7 @@ kafka:
   brokers: [a:9092, b:9092]
   retention: 2d
   retention_size: 512MB
-`), []string{"KEDGE_HTTP_LISTEN=127.0.0.1:8080", "KEDGE_INGEST_MAX_RECORDS=7", "KEDGE_ROLES=store, query", "KEDGE_DEMO_ENABLED=true", "KEDGE_TELEMETRY_SAMPLE_RATIO=0.5", "HOME=/x"})
+`), []string{"KEDGE_HTTP_LISTEN=127.0.0.1:8080", "KEDGE_INGEST_MAX_ROWS=7", "KEDGE_ROLES=store, query", "KEDGE_DEMO_ENABLED=true", "KEDGE_TELEMETRY_SAMPLE_RATIO=0.5", "HOME=/x"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ kafka:
 		{cfg.Kafka.Brokers, []string{"a:9092", "b:9092"}},
 		{time.Duration(cfg.Kafka.Retention), 48 * time.Hour},
 		{cfg.Kafka.RetentionSize, Size(512 << 20)},
-		{cfg.Ingest.MaxRecords, 7},
+		{cfg.Ingest.MaxRows, 7},
 		{cfg.Roles, []string{"store", "query"}},
 		{cfg.Demo.Enabled, true},
 		{cfg.Telemetry.SampleRatio, 0.5},
@@ -102,8 +102,8 @@ func TestConfigFileFaults(t *testing.T) {
 	if _, err := LoadConfig(filepath.Join(t.TempDir(), "none.yaml"), nil); err == nil {
 		t.Fatal("a missing file was accepted")
 	}
-	if _, err := LoadConfig("", []string{"KEDGE_DRAIN=soon", "KEDGE_INGEST_MAX_RECORDS=-1"}); err == nil ||
-		!strings.Contains(err.Error(), "KEDGE_DRAIN") || !strings.Contains(err.Error(), "KEDGE_INGEST_MAX_RECORDS") {
+	if _, err := LoadConfig("", []string{"KEDGE_DRAIN=soon", "KEDGE_INGEST_MAX_ROWS=-1"}); err == nil ||
+		!strings.Contains(err.Error(), "KEDGE_DRAIN") || !strings.Contains(err.Error(), "KEDGE_INGEST_MAX_ROWS") {
 		t.Fatalf("both faults should be named, got %v", err)
 	}
 }
@@ -129,7 +129,7 @@ func TestConfigValidate(t *testing.T) {
 		"clickhouse.url":         func(c *Config) { c.ClickHouse.URL = "nonsense" },
 		"clickhouse.listen":      func(c *Config) { c.ClickHouse.URL, c.ClickHouse.Listen = "http://h:1", "127.0.0.1:1" },
 		"clickhouse.memory":      func(c *Config) { c.ClickHouse.Memory = 1 },
-		"ingest.max_records":     func(c *Config) { c.Ingest.MaxRecords = 0 },
+		"ingest.max_rows":        func(c *Config) { c.Ingest.MaxRows = 0 },
 		"ingest.future_bound":    func(c *Config) { c.Ingest.FutureBound = 0 },
 		"retention":              func(c *Config) { c.Retention.Rows = -1 },
 		"telemetry.log_format":   func(c *Config) { c.Telemetry.LogFormat = "xml" },

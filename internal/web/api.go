@@ -39,7 +39,7 @@ func Handle[I, O any](a *API, op huma.Operation, mapErr func(error) error, handl
 	if op.Responses == nil {
 		op.Responses = map[string]*huma.Response{}
 	}
-	op.Responses["default"] = a.errorResponse()
+	op.Responses["default"] = a.ErrorResponse()
 	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handler(ctx, in)
 		if err == nil {
@@ -55,8 +55,8 @@ func Handle[I, O any](a *API, op huma.Operation, mapErr func(error) error, handl
 	}
 }
 
-// errorResponse describes [Error] to readers of the OpenAPI document.
-func (a *API) errorResponse() *huma.Response {
+// ErrorResponse describes [Error] to readers of the OpenAPI document.
+func (a *API) ErrorResponse() *huma.Response {
 	schema := a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Error](), true, "Error")
 	return &huma.Response{
 		Description: "Refused, or failed",

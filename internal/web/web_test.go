@@ -150,7 +150,9 @@ func TestServeDrainsRequestsUnderWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	served, got := make(chan error, 1), make(chan string, 1)
-	go func() { served <- Serve(ctx, ln, h, Limits{Header: time.Second}, 10*time.Second, slog.New(slog.DiscardHandler)) }()
+	go func() {
+		served <- Serve(ctx, ln, h, Limits{Header: time.Second}, 10*time.Second, slog.New(slog.DiscardHandler))
+	}()
 	go func() {
 		res, err := http.Get("http://" + ln.Addr().String())
 		if err != nil {

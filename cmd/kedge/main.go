@@ -1,0 +1,77 @@
+// Command kedge watches what models are fed, what they answer and what turned
+// out true. `kedge run` is the server; all other commands but check talk to
+// one.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set by the build.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	os.Exit(run(ctx, os.Args[1:]))
+}
+
+// run executes one command line and returns the exit status: 0 done, 1 failed,
+// 2 called wrongly.
+func run(ctx context.Context, args []string) int {
+	root := rootCommand()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	var usage *usageError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &usage):
+		fmt.Fprintf(os.Stderr, "kedge: %v\nTry: kedge %s --help\n", err, usage.command)
+		return 2
+	}
+	fmt.Fprintf(os.Stderr, "kedge: %v\n", err)
+	return 1
+}
+
+// usageError is a command line that cannot be understood.
+type usageError struct {
+	error
+	command string
+}
+
+func (e *usageError) Unwrap() error { return e.error }
+
+func rootCommand() *cobra.Command {
+	c := &cli{}
+	root := &cobra.Command{
+		Use:           "kedge",
+		Short:         "Watches models: what they are fed, what they answer, what turned out true",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{err, cmd.Name()} })
+	root.PersistentFlags().StringVar(&c.server, "server", envOr("KEDGE_SERVER", "http://127.0.0.1:7070"), "address of a running kedge")
+	root.PersistentFlags().StringVar(&c.key, "key", os.Getenv("KEDGE_KEY"), "API key")
+	root.AddCommand(
+		c.runCommand(), c.checkCommand(), c.configCommand(), c.versionCommand(),
+		c.statusCommand(), c.queryCommand(), c.topicsCommand(), c.deadLettersCommand(), c.sendCommand(),
+		c.getCommand(), c.applyCommand(),
+	)
+	return root
+}
+
+func envOr(name, fallback string) string {
+	if v, ok := os.LookupEnv(name); ok {
+		return v
+	}
+	return fallback
+}

@@ -1,0 +1,90 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/internal/auth"
+	"github.com/kedge-ml/kedge/internal/web"
+	"github.com/kedge-ml/kedge/registry"
+)
+
+// Definition is a definition as the API shows and takes it.
+type Definition struct {
+	Kind      string          `json:"kind" example:"FeatureView"`
+	Namespace string          `json:"namespace,omitempty"`
+	Name      string          `json:"name"`
+	Version   uint64          `json:"version,omitempty" doc:"The version shown; when applying, the version to replace, 0 for a new definition"`
+	Changed   time.Time       `json:"changed,omitzero"`
+	Who       string          `json:"who,omitempty"`
+	Why       string          `json:"why,omitempty"`
+	Spec      json.RawMessage `json:"spec"`
+}
+
+func shown(d registry.Definition) Definition {
+	return Definition{Kind: d.Kind, Namespace: d.Namespace, Name: d.Name, Version: d.Version, Changed: time.UnixMicro(d.Time).UTC(), Who: d.Who, Why: d.Why, Spec: d.Spec}
+}
+
+// DefinitionList is the answer of GET /v1/definitions.
+type DefinitionList struct {
+	Definitions []Definition `json:"definitions"`
+}
+
+func (a *App) definitionRoutes(api *web.API) {
+	web.Handle(api, huma.Operation{OperationID: "definitions", Method: http.MethodGet, Path: "/v1/definitions", Summary: "Views and models as they are defined", Tags: []string{"definitions"}}, webError,
+		func(ctx context.Context, in *struct {
+			Kind string `query:"kind"`
+			Name string `query:"name"`
+		}) (*struct{ Body DefinitionList }, error) {
+			out := DefinitionList{Definitions: []Definition{}}
+			for _, d := range a.registry.State().List(in.Kind, auth.From(ctx).Namespace) {
+				if in.Name == "" || in.Name == d.Name {
+					out.Definitions = append(out.Definitions, shown(d))
+				}
+			}
+			return &struct{ Body DefinitionList }{out}, nil
+		})
+	web.Handle(api, huma.Operation{OperationID: "apply", Method: http.MethodPost, Path: "/v1/definitions", Summary: "Define or change a view or model", Tags: []string{"definitions"}, MaxBodyBytes: int64(a.cfg.HTTP.MaxBody)}, webError,
+		func(ctx context.Context, in *struct{ Body Definition }) (*struct{ Body Definition }, error) {
+			d, err := a.apply(ctx, auth.From(ctx), in.Body)
+			if err != nil {
+				return nil, err
+			}
+			return &struct{ Body Definition }{shown(d)}, nil
+		})
+}
+
+// apply checks a definition's meaning and writes it to the registry.
+func (a *App) apply(ctx context.Context, c auth.Caller, d Definition) (registry.Definition, error) {
+	if d.Namespace != "" && d.Namespace != c.Namespace {
+		return registry.Definition{}, web.Errorf(http.StatusForbidden, "forbidden", "namespace %q: this caller defines in %q", d.Namespace, c.Namespace)
+	}
+	if err := checkSpec(d); err != nil {
+		return registry.Definition{}, web.Errorf(http.StatusBadRequest, web.CodeInvalid, "%s %s: %w", d.Kind, d.Name, err)
+	}
+	return a.registry.Apply(ctx, registry.Entry{
+		Kind: d.Kind, Namespace: c.Namespace, Name: d.Name, Op: registry.Put, Expect: d.Version, Spec: d.Spec, Who: c.Subject, Why: d.Why,
+	})
+}
+
+func checkSpec(d Definition) error {
+	if err := event.CheckName(d.Name); err != nil {
+		return err
+	}
+	var err error
+	switch d.Kind {
+	case event.FeatureViewKind:
+		_, err = event.ParseView(d.Spec)
+	case event.ModelKind:
+		_, err = event.ParseModel(d.Spec)
+	default:
+		err = web.Errorf(http.StatusBadRequest, web.CodeInvalid, "kind %q: want %s", d.Kind, strings.Join([]string{event.FeatureViewKind, event.ModelKind}, " or "))
+	}
+	return err
+}

@@ -1,0 +1,233 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/ingest"
+	"github.com/kedge-ml/kedge/registry"
+	"github.com/kedge-ml/kedge/store"
+	"github.com/kedge-ml/kedge/stream"
+	"github.com/kedge-ml/kedge/stream/broker"
+)
+
+// open opens the parts in the order in which they need each other.
+func (a *App) open(ctx context.Context) error {
+	for _, step := range []struct {
+		name string
+		open func(context.Context) error
+	}{
+		{"broker", a.openBroker},
+		{"kafka", a.openKafka},
+		{"store", a.openStore},
+		{"registry", a.openRegistry},
+		{"ingest", a.openIngest},
+	} {
+		start := time.Now()
+		if err := step.open(ctx); err != nil {
+			return fmt.Errorf("open %s: %w", step.name, err)
+		}
+		a.sc.Log.Debug("opened", "part", step.name, "took", time.Since(start))
+	}
+	return nil
+}
+
+// openBroker starts the embedded broker, unless there are outside ones.
+func (a *App) openBroker(context.Context) error {
+	if !a.cfg.EmbeddedBroker() {
+		a.brokers = a.cfg.Kafka.Brokers
+		return nil
+	}
+	b, err := broker.Start(broker.Config{
+		Addr: a.cfg.Kafka.Listen, Advertise: a.cfg.Kafka.Advertise, DataDir: a.dir.Sub("broker"),
+		DefaultPartitions: a.cfg.Kafka.Partitions, RetentionMS: time.Duration(a.cfg.Kafka.Retention).Milliseconds(), RetentionBytes: int64(a.cfg.Kafka.RetentionSize),
+		SyncWrites: a.cfg.Durability == "power",
+	})
+	if err != nil {
+		return err
+	}
+	a.broker, a.brokers = b, []string{b.Addr()}
+	a.onClose("broker", func() error { b.Close(); return nil })
+	return nil
+}
+
+// openKafka makes a client and the topics that are missing.
+func (a *App) openKafka(ctx context.Context) error {
+	cfg, err := a.cfg.kafkaClient(a.brokers)
+	if err != nil {
+		return err
+	}
+	cfg.Logger = a.tel.Scope("stream").Log
+	if a.client, err = stream.NewClient(cfg); err != nil {
+		return err
+	}
+	a.onClose("kafka client", a.client.Close)
+	var specs []stream.TopicSpec
+	for _, t := range a.cfg.Topics() {
+		specs = append(specs, t.Spec)
+	}
+	if err := a.client.EnsureTopics(ctx, specs); err != nil {
+		return fmt.Errorf("create topics on %v: %w", a.brokers, err)
+	}
+	a.producer = a.client.Producer(stream.ProducerConfig{BatchBytes: 900 << 10})
+	a.onClose("producer", a.producer.Close)
+	return nil
+}
+
+// kafkaClient is how to reach brokers.
+func (c *Config) kafkaClient(brokers []string) (stream.Config, error) {
+	out := stream.Config{Brokers: brokers, ClientID: "kedge"}
+	if c.EmbeddedBroker() {
+		return out, nil
+	}
+	out.SASL = stream.SASL{Mechanism: c.Kafka.SASL.Mechanism, User: c.Kafka.SASL.Username, Password: string(c.Kafka.SASL.Password)}
+	if !c.Kafka.TLS.Enabled {
+		return out, nil
+	}
+	var err error
+	out.TLS, err = c.Kafka.TLS.config()
+	return out, err
+}
+
+func (t *KafkaTLS) config() (*tls.Config, error) {
+	out := &tls.Config{MinVersion: tls.VersionTLS12}
+	if t.CAFile != "" {
+		pem, err := os.ReadFile(t.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("kafka.tls.ca_file: %w", err)
+		}
+		out.RootCAs = x509.NewCertPool()
+		if !out.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("kafka.tls.ca_file: %s holds no certificate", t.CAFile)
+		}
+	}
+	if t.CertFile != "" {
+		cert, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("kafka.tls: %w", err)
+		}
+		out.Certificates = []tls.Certificate{cert}
+	}
+	return out, nil
+}
+
+// openStore opens the embedded engine or reaches for a server. A process
+// without a role that reads or writes rows has none.
+func (a *App) openStore(ctx context.Context) (err error) {
+	if !a.hasRole("store") && !a.hasRole("ingest") && !a.hasRole("query") {
+		return nil
+	}
+	opt := store.DefaultOptions()
+	opt.Retention = time.Duration(a.cfg.Retention.Rows)
+	if a.cfg.Durability == "power" {
+		opt.Durability = store.PowerLoss
+	}
+	if a.cfg.EmbeddedStore() {
+		a.store, err = a.openEmbeddedStore(ctx, opt)
+	} else {
+		a.store, err = store.OpenServer(ctx, string(a.cfg.ClickHouse.URL), opt)
+	}
+	if err != nil {
+		return err
+	}
+	a.onClose("store", a.store.Close)
+	return a.store.SetDeadLetterRetention(ctx, time.Duration(a.cfg.Retention.DeadLetters))
+}
+
+func (a *App) openEmbeddedStore(ctx context.Context, opt store.Options) (*store.Store, error) {
+	lib, err := a.libraryPath()
+	if err != nil {
+		return nil, err
+	}
+	return store.OpenEmbedded(ctx, store.EmbeddedConfig{
+		Options: opt, LibPath: lib, DataDir: a.dir.Sub("store"), MaxMemory: int64(a.cfg.ClickHouse.Memory),
+	})
+}
+
+// openRegistry folds the log of definitions.
+func (a *App) openRegistry(ctx context.Context) error {
+	log, err := a.client.OpenLog(ctx, RegistryTopic)
+	if err != nil {
+		return err
+	}
+	a.registry, err = registry.Open(ctx, log)
+	if err != nil {
+		return err
+	}
+	return a.prepareTables(ctx)
+}
+
+// prepareTables tells the store of every definition, so that it can answer
+// questions about them before the first event comes.
+func (a *App) prepareTables(ctx context.Context) error {
+	if a.store == nil {
+		return nil
+	}
+	catalog, err := a.catalog()
+	if err != nil {
+		return err
+	}
+	return a.store.Prepare(ctx, catalog.Schemas())
+}
+
+// catalog is what the registry's definitions mean to the decoder.
+func (a *App) catalog() (*event.Catalog, error) {
+	var entries []event.CatalogEntry
+	for _, d := range a.registry.State().List("", "") {
+		if d.Kind == event.FeatureViewKind || d.Kind == event.ModelKind {
+			entries = append(entries, event.CatalogEntry{Kind: d.Kind, Namespace: d.Namespace, Name: d.Name, UID: d.UID, Spec: d.Spec})
+		}
+	}
+	return event.NewCatalog(entries)
+}
+
+// followDefinitions keeps the store's copy of the definitions fresh.
+func (a *App) followDefinitions(ctx context.Context) error {
+	for after := int64(-2); ; {
+		state, err := a.registry.Next(ctx, after)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		after = state.Offset()
+		err = errors.Join(a.prepareTables(ctx), a.store.CopyDefinitions(ctx, copyOf(state)))
+		if err != nil && ctx.Err() == nil {
+			a.sc.Log.Error("definitions were not copied to the store; the next change tries again", "error", err)
+		}
+	}
+}
+
+func copyOf(state *registry.State) []store.Definition {
+	var out []store.Definition
+	for _, d := range state.List("", "") {
+		out = append(out, store.Definition{
+			Kind: d.Kind, Namespace: d.Namespace, Name: d.Name, UID: d.UID, Version: d.Version, Offset: d.Offset,
+			Time: d.Time, Who: d.Who, Why: d.Why, Deleted: d.Deleted, Spec: string(d.Spec),
+		})
+	}
+	return out
+}
+
+// openIngest prepares the consumer where this process has the role.
+func (a *App) openIngest(context.Context) (err error) {
+	if !a.hasRole("ingest") {
+		return nil
+	}
+	in := a.cfg.Ingest
+	cfg := ingest.DefaultConfig()
+	cfg.Group, cfg.MaxRows, cfg.MaxBytes, cfg.MemoryBytes = in.Group, in.MaxRows, int64(in.MaxBytes), int64(in.Memory)
+	cfg.MinDelay, cfg.MaxDelay, cfg.Writers, cfg.IDWindow = time.Duration(in.MinDelay), time.Duration(in.MaxDelay), in.Writers, int64(in.IDWindow)
+	cfg.PowerLoss = a.cfg.Durability == "power"
+	cfg.DrainTimeout = time.Duration(a.cfg.Drain) / 2
+	cfg.Decoder.MaxRecordBytes, cfg.Decoder.FutureBound, cfg.Decoder.DeclaredOnly = int(in.MaxRecord), time.Duration(in.FutureBound), in.DeclaredOnly
+	a.consumer, err = ingest.New(cfg, a.client, a.registry, a.store, a.tel.Scope("ingest"))
+	return err
+}
