@@ -11,6 +11,8 @@ SHELL := /bin/bash
 CC ?= cc
 # go-nvml and the race detector want cgo; without a C compiler everything else builds.
 export CGO_ENABLED ?= $(shell command -v $(CC) >/dev/null 2>&1 && echo 1 || echo 0)
+# go-nvml calls what its own header deprecates: some 200 lines of warnings.
+export CGO_CFLAGS ?= -g -O2 -Wno-deprecated-declarations
 
 GO      ?= go
 DEPS    := .deps

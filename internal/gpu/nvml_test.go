@@ -1,0 +1,113 @@
+//go:build cgo && linux
+
+package gpu
+
+import (
+	"errors"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/NVIDIA/go-nvml/pkg/nvml"
+	"github.com/NVIDIA/go-nvml/pkg/nvml/mock"
+	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/dgxa100"
+
+	"github.com/kedge-ml/kedge/internal/testenv"
+)
+
+func TestInventoryOfMockedServer(t *testing.T) {
+	server := dgxa100.New()
+	for _, d := range server.Devices { // what the mock leaves out
+		d := d.(*dgxa100.Device)
+		d.GetUtilizationRatesFunc = func() (nvml.Utilization, nvml.Return) { return nvml.Utilization{Gpu: 50}, nvml.SUCCESS }
+		d.GetPowerUsageFunc = func() (uint32, nvml.Return) { return 400_000, nvml.SUCCESS }
+		d.GetTotalEnergyConsumptionFunc = func() (uint64, nvml.Return) { return 0, nvml.ERROR_NOT_SUPPORTED }
+	}
+	inv, err := open(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	devices, err := inv.Devices()
+	if err != nil || len(devices) != 8 {
+		t.Fatalf("%d devices, %v", len(devices), err)
+	}
+	for i, d := range devices {
+		if d.Index != i || d.UUID == "" || d.Memory == 0 || d.Utilization != 0.5 || d.Power != 400 || d.Energy != 0 {
+			t.Errorf("device %d: %+v", i, d)
+		}
+	}
+}
+
+func TestNoGPUSaysWhy(t *testing.T) {
+	for name, lib := range map[string]nvml.Interface{
+		"no library": &mock.Interface{InitFunc: func() nvml.Return { return nvml.ERROR_LIBRARY_NOT_FOUND }},
+		"not loaded": &mock.Interface{InitFunc: func() nvml.Return { return nvml.ERROR_DRIVER_NOT_LOADED }},
+		"unknown":    &mock.Interface{InitFunc: func() nvml.Return { return nvml.ERROR_UNKNOWN }},
+	} {
+		_, err := open(lib)
+		if !errors.Is(err, ErrNoGPU) {
+			t.Errorf("%s: %v", name, err)
+		}
+		t.Log(err)
+	}
+	inv, err := open(&mock.Interface{
+		InitFunc:           func() nvml.Return { return nvml.SUCCESS },
+		DeviceGetCountFunc: func() (int, nvml.Return) { return 0, nvml.SUCCESS },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := inv.Devices(); !errors.Is(err, ErrNoGPU) {
+		t.Errorf("an empty machine answers %v", err)
+	}
+	if _, err := OpenLibrary("/nonexistent/libnvidia-ml.so"); !errors.Is(err, ErrNoGPU) {
+		t.Errorf("no library: %v", err)
+	}
+}
+
+// The real loader on a library that pretends to be the driver's.
+func TestInventoryOfFakeLibrary(t *testing.T) {
+	cc, err := exec.LookPath("cc")
+	if err != nil {
+		testenv.Skip(t, testenv.NoTool, "no C compiler")
+	}
+	lib := filepath.Join(t.TempDir(), "libfake.so")
+	if out, err := exec.Command(cc, "-shared", "-fPIC", "-o", lib, "testdata/fake.c").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	inv, err := OpenLibrary(lib)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inv.Close()
+	devices, err := inv.Devices()
+	if err != nil || len(devices) != 2 {
+		t.Fatalf("%+v, %v", devices, err)
+	}
+	want := Device{Index: 0, UUID: "GPU-1", Name: "Fake GPU", Memory: 1000, MemoryUsed: 400, Utilization: 0.25, Power: 70.5, Energy: 123.456}
+	if devices[0] != want {
+		t.Errorf("got %+v", devices[0])
+	}
+	if devices[1].Energy != 0 || devices[1].Power != 70.5 {
+		t.Errorf("got %+v", devices[1])
+	}
+}
+
+// Runs where there is a GPU.
+func TestRealGPU(t *testing.T) {
+	inv, err := Open()
+	if err != nil {
+		testenv.Skip(t, testenv.NoGPU, "%v", err)
+	}
+	defer inv.Close()
+	devices, err := inv.Devices()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range devices {
+		if d.Name == "" || d.Memory == 0 {
+			t.Errorf("%+v", d)
+		}
+		t.Logf("%+v", d)
+	}
+}
