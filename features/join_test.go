@@ -111,9 +111,14 @@ func keyColumns(b *event.Batch) (out []*event.Column) {
 
 func checkJoin(t *testing.T, s *event.Schema, rows []factRow, frame *event.Batch, keys [][]any, at []int64, ttl int64, leaky bool, size int) {
 	t.Helper()
+	checkJoinRows(t, s, rows, batches(s, rows, size), frame, keys, at, ttl, leaky)
+}
+
+func checkJoinRows(t *testing.T, s *event.Schema, rows []factRow, source iter.Seq2[*event.Batch, error], frame *event.Batch, keys [][]any, at []int64, ttl int64, leaky bool) {
+	t.Helper()
 	want := []string{"l", "x", "s"}
 	types := []event.ColumnType{{Elem: event.Int64, List: true}, {Elem: event.Float64}, {Elem: event.String}}
-	got, err := join(newQuestions(keyColumns(frame), at), HistoryRange{Schema: s, Columns: want}, types, ttl, leaky, batches(s, rows, size))
+	got, err := join(newQuestions(keyColumns(frame), at), HistoryRange{Schema: s, Columns: want}, types, ttl, leaky, source)
 	must(t, err)
 	early := 0
 	for i := range at {

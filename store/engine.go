@@ -24,6 +24,8 @@ type engine interface {
 	// insert runs sql (an INSERT without FORMAT) on the Native blocks that fill
 	// writes. An error of fill stores nothing.
 	insert(ctx context.Context, sql string, settings map[string]string, fill func(io.Writer) error) error
+	// query runs a SELECT and hands its Native blocks to read.
+	query(ctx context.Context, sql string, p params, settings map[string]string, read func(io.Reader) error) error
 	close() error
 }
 

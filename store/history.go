@@ -1,0 +1,109 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+
+	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/store/chdb"
+)
+
+// HistoryQuery asks for the rows of a view that can matter to a point-in-time
+// join.
+type HistoryQuery struct {
+	Schema   *event.Schema
+	Columns  []string // value columns; nil: all
+	From, To int64    // bounds of event_time, µs, both included
+	// FirstKeys bounds the rows by key, if that is worth it: the values of the first
+	// key column, as text, sorted; rows of other keys are left out.
+	FirstKeys []string
+	Memory    int64 // bytes that the engine may take; 0: its own limit
+}
+
+// History yields a view's rows ordered by key and then event_time, with the
+// columns that say which row is newer. The batches' schema has the asked
+// columns only; a batch is valid until the next one.
+func (s *Store) History(ctx context.Context, q HistoryQuery) iter.Seq2[*event.Batch, error] {
+	t := s.tables()[q.Schema.Table()]
+	if t == nil {
+		return nothing // no row was ever stored
+	}
+	narrow := narrowed(q.Schema, q.Columns)
+	b := event.NewBatch(narrow, "")
+	exprs, at := t.selected(narrow)
+	p := params{"from": micro64(q.From), "to": micro64(q.To)}
+	where := "event_time >= fromUnixTimestamp64Micro({from:Int64}) AND event_time <= fromUnixTimestamp64Micro({to:Int64})"
+	if len(q.FirstKeys) > 0 {
+		where += " AND " + firstKeyIn(q, p)
+	}
+	sql := fmt.Sprintf("SELECT %s FROM %s WHERE %s ORDER BY %s", strings.Join(exprs, ", "), s.ref(t.name), where, t.orderBy())
+	return s.selectBlocks(ctx, sql, p, withMemory(q.Memory, map[string]string{"optimize_read_in_order": "1", "max_block_size": "65536"}), b, at)
+}
+
+func nothing(func(*event.Batch, error) bool) {}
+
+// narrowed is a view's schema with some of its value columns.
+func narrowed(s *event.Schema, columns []string) *event.Schema {
+	if columns == nil {
+		return s
+	}
+	var values []event.Field
+	for _, f := range s.Values() {
+		if slices.Contains(columns, f.Name) {
+			values = append(values, f)
+		}
+	}
+	return event.NewSchema(s.Kind, s.Namespace, s.Subject, s.TableID, s.Keys(), values)
+}
+
+// ordersRows tells the columns that order the rows of a key or say what a row
+// is from those that nobody reads here: id, trace and overflow.
+func ordersRows(column int) bool {
+	switch column {
+	case event.ColID, event.ColTrace, event.ColOverflow:
+		return false
+	}
+	return true
+}
+
+// selected are the expressions for the columns of a schema that can be narrower
+// or wider in type than the table, and where in a batch each goes.
+func (t *table) selected(s *event.Schema) (exprs []string, at []int) {
+	for i, f := range s.Fields {
+		if f.Role == event.System && !ordersRows(i) {
+			continue
+		}
+		expr := chdb.QuoteIdent(columnName(f))
+		if c, stored, ok := t.find(f.Name); f.Role == event.ValueRole && (!ok || stored.Role != f.Role) {
+			expr = "CAST(NULL, '" + clickhouseType(f) + "')"
+			if f.Type.List {
+				expr = "CAST([], '" + clickhouseType(f) + "')"
+			}
+		} else if typ := clickhouseType(f); ok && f.Role == event.ValueRole && c.typ != typ {
+			expr = "CAST(" + expr + ", '" + typ + "')"
+		}
+		exprs, at = append(exprs, expr), append(at, i)
+	}
+	return exprs, at
+}
+
+// firstKeyIn bounds rows by the first key column: a list when it is short,
+// else its ends.
+func firstKeyIn(q HistoryQuery, p params) string {
+	f := q.Schema.Keys()[0]
+	name, typ := chdb.QuoteIdent(columnName(f)), elementType(f.Type.Elem)
+	if len(q.FirstKeys) > 1000 {
+		p["first"], p["last"] = q.FirstKeys[0], q.FirstKeys[len(q.FirstKeys)-1]
+		return fmt.Sprintf("%s >= {first:%s} AND %s <= {last:%s}", name, typ, name, typ)
+	}
+	var in []string
+	for i, k := range q.FirstKeys {
+		key := fmt.Sprintf("k%d", i)
+		p[key] = k
+		in = append(in, "{"+key+":"+typ+"}")
+	}
+	return name + " IN (" + strings.Join(in, ", ") + ")"
+}
