@@ -1,0 +1,82 @@
+package stat
+
+import (
+	"math"
+
+	"gonum.org/v1/gonum/mathext"
+)
+
+// Moments are a sample's size, mean and sample variance (n-1).
+type Moments struct {
+	N              uint64
+	Mean, Variance float64
+}
+
+// MomentsOf computes moments in two passes. Missing and infinite values must be
+// gone already.
+func MomentsOf(xs []float64) Moments {
+	m := Moments{N: uint64(len(xs))}
+	for _, x := range xs {
+		m.Mean += x
+	}
+	m.Mean /= max(1, float64(len(xs)))
+	squares, rest := 0.0, 0.0
+	for _, x := range xs {
+		d := x - m.Mean
+		squares += d * d
+		rest += d
+	}
+	if len(xs) > 1 {
+		n := float64(len(xs))
+		m.Variance = (squares - rest*rest/n) / (n - 1)
+	}
+	return m
+}
+
+// Student is the pooled t-test, two-sided; the statistic has the sign of
+// mean(ref) - mean(cur) (scipy.stats.ttest_ind).
+func Student(ref, cur Moments) (Test, error) {
+	if err := checkMoments(ref, cur); err != nil {
+		return Test{}, err
+	}
+	n, m := float64(ref.N), float64(cur.N)
+	df := n + m - 2
+	pooled := ((n-1)*ref.Variance + (m-1)*cur.Variance) / df
+	return tTest(ref.Mean-cur.Mean, math.Sqrt(pooled*(1/n+1/m)), df), nil
+}
+
+// Welch is the t-test for unequal variances, two-sided; the statistic has the
+// sign of mean(ref) - mean(cur) (scipy.stats.ttest_ind, equal_var=False).
+func Welch(ref, cur Moments) (Test, error) {
+	if err := checkMoments(ref, cur); err != nil {
+		return Test{}, err
+	}
+	n, m := float64(ref.N), float64(cur.N)
+	a, b := ref.Variance/n, cur.Variance/m
+	df := 1.0
+	if a+b > 0 {
+		df = (a + b) * (a + b) / (a*a/(n-1) + b*b/(m-1))
+	}
+	return tTest(ref.Mean-cur.Mean, math.Sqrt(a+b), df), nil
+}
+
+func checkMoments(ref, cur Moments) error {
+	if err := checkSizes(ref.N, cur.N); err != nil {
+		return err
+	}
+	switch {
+	case ref.N < 2 || cur.N < 2:
+		return refuse(TooFew, "t-test on %d and %d values", ref.N, cur.N)
+	case ref.Variance == 0 && cur.Variance == 0 && ref.Mean == cur.Mean:
+		return refuse(Constant, "t-test between equal constants")
+	}
+	return nil
+}
+
+func tTest(diff, stderr, df float64) Test {
+	t := diff / stderr
+	if math.IsInf(t, 0) {
+		return Test{Statistic: t, P: 0, DF: df}
+	}
+	return Test{Statistic: t, P: mathext.RegIncBeta(df/2, 0.5, df/(df+t*t)), DF: df}
+}
