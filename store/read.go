@@ -2,10 +2,11 @@ package store
 
 import (
 	"context"
-	"strings"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/kedge-ml/kedge/store/chdb"
 )
 
 // params are the values of {name:Type} placeholders.
@@ -26,11 +27,7 @@ func bind(ctx context.Context, p params) context.Context {
 	}
 	bound := clickhouse.Parameters{}
 	for k, v := range p {
-		bound[k] = escapeParam.Replace(v)
+		bound[k] = chdb.EscapeParam(v)
 	}
 	return clickhouse.Context(ctx, clickhouse.WithParameters(bound))
 }
-
-// escapeParam writes a value as the engine reads parameters: in the escapes of
-// its tab-separated format.
-var escapeParam = strings.NewReplacer("\\", "\\\\", "\t", "\\t", "\n", "\\n", "\r", "\\r", "\x00", "\\0")

@@ -176,7 +176,7 @@ func TestClientSettingsAndParams(t *testing.T) {
 
 func TestClientTokens(t *testing.T) {
 	db := open(t)
-	exec(t, db, "CREATE TABLE tok (a Int64) ENGINE=MergeTree ORDER BY a SETTINGS non_replicated_deduplication_window=100")
+	run(t, db, "CREATE TABLE tok (a Int64) ENGINE=MergeTree ORDER BY a SETTINGS non_replicated_deduplication_window=100")
 	conn := client(t, db, chdb.Access{})
 	send := func(s clickhouse.Settings) {
 		t.Helper()
@@ -205,7 +205,7 @@ func TestClientTokens(t *testing.T) {
 
 func TestClientConcurrency(t *testing.T) {
 	db := open(t)
-	exec(t, db, "CREATE TABLE c (g Int64, v Int64) ENGINE=MergeTree ORDER BY g")
+	run(t, db, "CREATE TABLE c (g Int64, v Int64) ENGINE=MergeTree ORDER BY g")
 	conn := client(t, db, chdb.Access{})
 	var wg sync.WaitGroup
 	for g := range 8 {

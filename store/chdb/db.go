@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"unsafe"
@@ -252,9 +253,13 @@ func (db *DB) shut() bool {
 	}
 }
 
-// Backup writes a database into one archive file, which must not exist and
-// must lie under BackupDir. With base it holds only what changed since then.
+// Backup writes a database into one archive file, which must not exist, must
+// lie under [DB.BackupDir] and end in .tar or .tar.zst. With base, another
+// archive, it holds only what changed since then.
 func (db *DB) Backup(ctx context.Context, database, path, base string) error {
+	if !strings.HasSuffix(path, ".tar") && !strings.HasSuffix(path, ".tar.zst") {
+		return fmt.Errorf("back up database %s: the file name %s must end in .tar or .tar.zst", database, path)
+	}
 	return db.archive(ctx, "back up", database, path, func(conn uintptr) uintptr {
 		return db.lib.backup(conn, cBytes(database), uint64(len(database)), cBytes(path), uint64(len(path)), cBytes(base), uint64(len(base)))
 	})

@@ -74,7 +74,7 @@ func (g *guard) admit(h *handle, req *request) error {
 			return err
 		}
 	}
-	if err := g.tree(h, req.SQL, 0); err != nil {
+	if err := g.tree(h, Statement{SQL: req.SQL, Params: req.Params}, 0); err != nil {
 		return err
 	}
 	if err := h.apply(req.Settings); err != nil {
@@ -88,11 +88,11 @@ func (g *guard) database(name string) bool {
 }
 
 // tree checks a SELECT's syntax tree, and those of the views it reads.
-func (g *guard) tree(h *handle, sql string, depth int) error {
+func (g *guard) tree(h *handle, s Statement, depth int) error {
 	if depth > 8 {
 		return refuse("views nested more than 8 deep")
 	}
-	nodes, err := h.lines("EXPLAIN AST " + sql)
+	nodes, err := h.lines(Statement{SQL: "EXPLAIN AST " + s.SQL, Params: s.Params})
 	if err != nil {
 		return err
 	}
@@ -173,23 +173,22 @@ func (g *guard) tables(h *handle, names []string, depth int) error {
 }
 
 func (g *guard) exists(h *handle, db string) bool {
-	rows, err := h.lines("SELECT name FROM system.databases WHERE name = " + QuoteString(db))
+	rows, err := h.lines(Statement{SQL: "SELECT name FROM system.databases WHERE name = {db:String}", Params: map[string]string{"db": EscapeParam(db)}})
 	return err != nil || len(rows) > 0
 }
 
 func (g *guard) table(h *handle, db, table string, depth int) error {
-	where := "database = " + QuoteString(db)
-	if db == "" {
-		where = "database = currentDatabase()"
-	}
-	rows, err := h.lines("SELECT concat(engine, '\t', as_select) FROM system.tables WHERE " + where + " AND name = " + QuoteString(table))
+	rows, err := h.lines(Statement{
+		SQL:    "SELECT concat(engine, '\t', as_select) FROM system.tables WHERE database = if({db:String} = '', currentDatabase(), {db:String}) AND name = {table:String}",
+		Params: map[string]string{"db": EscapeParam(db), "table": EscapeParam(table)},
+	})
 	if err != nil || len(rows) == 0 {
 		return err
 	}
 	engine, sel, _ := strings.Cut(strings.Join(rows, "\n"), "\t")
 	switch {
 	case strings.HasSuffix(engine, "View") && sel != "":
-		return g.tree(h, sel, depth+1)
+		return g.tree(h, Statement{SQL: sel}, depth+1)
 	case strings.HasSuffix(engine, "MergeTree"), strings.HasPrefix(engine, "System"), engine == "Memory", engine == "Null", engine == "View", engine == "Join", engine == "Set":
 		return nil
 	}
@@ -199,7 +198,7 @@ func (g *guard) table(h *handle, db, table string, depth int) error {
 // ownFunctions refuses to run while user-defined functions exist, for their
 // bodies are not in the tree.
 func (g *guard) ownFunctions(h *handle) error {
-	rows, err := h.lines("SELECT name FROM system.functions WHERE origin != 'System' LIMIT 1")
+	rows, err := h.lines(Statement{SQL: "SELECT name FROM system.functions WHERE origin != 'System' LIMIT 1"})
 	if err == nil && len(rows) > 0 {
 		return refuse("a user-defined function (%s) exists", rows[0])
 	}
@@ -211,9 +210,9 @@ func refuse(format string, args ...any) error {
 }
 
 // lines runs a statement and returns its first column, as text.
-func (h *handle) lines(sql string) ([]string, error) {
+func (h *handle) lines(s Statement) ([]string, error) {
 	var buf bytes.Buffer
-	err := h.whole(Statement{SQL: sql}, "JSONCompactStringsEachRow", func(b []byte) error { buf.Write(b); return nil })
+	err := h.whole(s, "JSONCompactStringsEachRow", func(b []byte) error { buf.Write(b); return nil })
 	if err != nil {
 		return nil, err
 	}

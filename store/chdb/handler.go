@@ -161,7 +161,8 @@ func parseRequest(r *http.Request, out *answer) (*request, error) {
 
 // readBody decides what the body is: the statement, its end, or insert data.
 func (req *request) readBody(r *http.Request, q url.Values) error {
-	body, err := decoded(r, q)
+	plain, err := decoded(r, q)
+	body := &sticky{r: plain}
 	if err != nil {
 		return &Error{Code: 271, Message: "Code: 271. DB::Exception: Cannot decompress the request's body: " + err.Error() + ". (CANNOT_DECOMPRESS)"}
 	}
@@ -232,6 +233,21 @@ func (c *counter) Read(p []byte) (int, error) {
 func newBlockReader(r io.Reader) *blockReader {
 	src := &counter{Reader: r}
 	return &blockReader{blocks: compress.NewReader(src), src: src}
+}
+
+// sticky repeats the error that ended a stream: a second look at a broken one
+// must not find a clean end.
+type sticky struct {
+	r   io.Reader
+	err error
+}
+
+// Read implements io.Reader.
+func (s *sticky) Read(p []byte) (n int, err error) {
+	if s.err == nil {
+		n, s.err = s.r.Read(p)
+	}
+	return n, s.err
 }
 
 // Read implements io.Reader.

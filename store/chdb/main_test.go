@@ -75,7 +75,7 @@ func client(t testing.TB, db *chdb.DB, a chdb.Access, change ...func(*clickhouse
 	return conn
 }
 
-func exec(t testing.TB, db *chdb.DB, sqls ...string) {
+func run(t testing.TB, db *chdb.DB, sqls ...string) {
 	t.Helper()
 	for _, sql := range sqls {
 		if err := db.Exec(t.Context(), chdb.Statement{SQL: sql}); err != nil {

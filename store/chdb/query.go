@@ -9,11 +9,17 @@ import (
 )
 
 // Statement is a SQL text with what belongs to it. Placeholders are written
-// {name:Type}; their values travel beside the text.
+// {name:Type}; their values travel beside the text, in the escapes of the
+// engine's tab-separated format: see [EscapeParam].
 type Statement struct {
 	SQL      string
 	Params   map[string]string
 	Settings map[string]string
+}
+
+// EscapeParam writes a value as the engine reads parameters.
+func EscapeParam(v string) string {
+	return strings.NewReplacer("\\", "\\\\", "\t", "\\t", "\n", "\\n", "\r", "\\r", "\x00", "\\0").Replace(v)
 }
 
 func (s Statement) params() (names, values *cArgs) {
