@@ -78,7 +78,7 @@ func (r *FieldReader) Elements(text []byte, visit func(element []byte) error) er
 
 func (r *FieldReader) object(dst []NamedValue) ([]NamedValue, bool) {
 	if r.peek() != '{' {
-		return dst, r.fail(ReasonType, "the record is not a JSON object")
+		return dst, r.skip() && r.fail(ReasonType, "the record is not a JSON object")
 	}
 	if r.depth++; r.depth > r.maxDepth {
 		return dst, r.fail(ReasonMalformed, "nested deeper than "+itoa(r.maxDepth)+" levels")

@@ -12,7 +12,7 @@ type sums struct {
 	rows        int64
 	first, last time.Time
 	columns     map[string]float64 // sum of the numeric columns
-	nulls       map[string]int64
+	years       map[int]int64      // rows per year of event_time
 }
 
 // decoding decodes mapped events as ingest does, with definitions inferred.
@@ -37,7 +37,7 @@ func newDecoding(t *testing.T) *decoding {
 func (c *decoding) add(m Mapped) {
 	s := c.kinds[m.Kind]
 	if s == nil {
-		s = &stream{unit: &event.Unit{Namespace: "default", Kind: m.Kind}, sums: &sums{columns: map[string]float64{}, nulls: map[string]int64{}}}
+		s = &stream{unit: &event.Unit{Namespace: "default", Kind: m.Kind}, sums: &sums{columns: map[string]float64{}, years: map[int]int64{}}}
 		c.kinds[m.Kind] = s
 	}
 	s.pending = append(s.pending, event.Record{Offset: s.next, Time: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro(), Value: append([]byte(nil), m.Text...)})
@@ -102,6 +102,7 @@ func (s *sums) add(b *event.Batch) {
 	s.rows += int64(b.Rows)
 	for _, micros := range b.Columns[event.ColEventTime].Int64s {
 		at := time.UnixMicro(micros).UTC()
+		s.years[at.Year()]++
 		if s.first.IsZero() || at.Before(s.first) {
 			s.first = at
 		}
@@ -114,11 +115,6 @@ func (s *sums) add(b *event.Batch) {
 			continue
 		}
 		c := &b.Columns[i]
-		for row := range b.Rows {
-			if c.Null(row) {
-				s.nulls[f.ColumnName()]++
-			}
-		}
 		for _, v := range c.Float64s {
 			s.columns[f.ColumnName()] += v
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/expr-lang/expr"
+	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/vm"
 
 	"github.com/kedge-ml/kedge/event"
@@ -27,11 +28,36 @@ type expression struct {
 }
 
 func compile(text string) (*expression, error) {
-	p, err := expr.Compile(text, expr.AllowUndefinedVariables(), expr.Env(map[string]any{}), expr.MaxNodes(maxNodes), expr.DisableBuiltin("now"))
+	calls := &callCheck{}
+	p, err := expr.Compile(text, expr.Env(map[string]any{}), expr.AllowUndefinedVariables(), expr.MaxNodes(maxNodes), expr.DisableBuiltin("now"), expr.Patch(calls))
+	if err == nil && calls.bad != "" {
+		err = fmt.Errorf("there is no function %s", calls.bad)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("expression %q: %w", text, err)
 	}
 	return &expression{text, p}, nil
+}
+
+// callCheck finds calls of what is no function: fields may be absent from a
+// row, so the compiler takes any name for one. Local is refused because it
+// reads the machine's time zone.
+type callCheck struct{ bad string }
+
+// Visit implements [ast.Visitor].
+func (c *callCheck) Visit(node *ast.Node) {
+	call, ok := (*node).(*ast.CallNode)
+	if !ok {
+		return
+	}
+	switch callee := call.Callee.(type) {
+	case *ast.IdentifierNode:
+		c.bad = callee.Value
+	case *ast.MemberNode:
+		if name, ok := callee.Property.(*ast.StringNode); ok && name.Value == "Local" {
+			c.bad = name.Value
+		}
+	}
 }
 
 // machine runs expressions over one row after the other.

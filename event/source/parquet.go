@@ -43,7 +43,7 @@ func newParquet(r io.ReaderAt, size int64, f Format) (p *parquetFile, err error)
 		if !ok {
 			return nil, fmt.Errorf("column %s: not in the file's schema", strings.Join(path, "."))
 		}
-		c, err := newParquetColumn(leaf, f)
+		c, err := newParquetColumn(path, leaf, f)
 		if err != nil {
 			return nil, err
 		}
@@ -65,8 +65,8 @@ func recovered(err *error) {
 	}
 }
 
-func newParquetColumn(leaf parquet.LeafColumn, f Format) (parquetColumn, error) {
-	name := columnName(leaf.Path)
+func newParquetColumn(path []string, leaf parquet.LeafColumn, f Format) (parquetColumn, error) {
+	name := columnName(path)
 	c := parquetColumn{name: name, list: leaf.MaxRepetitionLevel == 1}
 	if leaf.MaxRepetitionLevel > 1 {
 		return c, fmt.Errorf("column %s holds lists of lists, which cannot be read", name)
