@@ -5,6 +5,7 @@ const esModules = [
 ];
 module.exports = {
   testEnvironment: 'jsdom',
+  testTimeout: 120000, // a busy build machine is slow, not wrong
   setupFiles: ['<rootDir>/jest.globals.js'],
   setupFilesAfterEnv: ['@testing-library/jest-dom'],
   testMatch: ['<rootDir>/src/**/*.test.{ts,tsx}'],

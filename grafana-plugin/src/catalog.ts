@@ -1,18 +1,25 @@
 import { Subject, WireFrame } from './types';
 
-/** Values of one column of a frame, or none when the frame lacks it. */
-export function column(frames: WireFrame[], frame: string, name: string): string[] {
-  const found = frames.find((f) => f.name === frame)?.columns.find((c) => c.name === name);
+/** Values of a column in the first frame that has it, or none. */
+export function column(frames: WireFrame[], name: string): string[] {
+  const found = frames.flatMap((f) => f.columns).find((c) => c.name === name);
   return (found?.values ?? []).map((v) => String(v ?? ''));
 }
 
-/** The models and views of a catalogue answer. */
+/** The models and views of the whole catalogue. */
 export function subjects(frames: WireFrame[]): Subject[] {
-  const kind = column(frames, 'subjects', 'subject');
-  const description = column(frames, 'subjects', 'description');
-  return column(frames, 'subjects', 'name').map((name, i) => ({
+  const kind = column(frames, 'kind');
+  const owner = column(frames, 'owner');
+  return column(frames, 'name').map((name, i) => ({
     subject: kind[i] === 'model' ? 'model' : 'view',
     name,
-    description: description[i],
+    description: owner[i],
   }));
+}
+
+/** The versions of a model, from the whole catalogue. */
+export function versions(frames: WireFrame[], model?: string): string[] {
+  const kind = column(frames, 'kind');
+  const at = column(frames, 'name').findIndex((name, i) => name === model && kind[i] === 'model');
+  return (column(frames, 'versions')[at] ?? '').split(',').map((s) => s.trim()).filter(Boolean);
 }

@@ -1,6 +1,6 @@
 import { CoreApp, DataSourceInstanceSettings, MetricFindValue, ScopedVars } from '@grafana/data';
 import { DataSourceWithBackend, getTemplateSrv } from '@grafana/runtime';
-import { column, subjects } from './catalog';
+import { column, subjects, versions } from './catalog';
 import { DEFAULT_QUERY, Kind, KedgeOptions, KedgeQuery, VariableQuery, WireFrame } from './types';
 
 type Ask = Pick<KedgeQuery, 'view' | 'model'>;
@@ -76,9 +76,11 @@ export class KedgeDataSource extends DataSourceWithBackend<KedgeQuery, KedgeOpti
         .filter((s) => s.subject === wanted)
         .map((s) => ({ text: s.name }));
     }
+    if (q.list === 'versions') {
+      return versions(await this.catalog(), srv.replace(q.model ?? '')).map((text) => ({ text }));
+    }
     const ask = q.model ? { model: srv.replace(q.model) } : { view: srv.replace(q.view ?? '') };
-    const [frame, name] = q.list === 'columns' ? ['columns', 'column'] : ['versions', 'version'];
-    return column(await this.catalog(ask), frame, name).map((text) => ({ text }));
+    return column(await this.catalog(ask), 'column').map((text) => ({ text }));
   }
 }
 

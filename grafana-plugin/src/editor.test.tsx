@@ -1,24 +1,32 @@
-import { render, screen, waitFor } from '@testing-library/react';
+import { configure, render, screen, waitFor } from '@testing-library/react';
 import userEvent from '@testing-library/user-event';
 import React from 'react';
-import { column, subjects } from './catalog';
+import { column, subjects, versions } from './catalog';
 import { ConfigEditor } from './components/ConfigEditor';
 import { kindOptions, parseSubject, QueryEditor, switchKind } from './components/QueryEditor';
 import { expand, KedgeDataSource } from './datasource';
 import { KedgeQuery, Kind, WireFrame } from './types';
+
+configure({ asyncUtilTimeout: 30000 });
 
 const KINDS: Kind[] = [
   { name: 'throughput', title: 'Throughput', help: 'rows a second', group: 'Pipeline', subject: 'none', reads: ['step', 'group_by'], frame: 'timeseries-wide' },
   { name: 'summary', title: 'Summary', help: 'numbers', group: 'Data', subject: 'either', reads: ['columns', 'step', 'version'], frame: 'timeseries-multi' },
   { name: 'freshness', title: 'Freshness', help: 'age', group: 'Data', subject: 'optional', reads: null, frame: 'numeric-long' },
 ];
+// As a running Kedge answers.
 const CATALOG: WireFrame[] = [
-  { name: 'subjects', columns: [{ name: 'subject', values: ['view', 'model'] }, { name: 'name', values: ['driver', 'fraud'] }, { name: 'description', values: ['', 'Card fraud'] }] },
+  {
+    name: 'catalog',
+    columns: [
+      { name: 'kind', values: ['view', 'model'] },
+      { name: 'name', values: ['driver', 'fraud'] },
+      { name: 'owner', values: ['', 'risk'] },
+      { name: 'versions', values: ['', '1, 2'] },
+    ],
+  },
 ];
-const FRAUD: WireFrame[] = [
-  { name: 'columns', columns: [{ name: 'column', values: ['amount', 'age'] }] },
-  { name: 'versions', columns: [{ name: 'version', values: ['1', '2'] }] },
-];
+const FRAUD: WireFrame[] = [{ name: 'fraud', columns: [{ name: 'column', values: ['amount', 'age'] }, { name: 'type', values: ['Float64', 'Int64'] }] }];
 
 /** The Kedge behind the data source, as its backend answers the editor. */
 function datasource(fail = false) {
@@ -59,9 +67,11 @@ describe('catalogue', () => {
   it('reads frames by name', () => {
     expect(subjects(CATALOG)).toEqual([
       { subject: 'view', name: 'driver', description: '' },
-      { subject: 'model', name: 'fraud', description: 'Card fraud' },
+      { subject: 'model', name: 'fraud', description: 'risk' },
     ]);
-    expect(column(FRAUD, 'columns', 'nothing')).toEqual([]);
+    expect(column(FRAUD, 'nothing')).toEqual([]);
+    expect(versions(CATALOG, 'fraud')).toEqual(['1', '2']);
+    expect(versions(CATALOG, 'driver')).toEqual([]);
   });
   it('groups kinds', () => {
     expect(kindOptions(KINDS).map((g) => [g.label, (g as { options: unknown[] }).options.length])).toEqual([['Pipeline', 1], ['Data', 2]]);

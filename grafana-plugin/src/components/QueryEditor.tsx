@@ -1,7 +1,7 @@
 import React, { useEffect, useState } from 'react';
 import { QueryEditorProps, SelectableValue } from '@grafana/data';
 import { Alert, CodeEditor, InlineField, InlineFieldRow, InlineSwitch, Input, MultiSelect, Select } from '@grafana/ui';
-import { column, subjects } from '../catalog';
+import { column, subjects, versions } from '../catalog';
 import { KedgeDataSource } from '../datasource';
 import { DEFAULT_QUERY, KedgeOptions, KedgeQuery, Kind, MEMBERS, WireFrame } from '../types';
 import { Pairs } from './Pairs';
@@ -96,7 +96,7 @@ export function QueryEditor({ datasource, query: stored, onChange, onRunQuery }:
         <SubjectField kind={kind} query={query} all={all ?? []} apply={apply} />
         <InlineSwitch label="JSON" showLabel aria-label="JSON" value={Boolean(query.code)} onChange={(e) => onChange({ ...query, code: e.currentTarget.checked })} />
       </InlineFieldRow>
-      {query.code ? <Code query={query} apply={apply} /> : kind && <Members kind={kind} query={query} one={one ?? []} apply={apply} />}
+      {query.code ? <Code query={query} apply={apply} /> : kind && <Members kind={kind} query={query} all={all ?? []} one={one ?? []} apply={apply} />}
     </>
   );
 }
@@ -145,17 +145,16 @@ export function parseSubject(value: string | undefined, kind: Kind): Partial<Ked
   return kind.subject === 'view' ? { view: value, model: undefined } : { model: value, view: undefined };
 }
 
-function Members({ kind, query, one, apply }: Part & { kind: Kind; one: WireFrame[] }) {
+function Members({ kind, query, all, one, apply }: Part & { kind: Kind; all: WireFrame[]; one: WireFrame[] }) {
   const reads = (m: string) => kind.reads?.includes(m);
-  const columns = column(one, 'columns', 'column').map(option);
-  const groupable = column(one, 'dimensions', 'dimension').map(option);
+  const columns = column(one, 'column').map(option);
   const values = (list: Option[]) => list.map((o) => o.value ?? '').filter(Boolean);
   return (
     <>
       <InlineFieldRow>
         {reads('version') && (
           <InlineField label="Version" labelWidth={12} tooltip="Empty means every version.">
-            <Select aria-label="Version" width={20} isClearable allowCustomValue options={column(one, 'versions', 'version').map(option)} value={query.version ? option(query.version) : null} onChange={(v) => apply({ version: v?.value })} />
+            <Select aria-label="Version" width={20} isClearable allowCustomValue options={versions(all, query.model).map(option)} value={query.version ? option(query.version) : null} onChange={(v) => apply({ version: v?.value })} />
           </InlineField>
         )}
         {reads('columns') && (
@@ -165,7 +164,7 @@ function Members({ kind, query, one, apply }: Part & { kind: Kind; one: WireFram
         )}
         {reads('group_by') && (
           <InlineField label="Group by" labelWidth={12}>
-            <MultiSelect aria-label="Group by" width={30} allowCustomValue options={groupable} value={(query.group_by ?? []).map(option)} onChange={(v) => apply({ group_by: values(v) })} />
+            <MultiSelect aria-label="Group by" width={30} allowCustomValue options={columns} value={(query.group_by ?? []).map(option)} onChange={(v) => apply({ group_by: values(v) })} />
           </InlineField>
         )}
         {reads('detector') && (
@@ -185,7 +184,7 @@ function Members({ kind, query, one, apply }: Part & { kind: Kind; one: WireFram
             <Input aria-label="Limit" width={12} type="number" min={1} defaultValue={query.limit} placeholder="100" onBlur={(e) => apply({ limit: Number(e.currentTarget.value) || undefined })} />
           </InlineField>
         )}
-        {reads('segment') && <Pairs label="Segment" value={query.segment} names={groupable} onChange={(segment) => apply({ segment })} />}
+        {reads('segment') && <Pairs label="Segment" value={query.segment} names={columns} onChange={(segment) => apply({ segment })} />}
         {reads('filter') && <Pairs label="Filter" value={query.filter} names={columns} onChange={(filter) => apply({ filter })} />}
       </InlineFieldRow>
     </>
