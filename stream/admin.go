@@ -9,6 +9,7 @@ import (
 	"time"
 
 	kafka "github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol/createpartitions"
 	"github.com/segmentio/kafka-go/protocol/createtopics"
 	"github.com/segmentio/kafka-go/protocol/describeconfigs"
 	"github.com/segmentio/kafka-go/protocol/listoffsets"
@@ -207,6 +208,13 @@ func (c *Client) Offsets(ctx context.Context, tps ...TopicPartition) (map[TopicP
 	return out, nil
 }
 
+// LastStable returns for each partition the end of what read_committed may
+// see: the first offset of a transaction that is still open, or the
+// partition's end.
+func (c *Client) LastStable(ctx context.Context, tps ...TopicPartition) (map[TopicPartition]int64, error) {
+	return c.listOffsets(ctx, latest, readCommitted, tps)
+}
+
 // OffsetsAt returns for each partition the first offset whose record is not
 // older than t, and the partition's end where there is none.
 func (c *Client) OffsetsAt(ctx context.Context, t time.Time, tps ...TopicPartition) (map[TopicPartition]int64, error) {
@@ -289,4 +297,25 @@ func (l *layout) group(tps []TopicPartition) (map[int32][]TopicPartition, error)
 		byLeader[leader] = append(byLeader[leader], tp)
 	}
 	return byLeader, nil
+}
+
+// AddPartitions raises the number of a topic's partitions to n. Keys that
+// went to one partition may go to another from then on.
+func (c *Client) AddPartitions(ctx context.Context, topic string, n int) error {
+	l, err := c.refresh(ctx)
+	if err != nil {
+		return err
+	}
+	m, err := c.exchange(ctx, l.controller, c.cfg.RequestTimeout, &createpartitions.Request{
+		TimeoutMs: int32(c.cfg.RequestTimeout.Milliseconds()),
+		Topics:    []createpartitions.RequestTopic{{Name: topic, Count: int32(n)}}})
+	if err != nil {
+		return fmt.Errorf("add partitions to %s: %w", topic, err)
+	}
+	for _, r := range m.(*createpartitions.Response).Results {
+		if err := codeErr(r.ErrorCode); err != nil {
+			return fmt.Errorf("add partitions to %s: %w %s", topic, err, r.ErrorMessage)
+		}
+	}
+	return c.awaitTopics(ctx, []string{topic})
 }

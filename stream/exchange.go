@@ -67,7 +67,11 @@ func (c *Client) exchange(ctx context.Context, broker int32, wait time.Duration,
 }
 
 func (c *Client) send(ctx context.Context, wait time.Duration, req protocol.Message) (protocol.Message, error) {
-	ctx, cancel := context.WithTimeout(ctx, wait+c.cfg.RequestTimeout)
+	limited, cancel := context.WithTimeout(ctx, wait+c.cfg.RequestTimeout)
 	defer cancel()
-	return c.transport.RoundTrip(ctx, c.addr, req)
+	m, err := c.transport.RoundTrip(limited, c.addr, req)
+	if err != nil && ctx.Err() != nil {
+		return nil, ctx.Err() // the connection's deadline is the context's, and its error says less
+	}
+	return m, err
 }

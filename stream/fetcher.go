@@ -19,8 +19,8 @@ type FetchConfig struct {
 	MinBytes int
 	MaxWait  time.Duration
 	// PartitionBytes bounds one partition's share of a response (a single
-	// larger batch still comes whole), MaxBytes the response; 2 MiB and
-	// 16 MiB when zero.
+	// larger batch still comes whole). MaxBytes is shared out among them, but
+	// not in shares below 64 KiB; 2 MiB and 16 MiB when zero.
 	PartitionBytes int
 	MaxBytes       int
 	// BufferBytes bounds what is held, fetched and delivered but not released

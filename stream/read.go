@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"iter"
 	"math"
+	"slices"
 	"time"
 
 	kafka "github.com/segmentio/kafka-go"
@@ -15,10 +16,21 @@ import (
 
 const readCommitted int8 = 1
 
-// fetchRequest asks for partitions at positions, without a fetch session.
-func fetchRequest(wait time.Duration, minBytes, maxBytes int) *fetch.Request {
+// fetchRequest asks for nothing yet, without a fetch session.
+func fetchRequest(wait time.Duration, minBytes int) *fetch.Request {
 	return &fetch.Request{ReplicaID: -1, MaxWaitTime: int32(wait.Milliseconds()), MinBytes: int32(minBytes),
-		MaxBytes: int32(maxBytes), IsolationLevel: readCommitted, SessionEpoch: -1}
+		MaxBytes: math.MaxInt32, IsolationLevel: readCommitted, SessionEpoch: -1}
+}
+
+// addPartition asks for at most size bytes of a partition, or one batch.
+func addPartition(req *fetch.Request, tp TopicPartition, from int64, size int) {
+	i := slices.IndexFunc(req.Topics, func(t fetch.RequestTopic) bool { return t.Topic == tp.Topic })
+	if i < 0 {
+		i = len(req.Topics)
+		req.Topics = append(req.Topics, fetch.RequestTopic{Topic: tp.Topic})
+	}
+	req.Topics[i].Partitions = append(req.Topics[i].Partitions, fetch.RequestPartition{Partition: tp.Partition,
+		CurrentLeaderEpoch: -1, FetchOffset: from, LogStartOffset: -1, PartitionMaxBytes: int32(size)})
 }
 
 // fetch sends a fetch request to a leader.
@@ -88,9 +100,8 @@ func (r *reader) fetch(ctx context.Context) (*fetched, error) {
 	if err != nil {
 		return nil, r.relayout(ctx, err)
 	}
-	req := fetchRequest(r.wait, 1, r.maxBytes)
-	req.Topics = []fetch.RequestTopic{{Topic: r.tp.Topic, Partitions: []fetch.RequestPartition{{
-		Partition: r.tp.Partition, CurrentLeaderEpoch: -1, FetchOffset: r.next, LogStartOffset: -1, PartitionMaxBytes: int32(r.maxBytes)}}}}
+	req := fetchRequest(r.wait, 1)
+	addPartition(req, r.tp, r.next, r.maxBytes)
 	parts, err := r.c.fetch(ctx, leader, req, &r.buffers)
 	if err != nil {
 		return nil, r.relayout(ctx, err)

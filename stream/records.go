@@ -132,16 +132,17 @@ func readInto(r io.Reader, pool *bufferPool, guess int) (*buffer, error) {
 
 // appendRecords decodes the batch's records with from ≤ offset < to.
 func (b *rawBatch) appendRecords(dst []Record, data []byte, from, to int64) ([]Record, error) {
+	last := int64(-1)
 	for range b.count {
 		size, rest := varint(data)
 		if rest == nil || size < 6 || size > int64(len(rest)) {
 			return dst, fmt.Errorf("%w: record of %d bytes in %d, batch at offset %d", ErrCorrupt, size, len(rest), b.base)
 		}
 		r, ok := b.record(rest[:size:size])
-		if !ok {
+		if !ok || r.Offset <= last {
 			return dst, fmt.Errorf("%w: broken record in the batch at offset %d", ErrCorrupt, b.base)
 		}
-		data = rest[size:]
+		data, last = rest[size:], r.Offset
 		if r.Offset >= from && r.Offset < to {
 			dst = append(dst, r)
 		}

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -103,32 +104,32 @@ func (f *Fetcher) plan(leader int32, turn int) *fetch.Request {
 	}
 }
 
+// leastShare is the smallest share of a response that a partition is given
+// when there are many.
+const leastShare = 64 << 10
+
 // request asks for the partitions, starting with another one each turn, since
-// brokers fill a response in the request's order.
+// brokers fill a response in the request's order, and with no more of them
+// than there is memory for.
+//
+// Each partition's share bounds the response, not the response's own limit:
+// where that one ends a response within a partition, the embedded broker
+// leaves out which of its transactions were aborted.
 func (f *Fetcher) request(ready []*partition, turn int, paused bool, free int64) *fetch.Request {
 	wait := f.cfg.MaxWait
 	if paused {
 		wait = min(wait, shortWait)
 	}
 	slices.SortFunc(ready, func(a, b *partition) int {
-		if c := strings.Compare(a.tp.Topic, b.tp.Topic); c != 0 {
-			return c
-		}
-		return int(a.tp.Partition - b.tp.Partition)
+		return cmp.Or(strings.Compare(a.tp.Topic, b.tp.Topic), cmp.Compare(a.tp.Partition, b.tp.Partition))
 	})
 	turn %= len(ready)
-	req := fetchRequest(wait, f.cfg.MinBytes, int(min(int64(f.cfg.MaxBytes), max(free, int64(f.cfg.PartitionBytes)))))
-	for _, p := range append(ready[turn:], ready[:turn]...) {
-		i := slices.IndexFunc(req.Topics, func(t fetch.RequestTopic) bool { return t.Topic == p.tp.Topic })
-		if i < 0 {
-			i = len(req.Topics)
-			req.Topics = append(req.Topics, fetch.RequestTopic{Topic: p.tp.Topic})
-		}
+	ready = append(ready[turn:], ready[:turn]...)
+	share := max(min(f.cfg.PartitionBytes, f.cfg.MaxBytes/len(ready)), min(f.cfg.PartitionBytes, leastShare))
+	req := fetchRequest(wait, f.cfg.MinBytes)
+	for _, p := range ready[:min(len(ready), int(max(free/int64(share), 1)))] {
 		p.asked = true
-		size := max(f.cfg.PartitionBytes, p.maxBytes)
-		req.MaxBytes = max(req.MaxBytes, int32(p.maxBytes))
-		req.Topics[i].Partitions = append(req.Topics[i].Partitions, fetch.RequestPartition{Partition: p.tp.Partition,
-			CurrentLeaderEpoch: -1, FetchOffset: p.position.Next, LogStartOffset: -1, PartitionMaxBytes: int32(size)})
+		addPartition(req, p.tp, p.position.Next, max(share, p.maxBytes))
 	}
 	return req
 }

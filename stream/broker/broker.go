@@ -32,7 +32,9 @@
 // What remains: records carry the time that their producer stamped, also in
 // topics set to LogAppendTime. A client that sets the append-time bit in a
 // batch itself, which no Kafka client does, spoils the rest of its segment.
-// A cleanup.policy of compact is accepted and nothing is compacted. Memory
+// A fetch that ends at its request's own size limit, within a partition, does
+// not say which transactions were aborted (this repository's client lets the
+// partitions' limits end it). A cleanup.policy of compact is accepted and nothing is compacted. Memory
 // grows by about 100 bytes per stored batch. All requests pass one goroutine.
 package broker
 
@@ -64,6 +66,9 @@ type Config struct {
 	SegmentBytes      int64 // retention deletes in such pieces, and a start reads one per partition at a time; 8 MiB when zero
 	MaxMessageBytes   int   // largest batch; 16 MiB when zero
 	SyncWrites        bool  // fsync every batch: survives power loss, at a price
+	// MinSession is the shortest session that members of groups may ask for; 6 s
+	// when zero.
+	MinSession time.Duration
 	AutoCreateTopics  bool  // a client that asks for a missing topic creates it
 
 	ReserveBytes int64         // free space kept on the disk; the smaller of 256 MiB and a twentieth of it when zero, none when negative
@@ -214,6 +219,9 @@ func options(cfg Config, l *listener) []kfake.Opt {
 	}
 	if cfg.SyncWrites {
 		opts = append(opts, kfake.SyncWrites())
+	}
+	if cfg.MinSession > 0 {
+		opts = append(opts, kfake.GroupMinSessionTimeout(cfg.MinSession))
 	}
 	return opts
 }
