@@ -1,0 +1,107 @@
+package trainer
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"time"
+
+	"github.com/kedge-ml/kedge/model"
+)
+
+// State is where a run is in its life.
+type State string
+
+// States. The last four are final.
+const (
+	Queued    State = "queued"
+	Running   State = "running"
+	Succeeded State = "succeeded"
+	Failed    State = "failed"
+	Cancelled State = "cancelled"
+	Pruned    State = "pruned" // a trial that the search stopped
+)
+
+// Final reports whether nothing more will happen.
+func (s State) Final() bool { return s != Queued && s != Running }
+
+// Run is the record of one training, as of its latest change. A store keeps
+// the newest Revision per ID.
+type Run struct {
+	ID        string                        `json:"id"`
+	Namespace string                        `json:"namespace"`
+	Job       string                        `json:"job"`              // name of the model or the definition
+	Parent    string                        `json:"parent,omitempty"` // the search that this trial belongs to
+	Owner     string                        `json:"owner"`            // process that runs it; a run whose owner is gone is an orphan
+	Revision  uint64                        `json:"revision"`
+	State     State                         `json:"state"`
+	Created   time.Time                     `json:"created"`
+	Started   time.Time                     `json:"started,omitzero"`
+	Finished  time.Time                     `json:"finished,omitzero"`
+	Backend   string                        `json:"backend"`
+	Params    Params                        `json:"params"`
+	Data      model.Data                    `json:"data"`
+	Device    model.Device                  `json:"device"`
+	Rounds    int                           `json:"rounds,omitempty"`
+	Metrics   map[string]map[string]float64 `json:"metrics,omitempty"` // split → metric → value
+	Artifact  string                        `json:"artifact,omitempty"`
+	Passed    bool                          `json:"passed"`            // the gate
+	Refused   []string                      `json:"refused,omitempty"` // why the gate said no
+	Warnings  []string                      `json:"warnings,omitempty"`
+	Error     string                        `json:"error,omitempty"`
+	Cost      model.Cost                    `json:"cost"`
+	Tags      map[string]string             `json:"tags,omitempty"`
+}
+
+// Metric is one number of one round.
+type Metric struct {
+	Run   string    `json:"run"`
+	Key   string    `json:"key"` // "valid-logloss"
+	Step  int       `json:"step"`
+	Value float64   `json:"value"`
+	Time  time.Time `json:"time"`
+}
+
+// Record receives what happens in runs, to be stored. Every member may be nil.
+// They are called from the goroutines of the runs, several at a time.
+type Record struct {
+	Run        func(Run) error
+	Metrics    func([]Metric) error
+	Log        func(run, line string)
+	Checkpoint func(run string, c Checkpoint) error
+}
+
+// NewRunID returns 32 random hexadecimal digits, the shape MLflow uses.
+func NewRunID() string {
+	var b [16]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// Orphans returns, as failed, the runs that another process left unfinished.
+// Call it at start with every stored run that is not final.
+func Orphans(runs []Run, owner string, now time.Time) []Run {
+	var out []Run
+	for _, r := range runs {
+		if r.State.Final() || r.Owner == owner {
+			continue
+		}
+		r.State, r.Finished, r.Revision = Failed, now, r.Revision+1
+		r.Error = "orphaned: the process that ran it is gone; resume it from its last checkpoint, or start it again"
+		out = append(out, r)
+	}
+	return out
+}
+
+// stateOf maps how a fit ended to the run's state.
+func stateOf(err error) State {
+	switch {
+	case err == nil:
+		return Succeeded
+	case errors.Is(err, ErrPruned):
+		return Pruned
+	case errors.Is(err, ErrCancelled):
+		return Cancelled
+	}
+	return Failed
+}
