@@ -68,8 +68,8 @@ type Config struct {
 	SyncWrites        bool  // fsync every batch: survives power loss, at a price
 	// MinSession is the shortest session that members of groups may ask for; 6 s
 	// when zero.
-	MinSession time.Duration
-	AutoCreateTopics  bool  // a client that asks for a missing topic creates it
+	MinSession       time.Duration
+	AutoCreateTopics bool // a client that asks for a missing topic creates it
 
 	ReserveBytes int64         // free space kept on the disk; the smaller of 256 MiB and a twentieth of it when zero, none when negative
 	Sweep        time.Duration // how often retention is looked at; 1 minute when zero
