@@ -66,7 +66,11 @@ func onDeciles(d stat.Divergence) handler {
 
 func momentMembers(sorted []float64) map[string]any {
 	m := stat.MomentsOf(sorted)
-	return map[string]any{"n": m.N, "mean": m.Mean, "std1": math.Sqrt(m.Variance),
+	std := math.Sqrt(m.Variance)
+	if m.N < 2 {
+		std = math.NaN()
+	}
+	return map[string]any{"n": m.N, "mean": m.Mean, "std1": std,
 		"min": sorted[0], "max": sorted[len(sorted)-1], "median": stat.Quantile(sorted, 0.5)}
 }
 

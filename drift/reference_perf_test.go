@@ -116,7 +116,11 @@ func valueMatrix(c *referenceCase) perf.ValueMatrix {
 func realizedLimits(c *referenceCase, rows perf.Rows, value perf.ValueMatrix, m perf.Metric) peer.Limits {
 	low, high := m.Bounds()
 	return peer.ThreeSigma(refValues(c, func(ch peer.Chunk) float64 {
-		return perf.Realized(rows.Slice(ch.From, ch.To), value)[m]
+		v, ok := perf.Realized(rows.Slice(ch.From, ch.To), value)[m]
+		if !ok {
+			return math.NaN()
+		}
+		return v
 	})).Within(low, high)
 }
 
@@ -148,7 +152,11 @@ func cbpeChunks(realizedOnly bool) handler {
 				if realizedOnly {
 					v.Value = realized[m]
 				} else {
-					out[key+"realized"], out[key+"upper_confidence_boundary"], out[key+"lower_confidence_boundary"] = realized[m], v.Upper, v.Lower
+					out[key+"realized"] = nil
+					if r, ok := realized[m]; ok {
+						out[key+"realized"] = r
+					}
+					out[key+"upper_confidence_boundary"], out[key+"lower_confidence_boundary"] = v.Upper, v.Lower
 				}
 				out[key+"value"], out[key+"sampling_error"] = v.Value, model.StdErr(m, ch.To-ch.From)
 				out[key+"lower_threshold"], out[key+"upper_threshold"] = limits[m].Lower, limits[m].Upper

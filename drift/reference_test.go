@@ -27,6 +27,7 @@ type referenceCase struct {
 	Meta   map[string]any   `json:"-"` // every other member of expected.json
 	Header []string         `json:"-"`
 	Rows   [][]string       `json:"-"`
+	parsed map[[2]string][]float64
 }
 
 // handler computes one expectation. It answers with the same members as the
@@ -78,7 +79,7 @@ func loadCase(t *testing.T, dir string) *referenceCase {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &referenceCase{Name: filepath.Base(dir)}
+	c := &referenceCase{Name: filepath.Base(dir), parsed: map[[2]string][]float64{}}
 	if err := errors.Join(json.Unmarshal(raw, c), json.Unmarshal(raw, &c.Meta)); err != nil {
 		t.Fatal(err)
 	}
@@ -109,6 +110,10 @@ func (c *referenceCase) column(name, part string) []string {
 
 // numbers parses a column; an empty field is NaN.
 func (c *referenceCase) numbers(name, part string) []float64 {
+	key := [2]string{name, part}
+	if out, ok := c.parsed[key]; ok {
+		return out
+	}
 	var out []float64
 	for _, s := range c.column(name, part) {
 		v, err := strconv.ParseFloat(s, 64)
@@ -117,6 +122,7 @@ func (c *referenceCase) numbers(name, part string) []float64 {
 		}
 		out = append(out, v)
 	}
+	c.parsed[key] = out
 	return out
 }
 
@@ -227,7 +233,7 @@ func checkExpectation(t *testing.T, c *referenceCase, want map[string]any, h han
 // undefined reports whether the library had no answer: it raised, answered NaN,
 // or compared with an empty side.
 func undefined(c *referenceCase, want map[string]any) bool {
-	if want["raises"] != nil || want["statistic"] == "NaN" || want["score"] == "NaN" {
+	if want["raises"] != nil || want["statistic"] == "NaN" || want["p_value"] == "NaN" || want["score"] == "NaN" {
 		return true
 	}
 	n, counted := c.Meta["n_cur"].(float64)
@@ -282,6 +288,9 @@ func plainList[T any](list []T) []any {
 // arbitrary gives members whose value in the source is not reproducible the
 // tolerance that its own spread needs.
 func arbitrary(name string) map[string]float64 {
+	if name == "evidently.cramer_von_mises" {
+		return map[string]float64{"score": 2e-3} // up to 20 values its exact law is counted in 16-bit floats
+	}
 	if name != "nannyml.cbpe" && name != "nannyml.realized" {
 		return nil
 	}
@@ -296,7 +305,7 @@ func arbitrary(name string) map[string]float64 {
 
 func differences(path string, got, want any, rtol float64, loose map[string]float64) []string {
 	for suffix, tol := range loose {
-		if strings.HasSuffix(path, "."+suffix) {
+		if path == suffix || strings.HasSuffix(path, "."+suffix) {
 			rtol = tol
 		}
 	}

@@ -156,9 +156,16 @@ func band(m Metric, v, stderr float64) Estimate {
 func (c *CBPE) StdErr(m Metric, rows int) float64 { return c.errors[m].at(rows) }
 
 // Realized gives every metric of rows with labels; those that do not exist are
-// missing.
+// missing: F1, precision and recall need both classes among labels and among
+// predictions.
 func Realized(rows Rows, value ValueMatrix) map[Metric]float64 {
-	values := fromConfusion(Count(rows.Truth, rows.Predicted), value)
+	c := Count(rows.Truth, rows.Predicted)
+	values := fromConfusion(c, value)
+	if (c.TP+c.FN)*(c.TN+c.FP) == 0 || (c.TP+c.FP)*(c.TN+c.FN) == 0 {
+		for _, m := range []Metric{F1, Precision, Recall} {
+			delete(values, m)
+		}
+	}
 	if v, err := rows.scored().ROCAUC(); err == nil {
 		values[ROCAUC] = v.Value
 	}
@@ -193,7 +200,8 @@ func expectedConfusion(p []float64, predicted []bool) Confusion {
 	return c
 }
 
-// descending orders calibrated probabilities by the model's own score.
+// descending orders calibrated probabilities by the model's own score. Rows of
+// equal scores share their mean, so that the order of rows does not matter.
 func descending(p, score []float64) []float64 {
 	order := make([]int, len(p))
 	for i := range order {
@@ -209,8 +217,16 @@ func descending(p, score []float64) []float64 {
 		return 0
 	})
 	out := make([]float64, len(p))
-	for i, k := range order {
-		out[i] = p[k]
+	for from := 0; from < len(order); {
+		to, sum := from, 0.0
+		for to < len(order) && score[order[to]] == score[order[from]] {
+			sum += p[order[to]]
+			to++
+		}
+		for i := from; i < to; i++ {
+			out[i] = sum / float64(to-from)
+		}
+		from = to
 	}
 	return out
 }

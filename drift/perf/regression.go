@@ -102,13 +102,15 @@ func (r Regression) explained(residual func(y, h float64) float64, shift float64
 	if truth.Variance == 0 {
 		return Value{}, refuse(stat.Constant, "the truth does not vary")
 	}
-	squares := meanOf(r.each(func(y, h float64) float64 {
-		e := residual(y, h) - shift
-		return e * e
-	}))
 	total := truth.Variance * (n - 1) / n
-	return Value{1 - squares.Value/total, squares.StdErr / total}, nil
+	ratio := meanOf(r.each(func(y, h float64) float64 { return square(residual(y, h) - shift) })).Value / total
+	influence := meanOf(r.each(func(y, h float64) float64 {
+		return (square(residual(y, h)-shift) - ratio*square(y-truth.Mean)) / total
+	}))
+	return Value{1 - ratio, influence.StdErr}, nil
 }
+
+func square(x float64) float64 { return x * x }
 
 // Regression metrics that have a sampling error, by NannyML's names.
 const (

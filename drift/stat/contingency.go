@@ -82,9 +82,6 @@ func (c Counts) CramersV() (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if t.DF == 0 {
-		return 0, refuse(Constant, "Cramér's V on a single category")
-	}
 	return math.Sqrt(t.Statistic / (float64(Total(c.Ref)) + float64(Total(c.Cur)))), nil
 }
 
@@ -101,8 +98,7 @@ func (c Counts) GoodnessOfFit() (Test, error) {
 	for i := range c.Ref {
 		sum += pearson(float64(c.Cur[i]), float64(c.Ref[i])*ratio)
 	}
-	df := float64(len(c.Ref) - 1)
-	return Test{Statistic: sum, P: chiSquaredTail(sum, df), DF: df}, nil
+	return goodness(sum, len(c.Ref))
 }
 
 // binary returns the one 2×2 table of at most two categories.
@@ -191,6 +187,13 @@ func (c Counts) GoodnessOfFitG() (Test, error) {
 	for i := range c.Ref {
 		sum += likelihoodRatio(float64(c.Cur[i]), float64(c.Ref[i])*ratio)
 	}
-	df := float64(len(c.Ref) - 1)
+	return goodness(sum, len(c.Ref))
+}
+
+func goodness(sum float64, categories int) (Test, error) {
+	if categories < 2 {
+		return Test{}, refuse(Constant, "goodness of fit on a single category")
+	}
+	df := float64(categories - 1)
 	return Test{Statistic: sum, P: chiSquaredTail(sum, df), DF: df}, nil
 }

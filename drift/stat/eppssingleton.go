@@ -92,7 +92,7 @@ func pseudoInverse(a *mat.Dense) (*mat.Dense, bool) {
 	svd.UTo(&u)
 	svd.VTo(&v)
 	values := svd.Values(nil)
-	if !(values[0] > 0) {
+	if !(values[0] > 1e-20) { // waves are at most 1: this is the rounding of zero
 		return nil, false
 	}
 	scale := mat.NewDense(len(values), len(values), nil)

@@ -12,14 +12,15 @@ type Moments struct {
 	Mean, Variance float64
 }
 
-// MomentsOf computes moments in two passes. Missing and infinite values must be
-// gone already.
+// MomentsOf computes moments in two passes, the second of which also corrects
+// the mean. Missing and infinite values must be gone already.
 func MomentsOf(xs []float64) Moments {
 	m := Moments{N: uint64(len(xs))}
+	n := max(1, float64(len(xs)))
 	for _, x := range xs {
 		m.Mean += x
 	}
-	m.Mean /= max(1, float64(len(xs)))
+	m.Mean /= n
 	squares, rest := 0.0, 0.0
 	for _, x := range xs {
 		d := x - m.Mean
@@ -27,9 +28,9 @@ func MomentsOf(xs []float64) Moments {
 		rest += d
 	}
 	if len(xs) > 1 {
-		n := float64(len(xs))
 		m.Variance = (squares - rest*rest/n) / (n - 1)
 	}
+	m.Mean += rest / n
 	return m
 }
 
@@ -41,6 +42,9 @@ func Student(ref, cur Moments) (Test, error) {
 	}
 	n, m := float64(ref.N), float64(cur.N)
 	df := n + m - 2
+	if df < 1 {
+		return Test{}, refuse(TooFew, "t-test on %d and %d values", ref.N, cur.N)
+	}
 	pooled := ((n-1)*ref.Variance + (m-1)*cur.Variance) / df
 	return tTest(ref.Mean-cur.Mean, math.Sqrt(pooled*(1/n+1/m)), df), nil
 }
@@ -50,6 +54,9 @@ func Student(ref, cur Moments) (Test, error) {
 func Welch(ref, cur Moments) (Test, error) {
 	if err := checkMoments(ref, cur); err != nil {
 		return Test{}, err
+	}
+	if ref.N < 2 || cur.N < 2 {
+		return Test{}, refuse(TooFew, "Welch's test on %d and %d values", ref.N, cur.N)
 	}
 	n, m := float64(ref.N), float64(cur.N)
 	a, b := ref.Variance/n, cur.Variance/m
@@ -64,10 +71,7 @@ func checkMoments(ref, cur Moments) error {
 	if err := checkSizes(ref.N, cur.N); err != nil {
 		return err
 	}
-	switch {
-	case ref.N < 2 || cur.N < 2:
-		return refuse(TooFew, "t-test on %d and %d values", ref.N, cur.N)
-	case ref.Variance == 0 && cur.Variance == 0 && ref.Mean == cur.Mean:
+	if ref.Variance == 0 && cur.Variance == 0 && ref.Mean == cur.Mean {
 		return refuse(Constant, "t-test between equal constants")
 	}
 	return nil
