@@ -141,51 +141,48 @@ func (s *Store) Trim(ctx context.Context, topic string, partition, epoch int32, 
 }
 
 // SeenIDs yields the non-empty ids of stored rows of a partition and epoch
-// with from ≤ offset < to, table by table.
+// with from ≤ offset < to, in any order: one question for all tables, for a
+// consumer asks it for each of its partitions before it starts.
 func (s *Store) SeenIDs(ctx context.Context, topic string, partition, epoch int32, from, to int64) iter.Seq2[event.SeenID, error] {
 	return func(yield func(event.SeenID, error) bool) {
-		fail := func(err error) {
+		if err := s.seenIDs(ctx, span(topic, partition, epoch, from, to), yield); err != nil {
 			yield(event.SeenID{}, fmt.Errorf("read event ids of %s/%d: %w", topic, partition, err))
-		}
-		tables, err := s.dataTables(ctx)
-		if err != nil {
-			fail(err)
-			return
-		}
-		for _, table := range tables {
-			more, err := s.seenIn(ctx, table, span(topic, partition, epoch, from, to), yield)
-			if err != nil {
-				fail(err)
-			}
-			if err != nil || !more {
-				return
-			}
 		}
 	}
 }
 
-func (s *Store) seenIn(ctx context.Context, table string, p params, yield func(event.SeenID, error) bool) (more bool, err error) {
-	var seen event.SeenID
-	if seen.Kind, seen.TableID, err = parseTable(table); err != nil {
-		return false, err
+func (s *Store) seenIDs(ctx context.Context, p params, yield func(event.SeenID, error) bool) error {
+	tables, err := s.dataTables(ctx)
+	if err != nil || len(tables) == 0 {
+		return err
 	}
-	rows, err := s.query(ctx, `SELECT id, _offset, _index FROM `+s.ref(table)+`
-WHERE _topic = {topic:String} AND _partition = {partition:Int32} AND _epoch = {epoch:Int32} AND _offset >= {from:Int64} AND _offset < {to:Int64} AND id != ''`, p)
+	var parts []string
+	for _, t := range tables {
+		kind, id, err := parseTable(t)
+		if err != nil {
+			return err
+		}
+		parts = append(parts, fmt.Sprintf("SELECT toUInt8(%d), toUInt64(%d), id, _offset, _index FROM %s WHERE _topic = {topic:String} AND _partition = {partition:Int32} "+
+			"AND _epoch = {epoch:Int32} AND _offset >= {from:Int64} AND _offset < {to:Int64} AND id != ''", kind, id, s.ref(t)))
+	}
+	rows, err := s.query(ctx, strings.Join(parts, " UNION ALL "), p)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
+		var seen event.SeenID
+		var kind uint8
 		var id string
-		if err := rows.Scan(&id, &seen.Offset, &seen.Index); err != nil {
-			return false, err
+		if err := rows.Scan(&kind, &seen.TableID, &id, &seen.Offset, &seen.Index); err != nil {
+			return err
 		}
-		seen.ID = []byte(id)
+		seen.Kind, seen.ID = event.Kind(kind), []byte(id)
 		if !yield(seen, nil) {
-			return false, nil
+			return nil
 		}
 	}
-	return true, rows.Err()
+	return rows.Err()
 }
 
 // parseTable reads what [event.Schema.Table] writes.
