@@ -96,6 +96,9 @@ type Generation struct {
 // It fails when ctx ends, when the group is closed, and on errors that waiting
 // does not heal.
 func (g *Group) Next(ctx context.Context) (*Generation, error) {
+	if err := g.awaitCoordinator(ctx); err != nil {
+		return nil, err
+	}
 	g.letGo()
 	for attempt := 0; ; attempt++ {
 		gen, err := g.next(ctx)
@@ -116,6 +119,22 @@ func (g *Group) Next(ctx context.Context) (*Generation, error) {
 			return nil, err
 		}
 	}
+}
+
+// awaitCoordinator waits until the group's coordinator answers. The library
+// leaves the group and forgets its member id when it cannot reach it at once,
+// and the member left behind keeps the others waiting for its session timeout.
+func (g *Group) awaitCoordinator(ctx context.Context) error {
+	err := g.c.retry(ctx, "await the coordinator", func() error {
+		if g.isClosed() {
+			return ErrClosed
+		}
+		return g.c.fetchCommitted(ctx, &offsetfetch.Request{GroupID: g.cfg.ID, Topics: []offsetfetch.RequestTopic{}}, nil)
+	})
+	if err != nil {
+		return fmt.Errorf("group %s: %w", g.cfg.ID, err)
+	}
+	return nil
 }
 
 // next makes one attempt; nil, nil means that it should be repeated.
@@ -293,7 +312,7 @@ func sameTopics(a, b map[string]int) bool {
 func (g *Group) config(topics map[string]int) kafka.ConsumerGroupConfig {
 	cfg := kafka.ConsumerGroupConfig{
 		ID:                g.cfg.ID,
-		Brokers:           g.c.cfg.Brokers,
+		Brokers:           []string{anyAddress},
 		Dialer:            g.c.dialer(),
 		GroupBalancers:    []kafka.GroupBalancer{kafka.RoundRobinGroupBalancer{}, kafka.RangeGroupBalancer{}},
 		HeartbeatInterval: g.cfg.Heartbeat,
@@ -307,16 +326,6 @@ func (g *Group) config(topics map[string]int) kafka.ConsumerGroupConfig {
 	}
 	slices.Sort(cfg.Topics)
 	return cfg
-}
-
-func (c *Client) dialer() *kafka.Dialer {
-	return &kafka.Dialer{
-		ClientID:      c.cfg.ClientID,
-		Timeout:       c.cfg.DialTimeout,
-		DualStack:     true,
-		TLS:           c.cfg.TLS,
-		SASLMechanism: c.mechanism,
-	}
 }
 
 // committed asks where the group stands in the partitions of an assignment.
