@@ -111,7 +111,8 @@ func staleLayout(err error) bool {
 
 // fenced reports whether a group error means that the generation is over.
 func fenced(err error) bool {
-	for _, e := range []kafka.Error{kafka.IllegalGeneration, kafka.UnknownMemberId, kafka.RebalanceInProgress, kafka.FencedInstanceID} {
+	for _, e := range []kafka.Error{kafka.IllegalGeneration, kafka.UnknownMemberId, kafka.RebalanceInProgress, kafka.FencedInstanceID,
+		kafka.GroupIdNotFound} {
 		if errors.Is(err, e) {
 			return true
 		}

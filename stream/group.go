@@ -129,7 +129,11 @@ func (g *Group) awaitCoordinator(ctx context.Context) error {
 		if g.isClosed() {
 			return ErrClosed
 		}
-		return g.c.fetchCommitted(ctx, &offsetfetch.Request{GroupID: g.cfg.ID, Topics: []offsetfetch.RequestTopic{}}, nil)
+		err := g.c.fetchCommitted(ctx, &offsetfetch.Request{GroupID: g.cfg.ID, Topics: []offsetfetch.RequestTopic{}}, nil)
+		if errors.Is(err, kafka.GroupIdNotFound) {
+			return nil // it answered: the group has no member and no commit yet
+		}
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("group %s: %w", g.cfg.ID, err)
