@@ -94,6 +94,7 @@ func (d *Decoder) Decode(u *Unit, r Record) {
 // from 0. It does not count the record.
 func (d *Decoder) DecodePart(u *Unit, r Record, index int32, value []byte) {
 	d.u, d.rec, d.index, d.env = u, r, index, envelope{}
+	u.met(r.Time)
 	d.deferred, d.keys, d.evidence, d.overflow = d.deferred[:0], d.keys[:0], d.evidence[:0], d.overflow[:0]
 	d.start(value)
 	ok := d.acceptable() && d.event() && d.finish()

@@ -129,6 +129,7 @@ func (d *Decoder) fill() {
 		d.overflow = append(d.overflow, '}')
 	}
 	cols[ColOverflow].AppendBytes(d.overflow)
+	cols[ColAppended].AppendInt64(d.rec.Time)
 	switch p.schema.Kind {
 	case Features:
 		cols[FeatureDelete].AppendBool(e.del)

@@ -85,6 +85,8 @@ func badTexts() []string {
 		"", " ", "null", "[]", "7", `"x"`, "{", "{}", `{"view":`, `{"view":"user"`, good + " x", good + good, "\xef\xbb\xbf" + good,
 		strings.Replace(good, "user", "us\xffer", 1), strings.Replace(good, "user", `us\ud800er`, 1),
 		strings.Replace(good, "user", `us\ud83d\ude00er`, 1), strings.Replace(good, "user", `us\u00`, 1),
+		strings.Replace(good, "user", `us\ud83d\u0041er`, 1), strings.Replace(good, "user", `us\udc00er`, 1), strings.Replace(good, "user", `us\ud83d\n`, 1),
+		strings.Replace(good, `"view"`, `"id":"a","id":"a","view"`, 1), strings.Replace(good, `"view"`, `"id":null,"id":"a","view"`, 1),
 		strings.Replace(good, `{"id":7}`, "null", 1), strings.Replace(good, `{"id":7}`, `{"id":null}`, 1),
 		strings.Replace(good, `{"id":7}`, "{}", 1), strings.Replace(good, `{"id":7}`, "1.5", 1),
 		strings.Replace(good, `"2026-03-01T11:00:00Z"`, "1772366400", 1),

@@ -38,6 +38,11 @@ type LedgerRow struct {
 	MaxEventTime int64 // µs; 0 when the unit has no rows
 	MinKnownAt   int64 // µs
 	MaxKnownAt   int64 // µs
+
+	// When the broker appended the unit's records, µs; 0 when it has none.
+	// A backfill states known_at; this is what lag and retention count from.
+	MinAppended int64
+	MaxAppended int64
 }
 
 // DirtyWindow is one minute of one table that a unit added rows to. Kind and

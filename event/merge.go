@@ -204,18 +204,17 @@ func mergeFields(fields []FieldSpec, evidence []Evidence, limit int) []FieldSpec
 
 // mergeField gives a column the type that evidence asks for, as far as it may
 // change: from unknown to anything, from Int64 to Float64 while it is not
-// fixed.
+// fixed. An integer that Float64 cannot hold fixes a column.
 func mergeField(f FieldSpec, e Evidence) FieldSpec {
-	known := f.Type.Elem != Unknown
 	switch {
-	case known && (f.Fixed || f.Type.List != e.Type.List || f.Type.Elem != Int64 || e.Type.Elem != Float64):
-	case known && e.Exact:
-		f.Fixed = true
-	case known:
-		f.Type.Elem = Float64
-	case f.Type.List && !e.Type.List:
-	case e.Type != ColumnType{}:
+	case f.Type.List && !e.Type.List, e.Type == ColumnType{}:
+	case f.Type.Elem == Unknown:
 		f.Type, f.Fixed = e.Type, e.Exact && e.Type.Elem == Int64
+	case f.Fixed || f.Type.List != e.Type.List || f.Type.Elem != Int64:
+	case e.Type.Elem == Float64:
+		f.Type.Elem = Float64
+	case e.Type.Elem == Int64:
+		f.Fixed = e.Exact
 	}
 	return f
 }

@@ -413,8 +413,9 @@ func (r *reference) envelope(n *node, known ...string) {
 	if n.get("created") == nil {
 		r.row["created"] = r.row["event_time"]
 	}
+	r.row["appended_at"] = strconv.Quote(time.UnixMicro(r.at).UTC().Format("2006-01-02T15:04:05.999999Z"))
 	if known_at == nil {
-		r.row["known_at"] = strconv.Quote(time.UnixMicro(r.at).UTC().Format("2006-01-02T15:04:05.999999Z"))
+		r.row["known_at"] = r.row["appended_at"]
 	}
 	if m := n.get("id"); m != nil {
 		r.put("id", r.word(m))

@@ -184,7 +184,7 @@ func (s *Schema) KeyStart() int { return s.keys }
 func (s *Schema) ValueStart() int { return s.values }
 
 // Fixed columns, in the order in which [Batch.Columns] holds them. Columns
-// beyond ColOverflow depend on the kind: see Pred* and Label*.
+// beyond ColAppended depend on the kind: see Pred* and Label*.
 const (
 	ColPartition = iota // Int32, Kafka partition
 	ColOffset           // Int64, Kafka offset
@@ -196,6 +196,7 @@ const (
 	ColID               // String, the producer's event id; empty if none
 	ColTrace            // String, W3C trace id; empty if none
 	ColOverflow         // JSON, members unknown to a declared definition; empty if none
+	ColAppended         // Timestamp, when the broker appended the record; retention counts from it
 	commonFields
 )
 
@@ -250,6 +251,7 @@ func fixedFields(kind Kind) []Field {
 		{Name: "id", Type: ColumnType{Elem: String}},
 		{Name: "trace_id", Type: ColumnType{Elem: String}},
 		{Name: "overflow", Type: ColumnType{Elem: JSON}},
+		{Name: "appended_at", Type: ColumnType{Elem: Timestamp}},
 	}
 	nullable := func(name string, t Type) Field {
 		return Field{Name: name, Type: ColumnType{Elem: t}, Nullable: true}

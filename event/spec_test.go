@@ -227,6 +227,40 @@ func TestRetiredTakesNothing(t *testing.T) {
 	}
 }
 
+// TestProposalsOfTwoPartitionsMerge folds what two consumers saw at once.
+func TestProposalsOfTwoPartitionsMerge(t *testing.T) {
+	seen := func(types ...Evidence) Proposal {
+		return Proposal{Kind: FeatureViewKind, Name: "v", Keys: []Evidence{{Name: "k", Type: ColumnType{Elem: String}}}, Columns: types}
+	}
+	whole, fraction := ColumnType{Elem: Int64}, ColumnType{Elem: Float64}
+	for _, x := range []struct {
+		a, b Evidence
+		want FieldSpec
+	}{
+		{Evidence{Type: whole}, Evidence{Type: fraction}, FieldSpec{Type: fraction}},
+		{Evidence{Type: fraction}, Evidence{Type: whole, Exact: true}, FieldSpec{Type: fraction}},
+		{Evidence{Type: whole}, Evidence{Type: whole, Exact: true}, FieldSpec{Type: whole, Fixed: true}},
+		{Evidence{Type: whole, Exact: true}, Evidence{Type: fraction}, FieldSpec{Type: whole, Fixed: true}},
+		{Evidence{Type: ColumnType{Elem: Bool}}, Evidence{Type: fraction}, FieldSpec{Type: ColumnType{Elem: Bool}}},
+		{Evidence{}, Evidence{Type: ColumnType{List: true}}, FieldSpec{Type: ColumnType{List: true}}},
+		{Evidence{Type: ColumnType{List: true}}, Evidence{Type: ColumnType{Float64, true}}, FieldSpec{Type: ColumnType{Float64, true}}},
+		{Evidence{Type: ColumnType{Elem: JSON}}, Evidence{}, FieldSpec{Type: ColumnType{Elem: JSON}}},
+	} {
+		x.a.Name, x.b.Name, x.want.Name = "c", "c", "c"
+		_, _, _, spec, err := Merge(nil, []Proposal{seen(x.a)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, _, spec, err = Merge(spec, []Proposal{seen(x.b)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v, err := ParseView(spec); err != nil || len(v.Columns) != 1 || fmt.Sprint(v.Columns[0]) != fmt.Sprint(x.want) {
+			t.Errorf("%+v then %+v: got %s, %v", x.a, x.b, spec, err)
+		}
+	}
+}
+
 func TestMergeRefusesWhatItCannotFold(t *testing.T) {
 	view := Proposal{Kind: FeatureViewKind, Namespace: "n", Name: "v", Keys: []Evidence{{Name: "k", Type: ColumnType{Elem: String}}}}
 	other := view

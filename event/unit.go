@@ -37,6 +37,8 @@ type Unit struct {
 	MaxEventTime int64 // µs, over Batches; 0 without rows
 	MinKnownAt   int64 // µs
 	MaxKnownAt   int64 // µs
+	MinAppended  int64 // µs, over the records; 0 without records
+	MaxAppended  int64 // µs
 
 	plans   map[*target]*plan
 	last    lastPlan
@@ -84,6 +86,7 @@ func (u *Unit) Reset(c *Catalog) {
 	u.Batches, u.Dead, u.Proposals = u.Batches[:0], u.Dead[:0], u.Proposals[:0]
 	u.Counts, u.drafts = Counts{}, nil
 	u.MaxEventTime, u.MinKnownAt, u.MaxKnownAt = 0, 0, 0
+	u.MinAppended, u.MaxAppended = 0, 0
 	clear(u.windows)
 }
 
@@ -108,6 +111,7 @@ func (u *Unit) Ledger() LedgerRow {
 		Duplicates: u.Counts.Duplicates, Tombstoned: u.Counts.Tombstoned,
 		Windows: u.Windows(), Tables: make(map[string]int64, len(u.Batches)),
 		MaxEventTime: u.MaxEventTime, MinKnownAt: u.MinKnownAt, MaxKnownAt: u.MaxKnownAt,
+		MinAppended: u.MinAppended, MaxAppended: u.MaxAppended,
 	}
 	for _, b := range u.Batches {
 		r.Tables[b.Schema.Table()] += int64(b.Rows)
@@ -144,6 +148,14 @@ func (u *Unit) mark(p *plan, eventTime int64) {
 	}
 	s := p.schema
 	u.windows[DirtyWindow{Kind: s.Kind, TableID: s.TableID, Minute: minute}] = struct{}{}
+}
+
+// met notes when the broker appended a record.
+func (u *Unit) met(appended int64) {
+	if u.MaxAppended == 0 {
+		u.MinAppended, u.MaxAppended = appended, appended
+	}
+	u.MinAppended, u.MaxAppended = min(u.MinAppended, appended), max(u.MaxAppended, appended)
 }
 
 // committed counts a row that was added to p.

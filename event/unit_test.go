@@ -114,6 +114,9 @@ func TestWindowsAndLedger(t *testing.T) {
 	if len(u.Windows()) != 0 || len(u.Batches) != 0 || u.Counts != (Counts{}) {
 		t.Errorf("after reset: %+v", u)
 	}
+	if got := w.decode(texts[4]).Windows(); len(got) != 1 {
+		t.Errorf("a minute that was dirty before the reset is not marked again: %v", got)
+	}
 }
 
 func TestKnownAtComesFromEventThenRecordThenBroker(t *testing.T) {
@@ -180,6 +183,30 @@ func TestSteadyStateDoesNotAllocate(t *testing.T) {
 		if n != 0 || w.unit.Counts.Rows != 10 {
 			t.Errorf("%s: %v allocations, %+v", kind, n, w.unit.Counts)
 		}
+	}
+}
+
+// TestHintsAreNotFooledByNames has a column whose name looks like a member.
+func TestHintsAreNotFooledByNames(t *testing.T) {
+	w := newWorld(t, Features)
+	u := w.decode(feature(`{"a\":1,\"b":5}`), feature(`{"a":1,"b":2}`), feature(`{"b":3,"a":4}`))
+	var got []string
+	for row := range u.Batches[0].FeatureRows() {
+		got = append(got, string(appendNamed(nil, row.Values, "")))
+	}
+	want := []string{`{"a\":1,\"b":5,"a":null,"b":null}`, `{"a\":1,\"b":null,"a":1,"b":2}`, `{"a\":1,\"b":null,"a":4,"b":3}`}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q\nwant %q", got, want)
+	}
+}
+
+func TestMapNamesAreDistinctInEveryRow(t *testing.T) {
+	p := func(scores string) string {
+		return `{"model":"m","version":"1","id":"p","event_time":"2026-03-01T11:00:00Z","inputs":{},"output":{"scores":` + scores + `}}`
+	}
+	u := newWorld(t, Predictions).decode(p(`{"a":1,"b":2}`), p(`{"a":1,"b":2}`), p(`{"a":1,"a":2}`), p(`{"b":1,"a":2}`))
+	if got := deadReasons(u); !slices.Equal(got, []string{"2 malformed"}) || u.Counts.Rows != 3 {
+		t.Errorf("%v", u.Dead)
 	}
 }
 

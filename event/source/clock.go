@@ -32,24 +32,14 @@ type clock struct {
 	layout string
 	zone   *time.Location
 	expr   *expression
-	total  int64           // rows of the file; spread only
-	years  map[int64]int64 // rows per year; spread by year only
-	met    map[int64]int64 // rows of a year placed so far
-	at     placed
-}
-
-// placed is where the row in hand was put, so that several events of one row
-// count it once.
-type placed struct {
-	row    int64
-	micros int64
-	ok     bool
+	total  int64 // rows of the file; spread only
+	years  *years
 }
 
 var errNeedsFile = errors.New("spread needs a file, whose rows can be counted")
 
-func newClock(spec Time, total int64, years map[string]map[int64]int64) (*clock, error) {
-	c := &clock{spec: spec, total: total, layout: layout(spec.Format), met: map[int64]int64{}}
+func newClock(spec Time, total int64, byField map[string]*years) (*clock, error) {
+	c := &clock{spec: spec, total: total, layout: layout(spec.Format)}
 	var err error
 	if c.zone, err = time.LoadLocation(spec.Zone); err != nil {
 		return nil, err
@@ -63,9 +53,40 @@ func newClock(spec Time, total int64, years map[string]map[int64]int64) (*clock,
 		if total <= 0 {
 			return nil, errNeedsFile
 		}
-		c.years = years[s.Year]
+		c.years = byField[s.Year]
 	}
 	return c, nil
+}
+
+// years places a file's rows within their years: the row in hand is the at-th
+// of its year. Rows that give no event have their place, too.
+type years struct {
+	field  string
+	counts map[int64]int64
+	met    map[int64]int64
+	year   int64
+	at     int64
+}
+
+// count notes a row of the first reading.
+func (y *years) count(row Row) {
+	if year, ok := wholeNumber(row.Field(y.field)); ok {
+		y.counts[year]++
+	}
+}
+
+// place notes a row of the second reading; row 0 starts it anew.
+func (y *years) place(row Row) {
+	if row.Index == 0 {
+		clear(y.met)
+	}
+	year, ok := wholeNumber(row.Field(y.field))
+	if !ok || year < 1900 || year > 2299 {
+		y.year = 0
+		return
+	}
+	y.year, y.at = year, y.met[year]
+	y.met[year]++
 }
 
 // micros returns the time of a row in µs; same is the event's own time.
@@ -84,7 +105,7 @@ func (c *clock) unshifted(row Row, m *machine, same int64) (int64, error) {
 	case c.spec.Start != nil:
 		return c.spec.Start.UnixMicro() + row.Index*time.Duration(c.spec.Step).Microseconds(), nil
 	case c.spec.Spread != nil && c.spec.Spread.Year != "":
-		return c.inYear(row)
+		return c.inYear()
 	case c.spec.Spread != nil:
 		from, to := c.spec.Spread.Start.UnixMicro(), c.spec.Spread.End.UnixMicro()
 		return evenly(from, to, row.Index, c.total), nil
@@ -108,24 +129,14 @@ func evenly(from, to, i, n int64) int64 {
 }
 
 // inYear places the k-th row of a year at k/n of it.
-func (c *clock) inYear(row Row) (int64, error) {
-	if c.at.ok && c.at.row == row.Index {
-		return c.at.micros, nil
+func (c *clock) inYear() (int64, error) {
+	y := c.years
+	if y.year == 0 || y.counts[y.year] <= y.at {
+		return 0, fmt.Errorf("the field %s holds no year", y.field)
 	}
-	v := row.Field(c.spec.Spread.Year)
-	year, ok := wholeNumber(v)
-	if !ok || year < 1900 || year > 2299 {
-		return 0, fmt.Errorf("the field %s holds no year", c.spec.Spread.Year)
-	}
-	n := c.years[year]
-	if n == 0 {
-		return 0, errNeedsFile
-	}
-	from := time.Date(int(year), 1, 1, 0, 0, 0, 0, c.zone).UnixMicro()
-	to := time.Date(int(year)+1, 1, 1, 0, 0, 0, 0, c.zone).UnixMicro()
-	c.at = placed{row.Index, evenly(from, to, c.met[year], n), true}
-	c.met[year]++
-	return c.at.micros, nil
+	from := time.Date(int(y.year), 1, 1, 0, 0, 0, 0, c.zone).UnixMicro()
+	to := time.Date(int(y.year)+1, 1, 1, 0, 0, 0, 0, c.zone).UnixMicro()
+	return evenly(from, to, y.at, y.counts[y.year]), nil
 }
 
 func wholeNumber(v event.Value) (int64, bool) {

@@ -46,6 +46,7 @@ type Mapper struct {
 	fields []event.NamedValue
 	out    []Mapped
 	texts  []byte
+	years  map[string]*years
 }
 
 // ErrNoHashKey means that a mapping hashes columns and no key was given.
@@ -67,6 +68,7 @@ func NewMapper(m *Mapping, o Options) (*Mapper, error) {
 	if err := b.count(); err != nil {
 		return nil, err
 	}
+	mp.years = b.years
 	mp.filter = b.condition("filter", m.Filter)
 	for i, e := range m.Events {
 		b.where = fmt.Sprintf("events[%d]", i)
@@ -88,6 +90,9 @@ func setOf(names []string) map[string]bool {
 func (m *Mapper) Map(row Row) ([]Mapped, error) {
 	m.out, m.texts = m.out[:0], m.texts[:0]
 	m.vm.reset()
+	for _, y := range m.years {
+		y.place(row)
+	}
 	row.Fields = m.protect(row.Fields)
 	if ok, err := m.vm.truth(m.filter, row); err != nil || !ok {
 		return nil, rowError(row, err)
@@ -180,7 +185,7 @@ type builder struct {
 	mapping *Mapping
 	options Options
 	where   string
-	years   map[string]map[int64]int64
+	years   map[string]*years
 	errs    []error
 }
 
@@ -201,11 +206,11 @@ func (b *builder) condition(what, text string) *expression {
 
 // count reads the file once where a time is spread over years.
 func (b *builder) count() error {
-	b.years = map[string]map[int64]int64{}
+	b.years = map[string]*years{}
 	for _, e := range b.mapping.Events {
 		for _, t := range []Time{e.Time, e.Created, e.KnownAt} {
 			if t.Spread != nil && t.Spread.Year != "" {
-				b.years[t.Spread.Year] = map[int64]int64{}
+				b.years[t.Spread.Year] = &years{field: t.Spread.Year, counts: map[int64]int64{}, met: map[int64]int64{}}
 			}
 		}
 	}
@@ -216,13 +221,15 @@ func (b *builder) count() error {
 		return errNeedsFile
 	}
 	for row, err := range b.options.File.Rows() {
+		var bad RowError
+		if errors.As(err, &bad) {
+			continue // it will not be mapped either
+		}
 		if err != nil {
 			return err
 		}
-		for name, counts := range b.years {
-			if year, ok := wholeNumber(row.Field(name)); ok {
-				counts[year]++
-			}
+		for _, y := range b.years {
+			y.count(row)
 		}
 	}
 	return nil

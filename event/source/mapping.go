@@ -190,6 +190,9 @@ func (m *Mapping) Validate() error {
 		if err := e.validate(); err != nil {
 			errs = append(errs, fmt.Errorf("events[%d] (%s): %w", i, e.Kind, err))
 		}
+		if s := e.Time.Spread; s != nil && s.Year == "" && m.Explode != "" {
+			errs = append(errs, fmt.Errorf("events[%d] (%s): time: an exploded file's rows cannot be spread from start to end", i, e.Kind))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -108,6 +108,30 @@ events:
 		`10 {"model":"churn","version":"3","id":"10","event_time":"2026-03-01T12:00:00.123Z","inputs":{"user.age":3,"tags":null},"output":{"score":0.5,"scores":{"no":0.5,"yes":0.5}}}`)
 }
 
+func TestDroppedFieldsAreGone(t *testing.T) {
+	mapping := `
+drop: [secret]
+events:
+- {kind: features, view: v, key: {a: a}, time: at, values: {all: true, except: [at], add: {leak: {expr: 'secret'}}}}
+`
+	got := mapText(t, "x.jsonl", `{"a":1,"secret":"s","at":"2026-01-01T00:00:00Z"}`, mapping, Options{})
+	expectLines(t, got, `{"a":1} {"view":"v","key":{"a":1},"event_time":"2026-01-01T00:00:00Z","values":{"a":1,"leak":null}}`)
+}
+
+func TestYearsAreSpreadEvenly(t *testing.T) {
+	mapping := `
+events:
+- {kind: features, view: v, key: {a: a}, time: {spread: {year: y}}, values: {only: [a]}}
+- {kind: features, view: w, when: a > 2, key: {a: a}, time: {spread: {year: y}}, values: {only: [a]}}
+`
+	var times []string
+	for _, line := range mapText(t, "x.csv", "a,y\n1,2016\n2,2017\n3,2016\n4,2017\n", mapping, Options{}) {
+		_, at, _ := strings.Cut(line, `"event_time":"`)
+		times = append(times, at[:len("2016-07-02")])
+	}
+	expectLines(t, times, "2016-01-01", "2017-01-01", "2016-07-02", "2016-07-02", "2017-07-02", "2017-07-02")
+}
+
 func TestExplode(t *testing.T) {
 	mapping := `
 explode: items
