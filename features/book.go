@@ -3,6 +3,7 @@ package features
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -12,13 +13,13 @@ import (
 	"github.com/kedge-ml/kedge/registry"
 )
 
-// View is a feature view that is served online.
+// View is a feature view.
 type View struct {
 	Name   string
 	UID    uint64
 	Spec   *event.ViewSpec
 	Schema *event.Schema
-	Table  *Table
+	Table  *Table // nil: not served online
 }
 
 // pushTarget is where rows pushed under one name go.
@@ -34,7 +35,6 @@ type pushTarget struct {
 type book struct {
 	namespace string
 	views     map[string]*View
-	offline   map[string]bool // views that are not served online
 	services  map[string]*ServiceSpec
 	sources   map[string]*pushTarget
 	onDemand  map[string]*onDemandView
@@ -94,7 +94,7 @@ func (o *Online) Define(st *registry.State) error {
 }
 
 func newBook(namespace string) *book {
-	return &book{namespace: namespace, views: map[string]*View{}, offline: map[string]bool{}, services: map[string]*ServiceSpec{},
+	return &book{namespace: namespace, views: map[string]*View{}, services: map[string]*ServiceSpec{},
 		sources: map[string]*pushTarget{}, onDemand: map[string]*onDemandView{}, joinKeys: map[string]bool{}, entities: map[string]string{}}
 }
 
@@ -132,8 +132,9 @@ func (o *Online) defineView(b *book, d registry.Definition, seen map[uint64]bool
 	for _, f := range schema.Keys() {
 		b.joinKeys[f.Name] = true
 	}
+	v := &View{Name: d.Name, UID: d.UID, Spec: spec, Schema: schema}
+	b.views[d.Name] = v
 	if !spec.Online {
-		b.offline[d.Name] = true
 		return nil
 	}
 	t := o.tables[d.UID]
@@ -143,7 +144,7 @@ func (o *Online) defineView(b *book, d registry.Definition, seen map[uint64]bool
 	}
 	seen[d.UID] = true
 	t.SetTTL(time.Duration(spec.TTL))
-	b.views[d.Name] = &View{Name: d.Name, UID: d.UID, Spec: spec, Schema: schema, Table: t}
+	v.Table = t
 	return t.Evolve(schema)
 }
 
@@ -181,7 +182,7 @@ func (b *book) linkSource(d registry.Definition) error {
 	for _, name := range spec.Views {
 		v := b.views[name]
 		if v == nil {
-			return fmt.Errorf("no online view %q", name)
+			return fmt.Errorf("no view %q", name)
 		}
 		t.views = append(t.views, v)
 	}
@@ -204,8 +205,8 @@ func (b *book) viewTarget(name string) *pushTarget {
 	if v == nil {
 		return nil
 	}
-	for _, t := range b.sources {
-		if slices.Contains(t.views, v) {
+	for _, name := range slices.Sorted(maps.Keys(b.sources)) {
+		if t := b.sources[name]; slices.Contains(t.views, v) {
 			return &pushTarget{views: []*View{v}, timestamp: t.timestamp, created: t.created, createdNeeded: t.createdNeeded}
 		}
 	}
@@ -220,7 +221,14 @@ func (o *Online) book(namespace string) *book {
 }
 
 // View returns an online view, or nil.
-func (o *Online) View(namespace, name string) *View { return o.book(namespace).views[name] }
+func (o *Online) View(namespace, name string) *View { return o.book(namespace).served(name) }
+
+func (b *book) served(name string) *View {
+	if v := b.views[name]; v != nil && v.Table != nil {
+		return v
+	}
+	return nil
+}
 
 // Views returns the online views of a namespace, ordered by name; of all
 // namespaces when it is empty.
@@ -229,7 +237,9 @@ func (o *Online) Views(namespace string) []*View {
 	for ns, b := range *o.books.Load() {
 		if namespace == "" || ns == namespace {
 			for _, v := range b.views {
-				out = append(out, v)
+				if v.Table != nil {
+					out = append(out, v)
+				}
 			}
 		}
 	}

@@ -23,9 +23,13 @@ type apiError struct {
 	status  int
 	class   string // of module feast.errors
 	message string
+	cause   error
 }
 
 func (e *apiError) Error() string { return e.message }
+
+// Unwrap returns what made the request bad, if it was an error.
+func (e *apiError) Unwrap() error { return e.cause }
 
 // Is sorts the error under [ErrUnknown] or [ErrRequest].
 func (e *apiError) Is(target error) bool {
@@ -36,13 +40,14 @@ func (e *apiError) Is(target error) bool {
 }
 
 func notFound(class, format string, args ...any) error {
-	return &apiError{http.StatusNotFound, class, fmt.Sprintf(format, args...)}
+	return &apiError{status: http.StatusNotFound, class: class, message: fmt.Sprintf(format, args...)}
 }
 
 // badRequest is what Feast answers with a bare 500: its client would retry that
 // three times and then hide the message. 400 with the base class raises at once.
 func badRequest(format string, args ...any) error {
-	return &apiError{http.StatusBadRequest, "FeastError", fmt.Sprintf(format, args...)}
+	err := fmt.Errorf(format, args...)
+	return &apiError{http.StatusBadRequest, "FeastError", err.Error(), errors.Unwrap(err)}
 }
 
 // appendDetail writes an error's body: a JSON string that holds JSON, as

@@ -3,6 +3,7 @@ package features
 import (
 	"context"
 	"fmt"
+	"iter"
 
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/store"
@@ -23,11 +24,15 @@ func LatestFrom(st *store.Store, partitions func(ctx context.Context, topic stri
 		if err := st.Prepare(ctx, []*event.Schema{s}); err != nil {
 			return nil, fmt.Errorf("view %s: %w", s.Subject, err)
 		}
-		for b, err := range st.Latest(ctx, s, now(), memory) {
-			if err != nil {
-				return nil, fmt.Errorf("read the newest rows of view %s: %w", s.Subject, err)
+		at := now()
+		later := store.HistoryQuery{Schema: s, From: at + 1, To: event.MaxTime, Memory: memory} // their time is yet to come
+		for _, rows := range []iter.Seq2[*event.Batch, error]{st.Latest(ctx, s, at, memory), st.History(ctx, later)} {
+			for b, err := range rows {
+				if err != nil {
+					return nil, fmt.Errorf("read the newest rows of view %s: %w", s.Subject, err)
+				}
+				apply(b)
 			}
-			apply(b)
 		}
 		return next, nil
 	}

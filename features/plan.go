@@ -144,7 +144,7 @@ func (b *book) serviceRefs(name string) ([]string, error) {
 }
 
 func (b *book) noView(name string) error {
-	if b.offline[name] {
+	if b.views[name] != nil {
 		return badRequest("Feature view '%s' is not served online: set online: true in its definition", name)
 	}
 	return notFound("FeatureViewNotFoundException", "Feature view %s does not exist in project %s", name, b.namespace)
@@ -167,7 +167,7 @@ func (b *book) resolve(refs []string, fullNames bool) (*plan, error) {
 		if r.version != "" {
 			return nil, badRequest("Version-qualified ref '%s@%s' not supported: a view has one version online; a new version is a view of its own", r.view, r.version)
 		}
-		if b.views[r.view] == nil && b.onDemand[r.view] == nil {
+		if b.served(r.view) == nil && b.onDemand[r.view] == nil {
 			return nil, b.noView(r.view)
 		}
 	}
@@ -221,6 +221,9 @@ func (p *plan) add(r featureRef) error {
 // addFeature returns the position of a feature in the plan, hidden if it is
 // new.
 func (p *plan) addFeature(v *View, name string) (int, error) {
+	if v.Table == nil {
+		return 0, p.book.noView(v.Name)
+	}
 	l := v.Table.layout.Load()
 	column, ok := l.byName[name]
 	if !ok {

@@ -134,7 +134,7 @@ func (s *Server) answer(r *http.Request, x *exchange) (err error) {
 		return err
 	}
 	if err := s.ready(); err != nil {
-		return &apiError{http.StatusServiceUnavailable, "FeastError", err.Error()}
+		return &apiError{status: http.StatusServiceUnavailable, class: "FeastError", message: err.Error()}
 	}
 	a := &x.answer
 	if !a.req.parse(x.body) {
@@ -167,13 +167,13 @@ func readBody(r *http.Request, dst []byte, limit int64) ([]byte, error) {
 		case err == io.EOF:
 			return dst, nil
 		case err != nil:
-			return dst, badRequest("read request body: %v", err)
+			return dst, badRequest("read request body: %w", err)
 		}
 	}
 }
 
 func tooLarge(limit int64) error {
-	return &apiError{http.StatusRequestEntityTooLarge, "FeastError", "request body is larger than " + strconv.FormatInt(limit, 10) + " bytes: split the request"}
+	return &apiError{status: http.StatusRequestEntityTooLarge, class: "FeastError", message: "request body is larger than " + strconv.FormatInt(limit, 10) + " bytes: split the request"}
 }
 
 var jsonType = []string{"application/json"}

@@ -51,6 +51,7 @@ func addRow(b *event.Batch, r factRow) {
 	c[event.ColEventTime].Int64s = append(c[event.ColEventTime].Int64s, r.v.EventTime)
 	c[event.ColCreated].Int64s = append(c[event.ColCreated].Int64s, r.v.Created)
 	c[event.ColKnownAt].Int64s = append(c[event.ColKnownAt].Int64s, r.knownAt)
+	c[event.ColAppended].Int64s = append(c[event.ColAppended].Int64s, r.knownAt)
 	c[event.FeatureDelete].Bools = append(c[event.FeatureDelete].Bools, b2u(r.deleted))
 	for _, i := range []int{event.ColID, event.ColTrace, event.ColOverflow} {
 		c[i].StrEnds = append(c[i].StrEnds, 0)

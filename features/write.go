@@ -81,7 +81,7 @@ func (s *Server) push(r *http.Request) (int, []byte, error) {
 	name := n.member("push_source_name").text
 	target := s.online.book(caller.Namespace).source(name)
 	if target == nil {
-		return 0, nil, &apiError{http.StatusUnprocessableEntity, "PushSourceNotFoundException", fmt.Sprintf("Unable to find push source '%s'.", name)}
+		return 0, nil, &apiError{status: http.StatusUnprocessableEntity, class: "PushSourceNotFoundException", message: fmt.Sprintf("Unable to find push source '%s'.", name)}
 	}
 	return http.StatusOK, nil, s.store(r.Context(), caller, target, f)
 }
@@ -167,8 +167,10 @@ func (s *Server) materialize(r *http.Request, incremental bool) (int, []byte, er
 func (b *book) materializedViews(list *node) ([]string, error) {
 	if list == nil || list.kind == kindNull {
 		var all []string
-		for name := range b.views {
-			all = append(all, name)
+		for name, v := range b.views {
+			if v.Table != nil {
+				all = append(all, name)
+			}
 		}
 		slices.Sort(all)
 		return all, nil
@@ -176,7 +178,7 @@ func (b *book) materializedViews(list *node) ([]string, error) {
 	var out []string
 	for i := range list.items {
 		name := list.items[i].text
-		if b.views[name] == nil && b.onDemand[name] == nil {
+		if b.served(name) == nil && b.onDemand[name] == nil {
 			return nil, b.noView(name)
 		}
 		out = append(out, name)

@@ -60,10 +60,10 @@ func narrowed(s *event.Schema, columns []string) *event.Schema {
 }
 
 // ordersRows tells the columns that order the rows of a key or say what a row
-// is from those that nobody reads here: id, trace and overflow.
+// is from those that nobody reads here.
 func ordersRows(column int) bool {
 	switch column {
-	case event.ColID, event.ColTrace, event.ColOverflow:
+	case event.ColID, event.ColTrace, event.ColOverflow, event.ColAppended:
 		return false
 	}
 	return true

@@ -1,0 +1,206 @@
+package features
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/store"
+)
+
+// HistoryConfig bounds what a join takes.
+type HistoryConfig struct {
+	Memory int64 // bytes, half of them for the engine; default 1 GiB. Larger frames take more passes over the rows
+}
+
+// History answers what was known of entities at times in the past: training
+// sets that hold what serving would have seen.
+type History struct {
+	cfg    HistoryConfig
+	online *Online // for the definitions
+	store  *store.Store
+}
+
+// NewHistory makes a History over stored rows.
+func NewHistory(cfg HistoryConfig, o *Online, st *store.Store) *History {
+	if cfg.Memory == 0 {
+		cfg.Memory = 1 << 30
+	}
+	return &History{cfg: cfg, online: o, store: st}
+}
+
+// HistoryRequest asks for features of entity rows.
+type HistoryRequest struct {
+	Namespace string
+	Features  []string // "view:feature"; or
+	Service   string   // a feature service
+	FullNames bool     // view__feature rather than feature
+	// TimeColumn of the entity frame says when each row is asked for; default
+	// event_timestamp.
+	TimeColumn string
+	// IgnoreKnownAt joins on event_time alone, as Feast does by default: rows
+	// that were written later than the time asked for then leak into it.
+	IgnoreKnownAt bool
+	// Progress is told how many entity rows are done; nil: nobody is.
+	Progress func(rows int64)
+}
+
+// HistoryReport says what a join did.
+type HistoryReport struct {
+	Rows  int64                 `json:"rows"` // in and out
+	Views map[string]ViewReport `json:"views"`
+}
+
+// ViewReport counts entity rows per view.
+type ViewReport struct {
+	// NotYetKnown: the newest row before the time asked for was not known then;
+	// an older one, or none, was used.
+	NotYetKnown int64 `json:"not_yet_known"`
+	// WithoutValue: no row, a deleted one, or one older than the ttl.
+	WithoutValue int64 `json:"without_value"`
+}
+
+// FrameReader yields an entity frame: io.EOF after the last record. A record is
+// valid until it is released.
+type FrameReader interface {
+	Schema() *arrow.Schema
+	Read() (arrow.RecordBatch, error)
+}
+
+// FrameWriter takes the answer's records. Open comes first, Close last.
+type FrameWriter interface {
+	Open(*arrow.Schema) error
+	Write(arrow.RecordBatch) error
+	Close() error
+}
+
+// Join reads entity rows and writes the same rows, in order and duplicates
+// kept, with the features behind their own columns. It holds a bounded number
+// of entity rows at a time and reads the stored rows once per so many.
+func (h *History) Join(ctx context.Context, req HistoryRequest, in FrameReader, out FrameWriter) (*HistoryReport, error) {
+	p, err := h.plan(req, in.Schema())
+	if err != nil {
+		return nil, err
+	}
+	if err := out.Open(p.schema); err != nil {
+		return nil, fmt.Errorf("history: write the answer's head: %w", err)
+	}
+	report := &HistoryReport{Views: map[string]ViewReport{}}
+	for {
+		chunk, err := p.read(in)
+		if err != nil {
+			return nil, err
+		}
+		if chunk.rows == 0 {
+			break
+		}
+		err = h.joinChunk(ctx, p, chunk, report)
+		if err == nil {
+			err = chunk.write(p, out)
+		}
+		chunk.release()
+		if err != nil {
+			return nil, err
+		}
+		report.Rows += int64(chunk.rows)
+		if req.Progress != nil {
+			req.Progress(report.Rows)
+		}
+	}
+	if err := out.Close(); err != nil {
+		return nil, fmt.Errorf("history: write the answer's end: %w", err)
+	}
+	return report, nil
+}
+
+// joinChunk joins every view with the chunk's entity rows.
+func (h *History) joinChunk(ctx context.Context, p *historyPlan, c *chunk, report *HistoryReport) error {
+	for i := range p.views {
+		v := &p.views[i]
+		j, err := h.joinView(ctx, p, v, c)
+		if err != nil {
+			return err
+		}
+		c.joined = append(c.joined, j)
+		r := report.Views[v.view.Name]
+		r.NotYetKnown += int64(j.early)
+		r.WithoutValue += int64(j.missing + j.expired)
+		report.Views[v.view.Name] = r
+	}
+	return nil
+}
+
+func (h *History) joinView(ctx context.Context, p *historyPlan, v *historyView, c *chunk) (*joined, error) {
+	var keys []*event.Column
+	for _, at := range v.keys {
+		keys = append(keys, &c.keys[at])
+	}
+	schema := v.view.Schema
+	if err := h.store.Prepare(ctx, []*event.Schema{schema}); err != nil {
+		return nil, fmt.Errorf("history of view %s: %w", v.view.Name, err)
+	}
+	ttl := int64(v.view.Spec.TTL) / 1000
+	r := HistoryRange{Schema: schema, Columns: v.columns, From: event.MinTime, To: slices.Max(c.at)}
+	if ttl > 0 {
+		r.From = slices.Min(c.at) - ttl
+	}
+	rows := h.store.History(ctx, store.HistoryQuery{Schema: schema, Columns: v.columns, From: r.From, To: r.To,
+		FirstKeys: firstKeys(keys[0]), Memory: h.cfg.Memory / 2})
+	return join(newQuestions(keys, c.at), r, v.types, ttl, p.leaky, rows)
+}
+
+// firstKeys are the distinct values of the first key column, sorted, as the
+// store takes them; nil for types whose text could be ambiguous.
+func firstKeys(c *event.Column) []string {
+	switch c.Type.Elem {
+	case event.Int32, event.Int64:
+		n := make([]int64, c.Len())
+		for i := range n {
+			n[i] = columnNumber(c, i).i
+		}
+		slices.Sort(n)
+		n = slices.Compact(n)
+		if len(n) > 1000 { // the ends are enough
+			n = append(n[:1000:1000], n[len(n)-1])
+		}
+		out := make([]string, len(n))
+		for i, v := range n {
+			out[i] = strconv.FormatInt(v, 10)
+		}
+		return out
+	case event.String:
+		seen := map[string]bool{}
+		for i := range c.StrEnds {
+			if seen[string(c.Str(i))] = true; len(seen) > 1000 {
+				return nil
+			}
+		}
+		out := make([]string, 0, len(seen))
+		for s := range seen {
+			out = append(out, s)
+		}
+		slices.Sort(out)
+		return out
+	}
+	return nil
+}
+
+// bytesPerRow is what one entity row takes while it is joined, roughly.
+func (p *historyPlan) bytesPerRow() int64 {
+	n := int64(64 + 16*len(p.schema.Fields()))
+	for _, v := range p.views {
+		n += int64(40 + 24*len(v.keys))
+		for _, t := range v.types {
+			if w := fixedWidth(t); w > 0 {
+				n += 2 * int64(w+1)
+			} else {
+				n += 96
+			}
+		}
+	}
+	return n
+}
