@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -123,9 +122,6 @@ func insertAnswer(res *http.Response, fillErr error) error {
 			return err
 		}
 		return fmt.Errorf("insert over HTTP: status %s", res.Status)
-	}
-	if fillErr != nil && !errors.Is(fillErr, io.ErrClosedPipe) {
-		return fillErr
 	}
 	return fillErr
 }

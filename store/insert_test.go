@@ -23,11 +23,25 @@ func TestInsertOncePerToken(t *testing.T) {
 
 func TestInsertMakesOnePart(t *testing.T) {
 	s := open(t)
-	b := batch(features(1), 0, 1_200_000) // more than the engine's default block
+	b := zeros(features(1), 1_200_000) // more than the engine's default block
 	insert(t, s, "big", b)
 	if got := text(t, s, "SELECT count(), max(rows) FROM system.parts WHERE table = 'features_1' AND level = 0"); got != "1\t1200000" {
 		t.Errorf("parts and rows: %q, want one of 1,200,000", got)
 	}
+}
+
+// zeros is a large batch in little time.
+func zeros(sc *event.Schema, rows int) *event.Batch {
+	b := event.NewBatch(sc, topic)
+	b.Rows = rows
+	for i := range b.Columns {
+		c := &b.Columns[i]
+		if c.Nulls != nil {
+			c.Nulls = make([]uint8, rows)
+		}
+		c.Bools, c.Int32s, c.Int64s, c.Float64s, c.StrEnds = make([]uint8, rows), make([]int32, rows), make([]int64, rows), make([]float64, rows), make([]uint32, rows)
+	}
+	return b
 }
 
 func TestLedgerEpochs(t *testing.T) {

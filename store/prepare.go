@@ -21,7 +21,7 @@ var ErrIncompatible = errors.New("stored column has another type")
 // that it has seen.
 func (s *Store) Prepare(ctx context.Context, schemas []*event.Schema) error {
 	for _, sc := range schemas {
-		if t := s.tables()[sc.Table()]; t != nil && t.schema == sc {
+		if s.tableOf(sc) != nil {
 			continue
 		}
 		if err := s.prepare(ctx, sc); err != nil {
@@ -43,13 +43,21 @@ func (s *Store) prepare(ctx context.Context, sc *event.Schema) error {
 			return err
 		}
 	}
-	next := maps.Clone(s.tables())
-	if next == nil {
-		next = map[string]*table{}
-	}
-	next[t.name] = t
-	s.prepared.Store(&next)
+	s.remember(t)
 	return nil
+}
+
+// remember makes t the table of its name. The caller holds prepareMu.
+func (s *Store) remember(t *table) {
+	next := &prepared{byName: maps.Clone(s.tables()), bySchema: map[*event.Schema]*table{}}
+	if next.byName == nil {
+		next.byName = map[string]*table{}
+	}
+	next.byName[t.name] = t
+	for _, t := range next.byName {
+		next.bySchema[t.schema] = t
+	}
+	s.prepared.Store(next)
 }
 
 // evolve adds and widens columns of a table that existed before.

@@ -30,7 +30,7 @@ const (
 type Options struct {
 	Database   string        // created when missing; never "default"
 	Durability Durability    // of tables made from now on
-	Retention  time.Duration // of tables made from now on, counted from known_at; 0 keeps rows for ever
+	Retention  time.Duration // of tables made from now on, counted from the broker's append; 0 keeps rows for ever
 	Cluster    string        // server only: DDL goes ON CLUSTER and tables are Replicated; unproven until run on one
 	Timeout    time.Duration // of one insert
 }
@@ -74,7 +74,16 @@ type Store struct {
 	stop     func() error
 
 	prepareMu sync.Mutex
-	prepared  atomic.Pointer[map[string]*table] // by table name
+	prepared  atomic.Pointer[prepared]
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// prepared are the tables of the schemas seen; it is replaced, never changed.
+type prepared struct {
+	byName   map[string]*table
+	bySchema map[*event.Schema]*table // the same tables
 }
 
 // OpenEmbedded opens the engine in a data directory and brings its tables up
@@ -136,13 +145,16 @@ func listenInside(db *chdb.DB) (dial func(context.Context) (net.Conn, error), st
 	}
 }
 
-// Close cancels what is under way and closes the engine.
+// Close cancels what is under way and closes the engine. Closing again does
+// nothing.
 func (s *Store) Close() error {
-	var err error
-	if s.conn != nil {
-		err = s.conn.Close()
-	}
-	return errors.Join(err, s.engine.close(), s.stop())
+	s.closeOnce.Do(func() {
+		if s.conn != nil {
+			s.closeErr = s.conn.Close()
+		}
+		s.closeErr = errors.Join(s.closeErr, s.engine.close(), s.stop())
+	})
+	return s.closeErr
 }
 
 // Ping reports whether the engine answers.
@@ -168,7 +180,15 @@ func (s *Store) Schemas() []*event.Schema {
 
 func (s *Store) tables() map[string]*table {
 	if p := s.prepared.Load(); p != nil {
-		return *p
+		return p.byName
+	}
+	return nil
+}
+
+// tableOf is the table of exactly this schema, or nil.
+func (s *Store) tableOf(sc *event.Schema) *table {
+	if p := s.prepared.Load(); p != nil {
+		return p.bySchema[sc]
 	}
 	return nil
 }

@@ -1,0 +1,98 @@
+package store_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/store"
+	"github.com/kedge-ml/kedge/store/chdb"
+)
+
+// twenty is the view of the published numbers: a key and twenty floats.
+func twenty() *event.Schema {
+	var values []event.Field
+	for i := range 20 {
+		values = append(values, event.Field{Name: fmt.Sprintf("f%02d", i), Type: scalar(event.Float64)})
+	}
+	return features(77, values...)
+}
+
+// filled is a batch without infinities and with few nulls, keys in no order.
+func filled(s *event.Schema, rows int) *event.Batch {
+	b := event.NewBatch(s, topic)
+	for i := range int64(rows) {
+		addRow(b, i)
+	}
+	key := &b.Columns[s.KeyStart()]
+	key.Data, key.StrEnds = key.Data[:0], key.StrEnds[:0]
+	for i := range rows {
+		addText(key, fmt.Sprintf("user-%05d", i*7919%10007))
+	}
+	for i := range s.Values() {
+		c := &b.Columns[s.ValueStart()+i]
+		x := uint64(i + 1)
+		for r := range c.Float64s {
+			x = x*6364136223846793005 + 1442695040888963407
+			c.Float64s[r], c.Nulls[r] = float64(x>>40)/1000, 0
+		}
+	}
+	return b
+}
+
+func cpuSeconds() float64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return float64(u.Utime.Sec+u.Stime.Sec) + float64(u.Utime.Usec+u.Stime.Usec)/1e6
+}
+
+// BenchmarkInsert stores blocks of 100,000 rows: encoding, engine, and the
+// merges that run meanwhile.
+func BenchmarkInsert(b *testing.B) {
+	for _, rows := range []int{10_000, 100_000} {
+		b.Run(fmt.Sprintf("rows=%d", rows), func(b *testing.B) {
+			s := open(b)
+			batch := filled(twenty(), rows)
+			insert(b, s, "warm", batch)
+			begin, n := cpuSeconds(), 0
+			b.ReportAllocs()
+			for b.Loop() {
+				insert(b, s, fmt.Sprint("unit-", n), batch)
+				n++
+			}
+			b.ReportMetric((cpuSeconds()-begin)/float64(n*rows)*1e6, "cpu-s/Mrow")
+			b.ReportMetric(float64(n*rows)/b.Elapsed().Seconds(), "rows/s")
+		})
+	}
+}
+
+// BenchmarkEngineOwn is the comparison: the engine reads the same rows from a
+// file of JSON lines by itself, into the same table.
+func BenchmarkEngineOwn(b *testing.B) {
+	const rows = 100_000
+	s := open(b)
+	insert(b, s, "source", filled(twenty(), rows))
+	file := filepath.Join(b.TempDir(), "rows.jsonl")
+	run(b, s, "SELECT * FROM features_77 INTO OUTFILE '"+file+"' FORMAT JSONEachRow")
+	if st, err := os.Stat(file); err == nil {
+		b.Logf("%d bytes a row", st.Size()/rows)
+	}
+	begin, n := cpuSeconds(), 0
+	for b.Loop() {
+		run(b, s, fmt.Sprintf("INSERT INTO features_77 SETTINGS insert_deduplication_token = 'own-%d' SELECT * FROM file('%s', 'JSONEachRow')", n, file))
+		n++
+	}
+	b.ReportMetric((cpuSeconds()-begin)/float64(n*rows)*1e6, "cpu-s/Mrow")
+}
+
+func run(t testing.TB, s *store.Store, sql string) {
+	t.Helper()
+	if err := s.Embedded().Exec(t.Context(), chdb.Statement{SQL: sql}); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
