@@ -95,6 +95,7 @@ FROM (
 type counted struct {
 	table, expected              string // expected: its rows, from a ledger row
 	topic, partition, epoch, off string // its columns
+	appended                     string
 	ttl                          time.Duration
 }
 
@@ -107,9 +108,9 @@ func (s *Store) countedTables(ctx context.Context) ([]counted, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := []counted{{"dead_letters", "dead_letters", "topic", "partition", "epoch", "offset", ttls["dead_letters"]}}
+	out := []counted{{"dead_letters", "dead_letters", "topic", "partition", "epoch", "offset", "known_at", ttls["dead_letters"]}}
 	for _, t := range tables {
-		out = append(out, counted{t, "tables['" + t + "']", "_topic", "_partition", "_epoch", "_offset", ttls[t]})
+		out = append(out, counted{t, "tables['" + t + "']", "_topic", "_partition", "_epoch", "_offset", "appended_at", ttls[t]})
 	}
 	return out, nil
 }
@@ -149,7 +150,7 @@ const maxFindings = 1000
 
 func (s *Store) auditTable(ctx context.Context, t counted, where string, p params, report func(Finding, int64)) error {
 	units := fmt.Sprintf("SELECT topic, partition, epoch, from_offset, to_offset, toInt64(%s) AS want FROM %s WHERE %s AND %s",
-		t.expected, s.ref("ledger"), where, unexpired("min_known_at", t.ttl))
+		t.expected, s.ref("ledger"), where, unexpired("min_appended_at", t.ttl))
 	sql := fmt.Sprintf(`SELECT topic, toInt64(partition), toInt64(epoch), from_offset, to_offset, sum(want), toInt64(sum(have)), toInt64(sum(late)) FROM (
   SELECT l.topic AS topic, l.partition AS partition, l.epoch AS epoch, l.from_offset AS from_offset, any(l.to_offset) AS to_offset, 0 AS want,
     countIf(r.%[4]s <= l.to_offset) AS have, countIf(r.%[4]s > l.to_offset) AS late
@@ -159,7 +160,7 @@ func (s *Store) auditTable(ctx context.Context, t counted, where string, p param
   UNION ALL
   SELECT topic, partition, epoch, from_offset, to_offset, want, 0, 0 FROM (%[7]s)
 ) GROUP BY topic, partition, epoch, from_offset, to_offset HAVING sum(want) != sum(have) OR sum(late) > 0 ORDER BY topic, partition, epoch, from_offset`,
-		t.topic, t.partition, t.epoch, t.off, s.ref(t.table), unexpired("known_at", t.ttl), units)
+		t.topic, t.partition, t.epoch, t.off, s.ref(t.table), unexpired(t.appended, t.ttl), units)
 	rows, err := s.query(ctx, sql, p)
 	if err != nil {
 		return err

@@ -50,8 +50,8 @@ func (s *Store) Insert(ctx context.Context, token string, b *event.Batch) error 
 	if err := s.Prepare(ctx, []*event.Schema{b.Schema}); err != nil {
 		return err
 	}
-	t := s.tables()[b.Schema.Table()]
-	if t.schema != b.Schema { // a newer schema of the table came meanwhile
+	t := s.tableOf(b.Schema)
+	if t == nil { // another schema of the table came meanwhile
 		t = newTable(s.opt.Database, b.Schema)
 	}
 	cols, err := batchColumns(t, b)
@@ -141,6 +141,7 @@ func (s *Store) InsertLedger(ctx context.Context, token string, r event.LedgerRo
 		small("decoder", int32(r.Decoder)), one("registry", r.Registry),
 		{"tables", tableCounts(r.Tables)}, {"windows", windowList(r.Windows)},
 		at("max_event_time", r.MaxEventTime), at("min_known_at", r.MinKnownAt), at("max_known_at", r.MaxKnownAt),
+		at("min_appended_at", r.MinAppended), at("max_appended_at", r.MaxAppended),
 	}
 	return s.insertRows(ctx, "ledger", token, 1, cols)
 }

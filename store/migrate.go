@@ -57,9 +57,9 @@ func (s *Store) migrations() [][]string {
 			"records Int64", "rows Int64", "dead_letters Int64", "duplicates Int64", "tombstoned Int64", "dropped Int64", "missing Int64",
 			"decoder Int32", "registry Int64", "tables Map(String, Int64)",
 			"windows Array(Tuple(kind UInt8, table_id UInt64, minute Int64))",
-			micros("max_event_time"), micros("min_known_at"), micros("max_known_at"),
+			micros("max_event_time"), micros("min_known_at"), micros("max_known_at"), micros("min_appended_at"), micros("max_appended_at"),
 			"inserted_at DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC') CODEC(Delta, ZSTD(1))",
-		}, ", "), "topic, partition, epoch, from_offset", "toYYYYMM(max_known_at)"),
+		}, ", "), "topic, partition, epoch, from_offset", "toYYYYMM(max_appended_at)"),
 		s.fixed("dead_letters", strings.Join([]string{
 			"topic LowCardinality(String)", "partition Int32", "offset Int64 CODEC(Delta, ZSTD(1))", "`index` Int32", "epoch Int32",
 			micros("known_at"), "reason LowCardinality(String)", "detail String CODEC(ZSTD(1))",

@@ -62,7 +62,7 @@ func (s *Store) IngestLag(ctx context.Context, r query.Request) ([]query.Frame, 
 		return nil, err
 	}
 	p := g.params()
-	sql := fmt.Sprintf("SELECT toInt64(%s) AS n, toString(topic) AS series, max(toUnixTimestamp64Micro(inserted_at) - toUnixTimestamp64Micro(min_known_at)) / 1e6 FROM %s WHERE records > 0 AND %s AND %s GROUP BY n, series ORDER BY n",
+	sql := fmt.Sprintf("SELECT toInt64(%s) AS n, toString(topic) AS series, max(toUnixTimestamp64Micro(inserted_at) - toUnixTimestamp64Micro(min_appended_at)) / 1e6 FROM %s WHERE records > 0 AND %s AND %s GROUP BY n, series ORDER BY n",
 		bucket("inserted_at"), s.ref("ledger"), inRange("inserted_at"), s.inNamespace(r.Namespace, p))
 	f, err := s.wide(ctx, "ingest lag", "s", g, sql, p, nil)
 	if err != nil {

@@ -277,7 +277,7 @@ func TestThroughputAndLag(t *testing.T) {
 	start := time.Now()
 	for i := range int64(3) {
 		row := ledgerRow(i*100, i*100+100, "features_1")
-		row.MinKnownAt = time.Now().Add(-7 * time.Second).UnixMicro()
+		row.MinAppended = time.Now().Add(-7 * time.Second).UnixMicro()
 		if err := s.InsertLedger(t.Context(), fmt.Sprint(i), row); err != nil {
 			t.Fatal(err)
 		}

@@ -10,13 +10,15 @@ import (
 	"github.com/kedge-ml/kedge/event"
 )
 
-// SetRetention lets a table's rows live for d from known_at; 0 keeps them for
-// ever. Rows go when the engine next merges them.
+// SetRetention lets a table's rows live for d from when the broker appended
+// them, so that a backfill that states an old known_at is kept as long as any
+// other row; 0 keeps them for ever. Rows go when the engine next merges them.
 func (s *Store) SetRetention(ctx context.Context, sc *event.Schema, d time.Duration) error {
-	return s.setTTL(ctx, sc.Table(), "known_at", d)
+	return s.setTTL(ctx, sc.Table(), "appended_at", d)
 }
 
-// SetDeadLetterRetention is SetRetention for dead letters.
+// SetDeadLetterRetention is SetRetention for dead letters, whose known_at is
+// the broker's append.
 func (s *Store) SetDeadLetterRetention(ctx context.Context, d time.Duration) error {
 	return s.setTTL(ctx, "dead_letters", "known_at", d)
 }

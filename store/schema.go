@@ -109,7 +109,7 @@ func (t *table) create(o Options) string {
 	sb.WriteString(t.indexes())
 	fmt.Fprintf(&sb, "\n) ENGINE = %s\nPARTITION BY toYYYYMM(event_time)\nORDER BY (%s)", o.mergeTree(), t.orderBy())
 	if o.Retention > 0 {
-		sb.WriteString("\nTTL " + ttl("known_at", o.Retention))
+		sb.WriteString("\nTTL " + ttl("appended_at", o.Retention))
 	}
 	sb.WriteString("\n" + o.tableSettings())
 	return sb.String()

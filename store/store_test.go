@@ -88,6 +88,7 @@ func addRow(b *event.Batch, offset int64) {
 	set(event.ColEventTime, at)
 	set(event.ColCreated, at)
 	set(event.ColKnownAt, at+500_000)
+	set(event.ColAppended, at+500_000)
 	b.Rows++
 }
 
@@ -172,5 +173,6 @@ func ledgerRow(from, to int64, table string) event.LedgerRow {
 		Tables:       map[string]int64{table: n},
 		Windows:      []event.DirtyWindow{{Kind: event.Features, TableID: 7, Minute: minute / 60_000_000}},
 		MaxEventTime: minute + to*1_000_000, MinKnownAt: minute + from*1_000_000 + 500_000, MaxKnownAt: minute + to*1_000_000,
+		MinAppended: minute + from*1_000_000 + 500_000, MaxAppended: minute + to*1_000_000,
 	}
 }
