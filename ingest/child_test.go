@@ -73,7 +73,7 @@ func childMain(text string) int {
 
 func (j *job) run(ctx context.Context) (err error) {
 	if j.Broker != "" {
-		b, err := broker.Start(broker.Config{Addr: j.Broker, DataDir: j.BrokerDir, DefaultPartitions: j.Partitions})
+		b, err := broker.Start(broker.Config{Addr: j.Broker, DataDir: j.BrokerDir, DefaultPartitions: j.Partitions, MinSession: time.Second})
 		if err != nil {
 			return err
 		}
@@ -150,8 +150,8 @@ func (j *job) ingest(ctx context.Context, s *store.Store) error {
 
 func (c *jobConfig) config() ingest.Config {
 	cfg := ingest.DefaultConfig()
-	cfg.IDWindow = c.Window
-	cfg.Session, cfg.Heartbeat, cfg.Rebalance = 6*time.Second, 500*time.Millisecond, 5*time.Second
+	cfg.IDWindow, cfg.Sink = c.Window, "kedge"
+	cfg.Session, cfg.Heartbeat, cfg.Rebalance = 2*time.Second, 300*time.Millisecond, 5*time.Second
 	for _, set := range []struct {
 		to   *time.Duration
 		from time.Duration

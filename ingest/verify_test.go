@@ -25,6 +25,13 @@ func (v *verdict) fault(format string, args ...any) {
 // ledger's own audit.
 func (w *world) audit() *verdict {
 	w.t.Helper()
+	if w.broker == nil { // it ended with the last consumer
+		w.startBroker()
+		defer func() {
+			w.broker.stop(w.t)
+			w.broker = nil
+		}()
+	}
 	v := &verdict{}
 	var err error
 	if v.truth, err = readTruth(w.t.Context(), w.client, w.registry(), w.seed, w.partitions); err != nil {

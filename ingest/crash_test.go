@@ -1,0 +1,218 @@
+package ingest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kedge-ml/kedge/ingest"
+	"github.com/kedge-ml/kedge/internal/testenv"
+	"github.com/kedge-ml/kedge/stream"
+)
+
+// points are the named points of a unit's life, in order, with the crash
+// point of docs/exactly-once.md that each stands for.
+func points() []string {
+	return []string{
+		"decode",        // a record was read
+		"learn",         // definitions are about to change
+		"learned",       // they have, and the records are to be decoded again
+		"prepare",       // the unit is cut
+		"before-intent", // nothing is written yet
+		"intent",        // the intent is committed, nothing is inserted
+		"insert",        // an insert is about to be sent
+		"inserted",      // one table has its rows, others may not
+		"dead",          // the tables have their rows, the dead letters are missing
+		"ledger",        // all rows are there, the ledger row is missing
+		"ledgered",      // the ledger row is there, the group does not know
+		"idle",          // about to commit without an intent
+		"idled",         // committed, waiting for records
+	}
+}
+
+func exitedBy(c *child, s syscall.Signal) error {
+	var exit interface{ Sys() any }
+	if !errors.As(c.err, &exit) {
+		return fmt.Errorf("ended with %v", c.err)
+	}
+	if status, ok := exit.Sys().(syscall.WaitStatus); !ok || status.Signal() != s {
+		return fmt.Errorf("ended with %v", c.err)
+	}
+	return nil
+}
+
+// crashAt runs a consumer that dies at its n-th visit of a point, while events
+// arrive.
+func (w *world) crashAt(point string, n int) {
+	w.t.Helper()
+	began := time.Now()
+	defer func() { w.t.Logf("%s after %v", point, time.Since(began)) }()
+	c := w.consumer(fmt.Sprintf("KEDGE_FAILPOINT=%s=kill@%d", point, n))
+	load := w.sustain(30, 10*time.Millisecond)
+	defer load.stop()
+	for deadline := time.After(40 * time.Second); ; {
+		select {
+		case <-c.ended:
+			if err := exitedBy(c, syscall.SIGKILL); err != nil {
+				w.t.Fatalf("%s: %v\n%s", point, err, tail(c.stderr.String(), 2000))
+			}
+			return
+		case <-deadline:
+			w.t.Fatalf("the consumer does not reach %s: %+v", point, c.state())
+		case <-time.After(time.Second):
+			if point == "idle" || point == "idled" {
+				load.stop() // so that a partition becomes idle
+			}
+		}
+	}
+}
+
+func (w *world) settle() {
+	w.t.Helper()
+	c := w.consumer()
+	c.await(w.t, "ready")
+	w.await(c, 2*time.Minute)
+	c.stop(w.t)
+	w.verify()
+}
+
+func TestCrashAtEveryPoint(t *testing.T) {
+	for _, inside := range []bool{false, true} {
+		t.Run(map[bool]string{false: "broker beside", true: "broker inside"}[inside], func(t *testing.T) {
+			w := newWorld(t, inside)
+			if inside {
+				c := w.consumer()
+				c.await(t, "ready")
+				w.makeTopics()
+				c.kill()
+			}
+			for i, point := range points() {
+				w.crashAt(point, 1+int(w.seed>>i&3))
+			}
+			w.settle()
+		})
+	}
+}
+
+// TestGuards takes each guard away and sees the comparison fail, then does the
+// same with the guard and sees it hold.
+func TestGuards(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		point  string
+		guards ingest.Guards
+		after  func(*world) // between crash and restart
+		holds  bool
+	}{
+		{name: "tokens", point: "ledger", guards: ingest.Guards{NoTokens: true}},
+		{name: "intent and orphans", point: "ledger", guards: ingest.Guards{NoIntent: true, NoOrphans: true}, after: func(w *world) { w.cfg.MaxRows = 333 }},
+		{name: "ledger and orphans", point: "idled", guards: ingest.Guards{NoLedger: true, NoOrphans: true}, after: func(w *world) { w.cfg.Group = "another"; w.cfg.MaxRows = 333 }},
+		{name: "none, group offsets expired", point: "ledgered", after: func(w *world) { w.cfg.Group = "another"; w.cfg.MaxRows = 333 }, holds: true},
+		{name: "intent alone: orphans are found and removed", point: "inserted", guards: ingest.Guards{NoIntent: true}, after: func(w *world) { w.cfg.MaxRows = 333 }, holds: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, false)
+			w.cfg.Guards = c.guards
+			w.crashAt(c.point, 4)
+			if c.after != nil {
+				c.after(w)
+			}
+			if c.holds {
+				w.settle()
+				return
+			}
+			again := w.consumer()
+			again.await(t, "ready")
+			w.await(again, time.Minute)
+			again.stop(t)
+			w.verifyFails()
+		})
+	}
+}
+
+// commit writes group offsets as another program, or a forgetful broker,
+// would.
+func (w *world) commit(commits map[stream.TopicPartition]stream.Committed) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), 30*time.Second)
+	defer cancel()
+	group, err := w.client.JoinGroup(ctx, stream.GroupConfig{ID: "kedge", Match: func(t string) bool { _, ok := ingest.ParseTopic(t); return ok }, Session: 6 * time.Second})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer group.Close()
+	gen, err := group.Next(ctx)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var list []stream.OffsetCommit
+	for tp, c := range commits {
+		list = append(list, stream.OffsetCommit{TopicPartition: tp, Offset: c.Offset, Metadata: c.Metadata})
+	}
+	if err := gen.Commit(ctx, list); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) committed() map[stream.TopicPartition]stream.Committed {
+	w.t.Helper()
+	ends, err := w.ends()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var tps []stream.TopicPartition
+	for tp := range ends {
+		tps = append(tps, tp)
+	}
+	c, err := w.client.Committed(w.t.Context(), "kedge", tps...)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return c
+}
+
+// TestForgottenCommit sets the group back to what it had committed before, as
+// a broker does that lost its last writes, with rows of an unfinished unit in
+// the tables.
+func TestForgottenCommit(t *testing.T) {
+	w := newWorld(t, false)
+	w.crashAt("inserted", 5)
+	old := w.committed()
+	w.crashAt("inserted", 9)
+	w.commit(old)
+	w.cfg.MaxRows = 123
+	w.settle()
+}
+
+// TestOperatorMovedTheGroup sees the consumer refuse an offset that somebody
+// else set, and take it when an epoch is opened.
+func TestOperatorMovedTheGroup(t *testing.T) {
+	w := newWorld(t, false)
+	w.produce(2000)
+	c := w.consumer()
+	w.await(c, time.Minute)
+	c.stop(t)
+	tp := stream.TopicPartition{Topic: "kedge.t.features"}
+	w.commit(map[stream.TopicPartition]stream.Committed{tp: {Offset: 10}})
+	c = w.consumer()
+	testenv.Eventually(t, time.Minute, func() error {
+		for _, p := range c.state().Partitions {
+			if p.Topic == tp.Topic && p.Partition == tp.Partition && p.Refused {
+				return nil
+			}
+		}
+		return fmt.Errorf("not refused: %+v", c.state())
+	})
+	if s := c.state(); s.Ready || s.Reason == "" {
+		t.Errorf("ready although a partition is refused: %+v", s)
+	}
+	t.Logf("refused: %s", c.state().Reason)
+	c.stop(t)
+	end := w.committed()[tp]
+	if end.Offset != 10 {
+		t.Errorf("a refused partition's offset moved to %d", end.Offset)
+	}
+}
