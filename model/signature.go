@@ -63,6 +63,8 @@ type Output struct {
 	Classes   []string   `json:"classes,omitempty"`   // Binary: of 0 and 1; MultiClass: of each probability
 	Quantiles []float64  `json:"quantiles,omitempty"` // of each value
 	Width     int        `json:"width"`               // predictions per row
+	Tensor    string     `json:"tensor,omitempty"`    // of kind ONNX: the model's output to read; default "output"
+	Column    int        `json:"column,omitempty"`    // of kind ONNX: the tensor's first column to read
 	Reference *Reference `json:"reference,omitempty"` // of the first (Binary, Regression) or the likeliest class
 }
 

@@ -70,11 +70,14 @@ type Fitted struct {
 	Golden    []float32 // answers to Data.Golden
 	Outputs   int
 	Backend   string // name and version
-	Device    model.Device
-	Rounds    int // kept in the model
-	Best      Best
-	Cost      model.Cost
-	Warnings  []string
+	// Of kind ONNX: the output tensor to read and its first column.
+	OutputTensor string
+	OutputColumn int
+	Device       model.Device
+	Rounds       int // kept in the model
+	Best         Best
+	Cost         model.Cost
+	Warnings     []string
 }
 
 // Backend learns models. The implementations are [XGBoost], [Linear] and

@@ -37,6 +37,7 @@ func pack(f *Fitted, data Data, p Params) (*model.Artifact, error) {
 		s.Inputs = append(s.Inputs, in)
 	}
 	s.Outputs = []model.Output{outputOf(m, p, f.Outputs)}
+	s.Outputs[0].Tensor, s.Outputs[0].Column = f.OutputTensor, f.OutputColumn
 	if f.Kind == model.ONNX {
 		return a, nil
 	}

@@ -194,10 +194,13 @@ const (
 	timeColumn   = "__time"
 )
 
-// WriteParquet writes a matrix: inputs by name (categories as texts, missing
-// as null), then __label (a class as text), __weight and __time where the
-// matrix has them.
-func WriteParquet(w io.Writer, m *Matrix) error {
+// WriteParquet writes a matrix: inputs by name (missing is null), then __label,
+// __weight and __time where the matrix has them. Categories and classes are
+// texts, or with codes the numbers that the model will be served with.
+func WriteParquet(w io.Writer, m *Matrix, codes bool) error {
+	if codes {
+		m = coded(m)
+	}
 	schema := parquet.NewSchema("matrix", matrixSchema(m))
 	out := parquet.NewWriter(w, schema, parquet.Compression(&parquet.Snappy))
 	order := make(map[string]int)
@@ -218,6 +221,18 @@ func WriteParquet(w io.Writer, m *Matrix) error {
 		return fmt.Errorf("write Parquet: %w", err)
 	}
 	return nil
+}
+
+// coded is the matrix with codes for plain numbers.
+func coded(m *Matrix) *Matrix {
+	out := *m
+	out.Classes = nil
+	out.Columns = slices.Clone(m.Columns)
+	for i := range out.Columns {
+		c := &out.Columns[i]
+		c.Field = Field{Name: c.Name, Type: "Float64"}
+	}
+	return &out
 }
 
 func matrixSchema(m *Matrix) parquet.Group {

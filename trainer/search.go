@@ -51,6 +51,11 @@ type SearchResult struct {
 // before holds the trials of an interrupted search, which count and are not
 // tried again. A failed trial does not end the search; cancelling does.
 func (s *Search) Run(ctx context.Context, owner string, j Job, rec Record, before []Trial) (*SearchResult, error) {
+	return s.run(ctx, owner, j, nil, rec, before)
+}
+
+// run searches on rows, or on those that it loads itself.
+func (s *Search) run(ctx context.Context, owner string, j Job, rows *Prepared, rec Record, before []Trial) (*SearchResult, error) {
 	if err := s.Space.Validate(); err != nil {
 		return nil, err
 	}
@@ -61,7 +66,7 @@ func (s *Search) Run(ctx context.Context, owner string, j Job, rec Record, befor
 	if err := parent.save(); err != nil {
 		return nil, err
 	}
-	h, err := s.hunt(ctx, owner, j, rec, parent.run.ID, before)
+	h, err := s.hunt(ctx, owner, j, rows, rec, parent.run.ID, before)
 	out := &SearchResult{}
 	if h != nil {
 		out.Trials, out.Best = h.trials, h.best
@@ -103,10 +108,12 @@ type hunt struct {
 	lastErr error
 }
 
-func (s *Search) hunt(ctx context.Context, owner string, j Job, rec Record, parent string, before []Trial) (*hunt, error) {
-	rows, err := j.Load(ctx)
-	if err != nil {
-		return nil, err
+func (s *Search) hunt(ctx context.Context, owner string, j Job, rows *Prepared, rec Record, parent string, before []Trial) (*hunt, error) {
+	if rows == nil {
+		var err error
+		if rows, err = j.Load(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if rows.Valid.Rows() == 0 {
 		return nil, fmt.Errorf("%w: a search needs validation rows", ErrNoRows)

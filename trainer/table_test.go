@@ -18,7 +18,7 @@ func TestParquetRoundTrip(t *testing.T) {
 			m.Weight = append(m.Weight, rng.Float32())
 		}
 		var b bytes.Buffer
-		if err := WriteParquet(&b, m); err != nil {
+		if err := WriteParquet(&b, m, false); err != nil {
 			t.Fatal(err)
 		}
 		got, err := ReadParquet(bytes.NewReader(b.Bytes()), int64(b.Len()),
