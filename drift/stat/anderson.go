@@ -127,3 +127,8 @@ func solve3(a [3][4]float64) (x [3]float64) {
 	}
 	return x
 }
+
+// AndersonDeviation is what the raw statistic is divided by to standardise it.
+func AndersonDeviation(n, m uint64) float64 {
+	return math.Sqrt(andersonVariance(float64(n), float64(m)))
+}
