@@ -7,39 +7,67 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"sync"
 
 	"github.com/ClickHouse/ch-go/proto"
 
 	"github.com/kedge-ml/kedge/event"
 )
 
-// insertSettings say everything an exactly-once insert depends on, since the
-// engine's defaults changed more than once: one insert is one block, sorted
-// into one part per partition, recognised by its token.
-func (s *Store) insertSettings(token string) map[string]string {
-	seconds := strconv.Itoa(int(s.opt.Timeout.Seconds()))
+// exactlyOnce are all settings that an exactly-once insert depends on, since
+// the engine's defaults changed more than once: one insert is one block,
+// sorted into one part per partition, recognised by its token.
+func exactlyOnce(o Options) map[string]string {
 	return map[string]string{
-		"async_insert":          "0",
-		"insert_deduplicate":    "1",
-		"deduplicate_insert":    "enable",
-		"max_insert_threads":    "1",
-		"max_execution_time":    seconds,
-		"max_insert_block_size": huge,
+		"async_insert":       "0",
+		"insert_deduplicate": "1",
+		"deduplicate_insert": "enable",
 		"deduplicate_blocks_in_dependent_materialized_views": "1",
-		"insert_deduplication_token":                         token,
+		"insert_deduplication_token":                         "",
+		"max_insert_threads":                                 "1",
+		"max_insert_block_size":                              huge,
 		"min_insert_block_size_rows":                         huge,
 		"min_insert_block_size_bytes":                        "0",
 		"max_partitions_per_insert_block":                    "0",
 		"input_format_native_allow_types_conversion":         "1",
+		"max_execution_time":                                 strconv.Itoa(int(o.Timeout.Seconds())),
 	}
+}
+
+// newerSettings came to ClickHouse late; what they say was the only way
+// before.
+func newerSettings() []string {
+	return []string{"deduplicate_insert", "input_format_native_allow_types_conversion"}
+}
+
+// readSettings leaves out what an older server does not know, and refuses one
+// that lacks what exactly-once needs.
+func (s *Store) readSettings(ctx context.Context) error {
+	want := exactlyOnce(s.opt)
+	var known []string
+	if err := s.conn.QueryRow(ctx, "SELECT groupArray(name) FROM system.settings").Scan(&known); err != nil {
+		return fmt.Errorf("read the engine's settings: %w", err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		switch {
+		case slices.Contains(known, name):
+		case slices.Contains(newerSettings(), name):
+			delete(want, name)
+		default:
+			return fmt.Errorf("the ClickHouse server is too old: it lacks the setting %s; want 23.8 or newer", name)
+		}
+	}
+	s.settings = want
+	return nil
+}
+
+func (s *Store) insertSettings(token string) map[string]string {
+	settings := maps.Clone(s.settings)
+	settings["insert_deduplication_token"] = token
+	return settings
 }
 
 // huge is above any batch's rows.
 const huge = "1099511627776"
-
-// buffers are reused, for a block's text columns take megabytes.
-var buffers = sync.Pool{New: func() any { return new(proto.Buffer) }}
 
 // Insert stores a batch as one block. A second insert with the same token does
 // nothing, so the token must stand for the content.
@@ -75,8 +103,13 @@ func batchColumns(t *table, b *event.Batch) ([]named, error) {
 }
 
 func (s *Store) insertBlock(ctx context.Context, table, sql, token string, rows int, cols []named) error {
-	buf := buffers.Get().(*proto.Buffer)
-	defer buffers.Put(buf)
+	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout)
+	defer cancel()
+	buf, _ := s.buffers.Get().(*proto.Buffer)
+	if buf == nil {
+		buf = new(proto.Buffer)
+	}
+	defer s.buffers.Put(buf)
 	err := s.engine.insert(ctx, sql, s.insertSettings(token), func(w io.Writer) error {
 		return writeBlock(w, buf, rows, cols)
 	})

@@ -26,7 +26,7 @@ func OpenServer(ctx context.Context, dsn string, opt Options) (*Store, error) {
 	o.Auth.Database = "" // it may not exist yet; every name is qualified
 	s := &Store{opt: opt, engine: newServerEngine(o), stop: func() error { return nil }}
 	if s.conn, err = clickhouse.Open(o); err == nil {
-		err = s.migrate(ctx)
+		err = s.begin(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the store at %s: %w", o.Addr[0], err), s.Close())

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,6 +71,8 @@ type Store struct {
 	embedded *chdb.DB // nil for a server
 	conn     driver.Conn
 	stop     func() error
+	settings map[string]string // of every insert, but the token
+	buffers  sync.Pool         // of *proto.Buffer: a block's text columns take megabytes
 
 	prepareMu sync.Mutex
 	prepared  atomic.Pointer[prepared]
@@ -111,12 +112,20 @@ func OpenEmbedded(ctx context.Context, cfg EmbeddedConfig) (*Store, error) {
 	s.stop = func() error { return errors.Join(stop(), db.Close()) }
 	s.conn, err = clickhouse.Open(s.insideOptions(dial, ec.Handles))
 	if err == nil {
-		err = s.migrate(ctx)
+		err = s.begin(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the store: %w", err), s.Close())
 	}
 	return s, nil
+}
+
+// begin makes an engine that answers ready for use.
+func (s *Store) begin(ctx context.Context) error {
+	if err := s.readSettings(ctx); err != nil {
+		return err
+	}
+	return s.migrate(ctx)
 }
 
 // insideOptions are those of a driver connection without a port.
@@ -204,13 +213,4 @@ func Code(err error) int {
 		return int(ex.Code)
 	}
 	return 0
-}
-
-// LibPath finds libchdb.so: what the environment names, else what `make deps`
-// fetched below root.
-func LibPath(root string) string {
-	if p := os.Getenv("KEDGE_LIBCHDB"); p != "" {
-		return p
-	}
-	return root + "/.deps/chdb/node_modules/@chdb/lib-linux-x64-gnu/libchdb.so"
 }
