@@ -185,6 +185,37 @@ func TestRowsShowsEveryColumn(t *testing.T) {
 	}
 }
 
+// window are the finite values of a city in two minutes, in order, and how
+// many rows, nulls and values that are not finite there are.
+func window(b *event.Batch, xs, cities *event.Column, city string, start time.Time) (vals []float64, n, nulls, odd int) {
+	for row := range b.Rows {
+		if at(int64(row)).Before(start) || !at(int64(row)).Before(start.Add(2*time.Minute)) || string(cities.Str(row)) != city {
+			continue
+		}
+		n++
+		switch {
+		case xs.Null(row):
+			nulls++
+		case math.IsInf(xs.Float64s[row], 0):
+			odd++
+		default:
+			vals = append(vals, xs.Float64s[row])
+		}
+	}
+	slices.Sort(vals)
+	return vals, n, nulls, odd
+}
+
+func moments(vals []float64) (mean, deviation float64) {
+	for _, v := range vals {
+		mean += v / float64(len(vals))
+	}
+	for _, v := range vals {
+		deviation += (v - mean) * (v - mean) / float64(len(vals))
+	}
+	return mean, math.Sqrt(deviation)
+}
+
 func TestSummariesAgainstBruteForce(t *testing.T) {
 	s := open(t)
 	view := features(1, event.Field{Name: "x", Type: scalar(event.Float64)}, event.Field{Name: "n", Type: scalar(event.Int64)}, event.Field{Name: "city", Type: scalar(event.String)})
@@ -205,29 +236,8 @@ func TestSummariesAgainstBruteForce(t *testing.T) {
 	for _, f := range frames {
 		city := f.Columns[1].Labels["city"]
 		for i, start := range column(t, f, "time").Values.([]time.Time) {
-			var vals []float64
-			n, nulls, odd := 0, 0, 0
-			for row := range b.Rows {
-				if !at(int64(row)).Before(start) && at(int64(row)).Before(start.Add(2*time.Minute)) && string(cities.Str(row)) == city {
-					n++
-					switch {
-					case xs.Null(row):
-						nulls++
-					case math.IsInf(xs.Float64s[row], 0):
-						odd++
-					default:
-						vals = append(vals, xs.Float64s[row])
-					}
-				}
-			}
-			slices.Sort(vals)
-			mean, sq := 0.0, 0.0
-			for _, v := range vals {
-				mean += v / float64(len(vals))
-			}
-			for _, v := range vals {
-				sq += (v - mean) * (v - mean) / float64(len(vals))
-			}
+			vals, n, nulls, odd := window(b, xs, cities, city, start)
+			mean, deviation := moments(vals)
 			check := func(name string, want, tol float64) {
 				t.Helper()
 				var got float64
@@ -247,7 +257,7 @@ func TestSummariesAgainstBruteForce(t *testing.T) {
 			check("null_share", float64(nulls)/float64(n), 1e-12)
 			check("nonfinite_share", float64(odd)/float64(n), 1e-12)
 			check("mean", mean, 1e-9)
-			check("stddev", math.Sqrt(sq), 1e-9)
+			check("stddev", deviation, 1e-9)
 			check("min", vals[0], 0)
 			check("max", vals[len(vals)-1], 0)
 			for name, q := range map[string]float64{"p05": 0.05, "p50": 0.5, "p95": 0.95} {

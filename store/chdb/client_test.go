@@ -145,9 +145,7 @@ func TestClientErrorMidStream(t *testing.T) {
 func TestClientSettingsAndParams(t *testing.T) {
 	db := open(t)
 	conn := client(t, db, chdb.Access{})
-	ctx := clickhouse.Context(t.Context(), clickhouse.WithSettings(clickhouse.Settings{"max_threads": 3, "custom_text": clickhouse.CustomSetting{Value: "x"}}))
-	_ = ctx
-	ctx = clickhouse.Context(t.Context(), clickhouse.WithSettings(clickhouse.Settings{"max_threads": 3, "max_rows_to_read": 12345}))
+	ctx := clickhouse.Context(t.Context(), clickhouse.WithSettings(clickhouse.Settings{"max_threads": 3, "max_rows_to_read": 12345}))
 	var threads, limit string
 	if err := conn.QueryRow(ctx, "SELECT toString(getSetting('max_threads')), toString(getSetting('max_rows_to_read'))").Scan(&threads, &limit); err != nil || threads != "3" || limit != "12345" {
 		t.Errorf("settings: %q %q %v", threads, limit, err)

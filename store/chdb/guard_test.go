@@ -199,15 +199,11 @@ func TestReadOnlyPortAnswers(t *testing.T) {
 		{"SELECT sum(number) FROM numbers(10)", "45"},
 		{"SELECT 'file(x)'", "file(x)"},
 		{"SELECT file.a FROM t AS file WHERE file.a = 1", "1"},
-		{"SELECT default.a FROM t AS default WHERE a = 2", ""},
 		{"SELECT {v:String}", "a b"},
 		{"SELECT 1 UNION ALL SELECT 1", "1\n1"},
 	}
 	for _, c := range cases {
 		status, answer, _ := guarded.ask(t, url.Values{"param_v": {"a b"}}, c.sql)
-		if c.want == "" {
-			continue // an alias like a database's name may be refused
-		}
 		if status != 200 || strings.TrimSpace(answer) != c.want {
 			t.Errorf("%s: %d %q, want %q", c.sql, status, answer, c.want)
 		}
