@@ -33,13 +33,15 @@ type house struct {
 	server   *Server
 	http     *httptest.Server
 	now      int64
+	live     bool // the clock runs
 }
 
 const testNamespace = "demo"
 
+// openHouse starts a house whose clock stands still; the zero time lets it run.
 func openHouse(t testing.TB, now time.Time) *house {
 	t.Helper()
-	h := &house{t: t, online: NewOnline(), now: now.UnixMicro()}
+	h := &house{t: t, online: NewOnline(), now: now.UnixMicro(), live: now.IsZero()}
 	ctx, cancel := context.WithCancel(t.Context())
 	b, err := broker.Start(broker.Config{})
 	must(t, err)
@@ -82,7 +84,12 @@ func must(t testing.TB, err error) {
 	}
 }
 
-func (h *house) clock() int64 { return h.now }
+func (h *house) clock() int64 {
+	if h.live {
+		return time.Now().UnixMicro()
+	}
+	return h.now
+}
 
 // define applies a definition and waits until the tables follow it.
 func (h *house) define(kind, name string, spec any) {
