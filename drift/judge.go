@@ -1,0 +1,174 @@
+package drift
+
+import (
+	"errors"
+	"math"
+
+	"github.com/kedge-ml/kedge/dist"
+	"github.com/kedge-ml/kedge/drift/control"
+	"github.com/kedge-ml/kedge/drift/stat"
+)
+
+// Options are the knobs of a judgement.
+type Options struct {
+	Alpha    float64 // false discovery rate among the columns of one tick
+	Fallback float64 // distance that counts as relevant before the floor is learnt
+	Sparse   float64 // expected rows of a category below which χ² is corrected for sparsity
+}
+
+// DefaultOptions allow one false column among a hundred found, and call nothing
+// relevant that moves less than a twentieth of the rows.
+func DefaultOptions() Options { return Options{Alpha: 0.01, Fallback: 0.05, Sparse: 5} }
+
+// Column is one column of a tick: its baseline and its window.
+type Column struct {
+	Name       string
+	Baseline   *Baseline
+	Window     *dist.Summary
+	Importance float64 // to the model, 0 to 1; 0.5 if unknown
+}
+
+// Judgement is what a tick says about one column and one question.
+type Judgement struct {
+	Column   string
+	Detector string  // "ks", "chi2" or "missing_rate"
+	Effect   float64 // distance from the reference
+	Low      float64 // the interval that holds the rows' own distance
+	High     float64
+	Floor    float64 // distance that the reference's own windows hardly exceed at this slot
+	Learnt   bool    // the floor comes from the reference, not from Options.Fallback
+	P        float64 // of no drift, before correction for many columns
+	Adjusted float64 // after Benjamini–Hochberg within the tick
+	Drifted  bool
+	Calm     bool // well inside the floor
+	Severity control.Severity
+	Reason   stat.Reason // why there is no answer; empty when there is one
+	Detail   string
+}
+
+// Judge holds the windows of one tick against their baselines. A column drifted
+// when chance does not explain its distance (a test of the rows, corrected for
+// the number of columns), and the reference's own windows at this slot do not
+// explain it either.
+func Judge(columns []Column, slot int, o Options) []Judgement {
+	var out []Judgement
+	for _, c := range columns {
+		out = append(out, judgeShape(c, slot, o), judgeMissing(c, slot, o))
+	}
+	var index []int
+	var p []float64
+	for i, j := range out {
+		if j.Reason == "" {
+			index, p = append(index, i), append(p, j.P)
+		}
+	}
+	for k, adjusted := range control.BenjaminiHochberg(p) {
+		j := &out[index[k]]
+		j.Adjusted = adjusted
+		j.decide(o, columns[index[k]/2].Importance)
+	}
+	return out
+}
+
+// calmShare is how far inside its floor a distance must be to count as calm.
+const calmShare = 0.8
+
+func (j *Judgement) decide(o Options, importance float64) {
+	times := control.Times(j.Effect, j.Floor)
+	j.Drifted = j.Adjusted <= o.Alpha && times >= 1
+	j.Calm = !j.Drifted && (times < calmShare || j.P > 0.2)
+	if j.Drifted {
+		j.Severity = control.Grade(times, importance)
+	}
+}
+
+func refused(j Judgement, err error) Judgement {
+	var none *stat.NotComputable
+	j.Reason, j.Detail, j.Calm = "failed", err.Error(), false
+	if errors.As(err, &none) {
+		j.Reason, j.Detail = none.Reason, none.Detail
+	}
+	return j
+}
+
+func judgeShape(c Column, slot int, o Options) Judgement {
+	j := Judgement{Column: c.Name, Detector: "ks"}
+	if c.Baseline.Grid.Categorical() {
+		j.Detector = "chi2"
+	}
+	cmp, err := Compare(c.Baseline.Grid, c.Baseline.Reference, c.Window)
+	if err != nil {
+		return refused(j, err)
+	}
+	r, err := cmp.Shape(o.Sparse)
+	if err != nil {
+		return refused(j, err)
+	}
+	j.Effect, j.Low, j.High, j.P = r.Statistic, r.Low, r.High, r.P
+	j.against(c.Baseline.Shape, slot, o)
+	return j
+}
+
+func judgeMissing(c Column, slot int, o Options) Judgement {
+	j := Judgement{Column: c.Name, Detector: "missing_rate"}
+	cmp, err := Compare(c.Baseline.Grid, c.Baseline.Reference, c.Window)
+	if err != nil {
+		return refused(j, err)
+	}
+	r, err := cmp.MissingRate()
+	if err != nil {
+		return refused(j, err)
+	}
+	j.Effect, j.P = math.Abs(r.Statistic), r.P
+	j.Low, j.High = j.Effect, j.Effect
+	j.against(c.Baseline.Missing, slot, o)
+	return j
+}
+
+// against asks the floor: both chance and the reference's own unrest must fail
+// to explain the distance, so the larger p-value counts.
+func (j *Judgement) against(f *control.Floor, slot int, o Options) {
+	j.Floor = o.Fallback
+	if f.Known() {
+		j.Learnt = true
+		j.Floor = f.At(slot, o.Alpha)
+		j.P = max(j.P, f.P(slot, j.Effect))
+	}
+}
+
+// Shape is the default comparison: the Kolmogorov–Smirnov test of numbers, and
+// for categories the χ² test of homogeneity, corrected for rare categories, with
+// the Jensen–Shannon distance as its effect. sparse is the expected number of
+// rows below which a category counts as rare.
+func (c *Comparison) Shape(sparse float64) (Result, error) {
+	if !c.Grid.Categorical() {
+		r, err := c.KS()
+		r.Detector = "ks"
+		return r, err
+	}
+	counts := stat.Counts{Ref: c.a, Cur: c.b}
+	test := counts.ChiSquared
+	if c.rare(sparse) {
+		test = func() (stat.Test, error) { return control.SparseChiSquared(counts) }
+	}
+	t, err := test()
+	if err != nil {
+		return Result{Detector: "chi2"}, err
+	}
+	d, err := shapeDistance(c.Grid, c.a, c.b)
+	r := exactly("chi2", d)
+	r.P, r.HasP = t.P, true
+	return r, err
+}
+
+// rare reports whether some category expects fewer rows than that on the
+// smaller side.
+func (c *Comparison) rare(rows float64) bool {
+	smaller := float64(min(c.n, c.m)) / (float64(c.n) + float64(c.m))
+	for i := range c.a {
+		if both := float64(c.a[i] + c.b[i]); both > 0 && both*smaller < rows {
+			return true
+		}
+	}
+	return false
+}
