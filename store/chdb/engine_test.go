@@ -94,7 +94,10 @@ func playInsert(db *chdb.DB) error {
 	}
 }
 
-const rowsPerBlock = 20_000
+const (
+	rowsPerBlock           = 20_000
+	acknowledgedBeforeKill = 3
+)
 
 func fillRows(block int) func(io.Writer) error {
 	return func(w io.Writer) error {
@@ -242,7 +245,7 @@ func TestKillDuringInserts(t *testing.T) {
 	begun, acknowledged := 0, 0
 	for round := range 4 {
 		p := start(t, "insert", cfg.DataDir)
-		timer := time.AfterFunc(time.Duration(700+round*130)*time.Millisecond, func() { p.cmd.Process.Kill() })
+		ends := 0
 		for p.lines.Scan() {
 			var i int
 			if n, _ := fmt.Sscanf(p.lines.Text(), "begin %d", &i); n == 1 {
@@ -250,9 +253,11 @@ func TestKillDuringInserts(t *testing.T) {
 			}
 			if n, _ := fmt.Sscanf(p.lines.Text(), "end %d", &i); n == 1 {
 				acknowledged = max(acknowledged, i+1)
+				if ends++; ends == acknowledgedBeforeKill { // some way into the next insert
+					time.AfterFunc(time.Duration(round*7)*time.Millisecond, func() { p.cmd.Process.Kill() })
+				}
 			}
 		}
-		timer.Stop()
 		p.cmd.Wait()
 	}
 	if acknowledged == 0 {
