@@ -1,0 +1,109 @@
+package mlflow
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// maxBody bounds a request that is not an artefact: MLflow's own limit for a
+// batch is 1 MB.
+const maxBody = 32 << 20
+
+// Handler serves /api/2.0/mlflow/ and /api/2.0/mlflow-artifacts/. maxArtifact
+// bounds one uploaded file, in bytes.
+func (s *Store) Handler(maxArtifact int64) http.Handler {
+	mux := http.NewServeMux()
+	for name, op := range s.ops {
+		method, path, _ := strings.Cut(name, " ")
+		for _, prefix := range []string{"/api/2.0/mlflow/", "/ajax-api/2.0/mlflow/"} {
+			mux.HandleFunc(method+" "+prefix+path, func(w http.ResponseWriter, r *http.Request) {
+				answer, err := s.serve(name, op, w, r)
+				respond(w, answer, err)
+			})
+		}
+	}
+	a := artifacts{root: s.root, limit: maxArtifact}
+	const files = "/api/2.0/mlflow-artifacts/artifacts"
+	mux.HandleFunc("GET "+files, a.list)
+	mux.HandleFunc("GET "+files+"/{path...}", a.get)
+	mux.HandleFunc("PUT "+files+"/{path...}", a.put)
+	mux.HandleFunc("DELETE "+files+"/{path...}", a.remove)
+	mux.HandleFunc("GET /api/2.0/mlflow/artifacts/list", func(w http.ResponseWriter, r *http.Request) { a.listRun(s, w, r) })
+	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "OK") })
+	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "3.17.2") })
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		respond(w, nil, &Error{"ENDPOINT_NOT_FOUND", "No such endpoint: " + r.Method + " " + r.URL.Path, http.StatusNotFound})
+	})
+	return mux
+}
+
+func (s *Store) serve(name string, op operation, w http.ResponseWriter, r *http.Request) (json.RawMessage, error) {
+	body, err := request(w, r)
+	if err != nil {
+		return nil, err
+	}
+	c := change{Op: name, At: time.Now().UnixMilli(), Body: body}
+	if !op.changes {
+		return s.look(op, &c)
+	}
+	var fresh [16]byte
+	rand.Read(fresh[:])
+	return s.do(c, hex.EncodeToString(fresh[:]))
+}
+
+// request returns body, query and path as one JSON object.
+func request(w http.ResponseWriter, r *http.Request) (json.RawMessage, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		return nil, invalid("read request: %v", err)
+	}
+	id := r.PathValue("model_id")
+	if len(body) > 0 && id == "" && r.URL.RawQuery == "" {
+		return body, nil
+	}
+	fields := make(map[string]json.RawMessage)
+	if len(body) > 0 {
+		if err := json.Unmarshal(body, &fields); err != nil {
+			return nil, invalid("request is no JSON object: %v", err)
+		}
+	}
+	for key, values := range r.URL.Query() {
+		if len(values) == 1 {
+			fields[key], err = json.Marshal(values[0])
+		} else {
+			fields[key], err = json.Marshal(values)
+		}
+		if err != nil {
+			return nil, invalid("%s: %v", key, err)
+		}
+	}
+	if id != "" {
+		fields["model_id"], _ = json.Marshal(id) // a string always has its JSON
+	}
+	return json.Marshal(fields)
+}
+
+// respond writes an answer, or MLflow's error.
+func respond(w http.ResponseWriter, answer any, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	if err == nil {
+		text, encodeErr := json.Marshal(answer)
+		if encodeErr == nil {
+			w.Write(text)
+			return
+		}
+		err = encodeErr
+	}
+	var e *Error
+	if !errors.As(err, &e) {
+		e = &Error{"INTERNAL_ERROR", err.Error(), http.StatusInternalServerError}
+	}
+	w.WriteHeader(e.status)
+	json.NewEncoder(w).Encode(e)
+}
