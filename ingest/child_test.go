@@ -42,6 +42,7 @@ type job struct {
 	Ingest     *jobConfig
 	Audit      bool
 	Partitions int
+	Retention  int64 // bytes a topic keeps; 0: everything
 }
 
 // jobConfig is what tests change of a consumer.
@@ -73,7 +74,11 @@ func childMain(text string) int {
 
 func (j *job) run(ctx context.Context) (err error) {
 	if j.Broker != "" {
-		b, err := broker.Start(broker.Config{Addr: j.Broker, DataDir: j.BrokerDir, DefaultPartitions: j.Partitions, MinSession: time.Second})
+		cfg := broker.Config{Addr: j.Broker, DataDir: j.BrokerDir, DefaultPartitions: j.Partitions, MinSession: time.Second, RetentionBytes: -1}
+		if j.Retention > 0 {
+			cfg.RetentionBytes, cfg.SegmentBytes, cfg.Sweep = j.Retention, 16<<10, 50*time.Millisecond
+		}
+		b, err := broker.Start(cfg)
 		if err != nil {
 			return err
 		}

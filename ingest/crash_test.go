@@ -1,7 +1,6 @@
 package ingest_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"syscall"
@@ -9,8 +8,6 @@ import (
 	"time"
 
 	"github.com/kedge-ml/kedge/ingest"
-	"github.com/kedge-ml/kedge/internal/testenv"
-	"github.com/kedge-ml/kedge/stream"
 )
 
 // points are the named points of a unit's life, in order, with the crash
@@ -130,89 +127,5 @@ func TestGuards(t *testing.T) {
 			again.stop(t)
 			w.verifyFails()
 		})
-	}
-}
-
-// commit writes group offsets as another program, or a forgetful broker,
-// would.
-func (w *world) commit(commits map[stream.TopicPartition]stream.Committed) {
-	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), 30*time.Second)
-	defer cancel()
-	group, err := w.client.JoinGroup(ctx, stream.GroupConfig{ID: "kedge", Match: func(t string) bool { _, ok := ingest.ParseTopic(t); return ok }, Session: 6 * time.Second})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer group.Close()
-	gen, err := group.Next(ctx)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	var list []stream.OffsetCommit
-	for tp, c := range commits {
-		list = append(list, stream.OffsetCommit{TopicPartition: tp, Offset: c.Offset, Metadata: c.Metadata})
-	}
-	if err := gen.Commit(ctx, list); err != nil {
-		w.t.Fatal(err)
-	}
-}
-
-func (w *world) committed() map[stream.TopicPartition]stream.Committed {
-	w.t.Helper()
-	ends, err := w.ends()
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	var tps []stream.TopicPartition
-	for tp := range ends {
-		tps = append(tps, tp)
-	}
-	c, err := w.client.Committed(w.t.Context(), "kedge", tps...)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return c
-}
-
-// TestForgottenCommit sets the group back to what it had committed before, as
-// a broker does that lost its last writes, with rows of an unfinished unit in
-// the tables.
-func TestForgottenCommit(t *testing.T) {
-	w := newWorld(t, false)
-	w.crashAt("inserted", 5)
-	old := w.committed()
-	w.crashAt("inserted", 9)
-	w.commit(old)
-	w.cfg.MaxRows = 123
-	w.settle()
-}
-
-// TestOperatorMovedTheGroup sees the consumer refuse an offset that somebody
-// else set, and take it when an epoch is opened.
-func TestOperatorMovedTheGroup(t *testing.T) {
-	w := newWorld(t, false)
-	w.produce(2000)
-	c := w.consumer()
-	w.await(c, time.Minute)
-	c.stop(t)
-	tp := stream.TopicPartition{Topic: "kedge.t.features"}
-	w.commit(map[stream.TopicPartition]stream.Committed{tp: {Offset: 10}})
-	c = w.consumer()
-	testenv.Eventually(t, time.Minute, func() error {
-		for _, p := range c.state().Partitions {
-			if p.Topic == tp.Topic && p.Partition == tp.Partition && p.Refused {
-				return nil
-			}
-		}
-		return fmt.Errorf("not refused: %+v", c.state())
-	})
-	if s := c.state(); s.Ready || s.Reason == "" {
-		t.Errorf("ready although a partition is refused: %+v", s)
-	}
-	t.Logf("refused: %s", c.state().Reason)
-	c.stop(t)
-	end := w.committed()[tp]
-	if end.Offset != 10 {
-		t.Errorf("a refused partition's offset moved to %d", end.Offset)
 	}
 }

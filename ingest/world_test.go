@@ -73,7 +73,9 @@ type world struct {
 	client     *stream.Client
 	producer   *stream.Producer
 	cfg        jobConfig
-	env        []string // for consumers
+	retention  int64  // bytes that the broker keeps of a topic; 0: all
+	storeAddr  string // where a process of its own serves the store; "": the consumer's holds it
+	store      *child
 
 	mu    sync.Mutex
 	next  int64
@@ -118,8 +120,18 @@ func freeAddr(t testing.TB) string {
 
 func (w *world) startBroker() {
 	w.t.Helper()
-	w.broker = w.start("broker", job{Broker: w.brokers, BrokerDir: filepath.Join(w.dir, "broker"), Partitions: w.partitions}, nil)
+	w.broker = w.start("broker", job{Broker: w.brokers, BrokerDir: filepath.Join(w.dir, "broker"), Partitions: w.partitions, Retention: w.retention}, nil)
 	w.broker.await(w.t, "ready")
+}
+
+// startStore serves the store from a process of its own.
+func (w *world) startStore() {
+	w.t.Helper()
+	if w.storeAddr == "" {
+		w.storeAddr = freeAddr(w.t)
+	}
+	w.store = w.start("store", job{Lib: w.lib, StoreDir: storePath(w.dir), StoreAddr: w.storeAddr}, nil)
+	w.store.await(w.t, "ready")
 }
 
 func (w *world) makeTopics() {
@@ -138,10 +150,13 @@ func (w *world) consumer(env ...string) *child {
 	w.t.Helper()
 	cfg := w.cfg
 	j := job{Brokers: w.brokers, Lib: w.lib, StoreDir: storePath(w.dir), Ingest: &cfg, Partitions: w.partitions}
+	if w.storeAddr != "" {
+		j.StoreDir, j.StoreDSN = "", "http://"+w.storeAddr
+	}
 	if w.broker == nil {
 		j.Broker, j.BrokerDir = w.brokers, filepath.Join(w.dir, "broker")
 	}
-	return w.start("consumer", j, append(w.env, env...))
+	return w.start("consumer", j, env)
 }
 
 // child is a process of the test.
@@ -291,15 +306,22 @@ func (w *world) send(ctx context.Context, n int) error {
 }
 
 // await waits until the consumer has stored everything that the broker has.
-func (w *world) await(c *child, limit time.Duration) {
+func (w *world) await(c *child, limit time.Duration) { w.awaitAll(limit, c) }
+
+// awaitAll waits until the consumers together have stored everything.
+func (w *world) awaitAll(limit time.Duration, cs ...*child) {
 	w.t.Helper()
 	testenv.Eventually(w.t, limit, func() error {
-		select {
-		case <-c.ended:
-			w.t.Fatalf("%s ended: %v\n%s", c.name, c.err, tail(c.stderr.String(), 4000))
-		default:
+		var states []ingest.Status
+		for _, c := range cs {
+			select {
+			case <-c.ended:
+				w.t.Fatalf("%s ended: %v\n%s", c.name, c.err, tail(c.stderr.String(), 4000))
+			default:
+			}
+			states = append(states, c.state())
 		}
-		return w.behind(c.state())
+		return w.behind(states...)
 	})
 }
 
