@@ -7,8 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -20,24 +22,30 @@ var version = "dev"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	os.Exit(run(ctx, os.Args[1:]))
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
 // run executes one command line and returns the exit status: 0 done, 1 failed,
 // 2 called wrongly.
-func run(ctx context.Context, args []string) int {
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := rootCommand()
 	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	var usage *usageError
 	switch {
 	case err == nil:
 		return 0
 	case errors.As(err, &usage):
-		fmt.Fprintf(os.Stderr, "kedge: %v\nTry: kedge %s --help\n", err, usage.command)
+		fmt.Fprintf(stderr, "kedge: %v\nTry: kedge %s --help\n", err, usage.command)
+		return 2
+	case strings.HasPrefix(err.Error(), "unknown command"), strings.HasPrefix(err.Error(), "required flag"):
+		fmt.Fprintf(stderr, "kedge: %v\nTry: kedge --help\n", err)
 		return 2
 	}
-	fmt.Fprintf(os.Stderr, "kedge: %v\n", err)
+	fmt.Fprintf(stderr, "kedge: %v\n", err)
 	return 1
 }
 
@@ -56,17 +64,26 @@ func rootCommand() *cobra.Command {
 		Short:         "Watches models: what they are fed, what they answer, what turned out true",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Args:          noArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{err, cmd.Name()} })
 	root.PersistentFlags().StringVar(&c.server, "server", envOr("KEDGE_SERVER", "http://127.0.0.1:7070"), "address of a running kedge")
 	root.PersistentFlags().StringVar(&c.key, "key", os.Getenv("KEDGE_KEY"), "API key")
 	root.AddCommand(
 		c.runCommand(), c.checkCommand(), c.configCommand(), c.versionCommand(),
-		c.statusCommand(), c.queryCommand(), c.topicsCommand(), c.deadLettersCommand(), c.sendCommand(),
-		c.getCommand(), c.applyCommand(),
+		c.statusCommand(), c.queryCommand(), c.topicsCommand(), c.deadLettersCommand(), c.sendCommand(), c.replayCommand(),
+		c.getCommand(), c.applyCommand(), c.trainCommand(), workerCommand(),
 	)
 	return root
+}
+
+// noArgs makes a word that is no command an error instead of the help text.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return &usageError{fmt.Errorf("unknown command %q", args[0]), ""}
+	}
+	return nil
 }
 
 func envOr(name, fallback string) string {

@@ -69,7 +69,7 @@ func (c *cli) runCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			a, err := app.New(cmd.Context(), cfg, version, os.Stderr)
+			a, err := app.New(cmd.Context(), cfg, version, cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}

@@ -25,10 +25,17 @@ func (a *App) api() (http.Handler, error) {
 	a.eventRoutes(api)
 	a.deadLetterRoutes(api, kinds)
 	a.definitionRoutes(api)
+	a.mountRooms(api)
 	if err := a.pageRoutes(api.Mux, kinds); err != nil {
 		return nil, err
 	}
-	observed, err := web.Observe(a.tel.Scope("http"), api.Mux)
+	return a.guarded(api.Mux)
+}
+
+// guarded is what every door has in front of its routes: who calls, and what
+// is counted and traced of it.
+func (a *App) guarded(h http.Handler) (http.Handler, error) {
+	observed, err := web.Observe(a.tel.Scope("http"), h)
 	if err != nil {
 		return nil, err
 	}
@@ -144,9 +151,15 @@ func (a *App) pageRoutes(mux *http.ServeMux, kinds map[string]KindFunc) error {
 	if err != nil {
 		return err
 	}
+	var shared overviews
 	mux.Handle("GET /assets/", page.Assets())
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
-		html, err := p.Render(a.overview(r.Context(), kinds, auth.From(r.Context()), time.Now()))
+		c, now := auth.From(r.Context()), time.Now()
+		html, err := p.Render(shared.get(c.Subject+"/"+c.Namespace, now, func() *page.Data {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), time.Duration(a.cfg.HTTP.QueryTimeout))
+			defer cancel() // others wait for this page too
+			return a.overview(ctx, kinds, c, now)
+		}))
 		if err != nil {
 			a.sc.Log.ErrorContext(r.Context(), "page", "error", err)
 			web.WriteError(w, web.From(err))

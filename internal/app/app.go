@@ -44,6 +44,10 @@ type App struct {
 	store    *store.Store
 	registry *registry.Registry
 	consumer *ingest.Consumer // nil without the role ingest
+	features *featureStore    // nil without the role features
+	serving  *modelServer     // nil without the role serving
+	ports    []storePort
+	audit    audit
 
 	closers []closer // what is open, in opening order
 }
@@ -181,6 +185,11 @@ func (a *App) run(ctx context.Context, served <-chan error) error {
 	}
 	if a.store != nil {
 		part("definitions", a.followDefinitions)
+		part("audit", a.runAudit)
+	}
+	a.runRooms(part)
+	for _, p := range a.ports {
+		part(p.name, func(ctx context.Context) error { return a.store.Embedded().Serve(ctx, p.ln, p.access) })
 	}
 	if a.cfg.Demo.Enabled {
 		part("demo", a.runDemo)

@@ -12,6 +12,7 @@ type Config struct {
 	Namespace  string          `yaml:"namespace"` // the caller's namespace while there is one identity
 	Roles      []string        `yaml:"roles"`
 	HTTP       HTTPConfig      `yaml:"http"`
+	GRPC       string          `yaml:"grpc"` // inference over gRPC, e.g. 127.0.0.1:7071; empty: none
 	Kafka      KafkaConfig     `yaml:"kafka"`
 	ClickHouse ClickHouse      `yaml:"clickhouse"`
 	Ingest     IngestConfig    `yaml:"ingest"`
@@ -25,6 +26,7 @@ type Config struct {
 // HTTPConfig is the door that serves the API and the page.
 type HTTPConfig struct {
 	Listen        string   `yaml:"listen"`
+	Feast         string   `yaml:"feast"`          // a second port with the Feast routes alone, e.g. 127.0.0.1:6566; empty: none
 	MaxBody       Size     `yaml:"max_body"`       // of a request, JSON calls
 	MaxEvents     Size     `yaml:"max_events"`     // of one POST /v1/events, after decompression
 	HeaderTimeout Duration `yaml:"header_timeout"` // slow clients are cut off
@@ -62,10 +64,15 @@ type SASL struct {
 
 // ClickHouse names a server, or describes the embedded engine.
 type ClickHouse struct {
-	URL     ServerURL `yaml:"url"`     // empty: open the embedded engine
-	Listen  string    `yaml:"listen"`  // read-only ClickHouse HTTP port of the embedded engine; empty: off
-	Library string    `yaml:"library"` // libchdb.so; empty: looked for beside the binary and in .deps
-	Memory  Size      `yaml:"memory"`  // the embedded engine's limit
+	URL    ServerURL `yaml:"url"`    // empty: open the embedded engine
+	Listen string    `yaml:"listen"` // read-only ClickHouse HTTP port of the embedded engine; empty: off
+	// Share is the engine's read-write port for other kedge processes, which
+	// name it as their clickhouse.url with user kedge; it needs a password.
+	Share         string `yaml:"share"`
+	SharePassword Secret `yaml:"share_password"`
+
+	Library string `yaml:"library"` // libchdb.so; empty: looked for beside the binary and in .deps
+	Memory  Size   `yaml:"memory"`  // the embedded engine's limit
 }
 
 // IngestConfig bounds what one unit of work holds and what an event may be.

@@ -13,10 +13,10 @@ import (
 )
 
 // BuiltRoles lists the roles that this binary can take, in starting order.
-func BuiltRoles() []string { return []string{"store", "ingest", "query"} }
+func BuiltRoles() []string { return []string{"store", "ingest", "query", "features", "serving"} }
 
 // plannedRoles are part of the design and not in this binary.
-func plannedRoles() []string { return []string{"features", "drift", "trainer", "serving"} }
+func plannedRoles() []string { return []string{"drift", "trainer"} }
 
 var nameRule = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,62}$`)
 
@@ -114,6 +114,11 @@ func (c *Config) checkClickHouse(f *faults) {
 	if ch.Listen != "" {
 		f.address("clickhouse.listen", ch.Listen)
 		f.check(c.EmbeddedStore(), "clickhouse.listen: is the embedded engine's port: leave it empty with clickhouse.url")
+	}
+	if ch.Share != "" {
+		f.address("clickhouse.share", ch.Share)
+		f.check(ch.SharePassword != "", "clickhouse.share_password: the read-write port needs one")
+		f.check(c.EmbeddedStore(), "clickhouse.share: shares the embedded engine: leave it empty with clickhouse.url")
 	}
 	f.atLeast("clickhouse.memory", ch.Memory, 256<<20)
 	if ch.URL == "" {

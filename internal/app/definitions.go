@@ -3,16 +3,20 @@ package app
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/features"
 	"github.com/kedge-ml/kedge/internal/auth"
 	"github.com/kedge-ml/kedge/internal/web"
 	"github.com/kedge-ml/kedge/registry"
+	"github.com/kedge-ml/kedge/serving"
 )
 
 // Definition is a definition as the API shows and takes it.
@@ -77,14 +81,25 @@ func checkSpec(d Definition) error {
 	if err := event.CheckName(d.Name); err != nil {
 		return err
 	}
-	var err error
-	switch d.Kind {
-	case event.FeatureViewKind:
-		_, err = event.ParseView(d.Spec)
-	case event.ModelKind:
-		_, err = event.ParseModel(d.Spec)
-	default:
-		err = web.Errorf(http.StatusBadRequest, web.CodeInvalid, "kind %q: want %s", d.Kind, strings.Join([]string{event.FeatureViewKind, event.ModelKind}, " or "))
+	parsers := specParsers()
+	parse, ok := parsers[d.Kind]
+	if !ok {
+		kinds := slices.Sorted(maps.Keys(parsers))
+		return web.Errorf(http.StatusBadRequest, web.CodeInvalid, "kind %q: want one of %s", d.Kind, strings.Join(kinds, ", "))
 	}
-	return err
+	return parse(d.Spec)
+}
+
+// specParsers has, for every kind that can be applied, what checks its spec:
+// the registry itself knows no kind's meaning.
+func specParsers() map[string]func(json.RawMessage) error {
+	return map[string]func(json.RawMessage) error{
+		event.FeatureViewKind:       func(b json.RawMessage) error { _, err := event.ParseView(b); return err },
+		event.ModelKind:             func(b json.RawMessage) error { _, err := event.ParseModel(b); return err },
+		features.FeatureServiceKind: func(b json.RawMessage) error { _, err := features.ParseService(b); return err },
+		features.EntityKind:         func(b json.RawMessage) error { _, err := features.ParseEntity(b); return err },
+		features.PushSourceKind:     func(b json.RawMessage) error { _, err := features.ParsePushSource(b); return err },
+		features.OnDemandViewKind:   func(b json.RawMessage) error { _, err := features.ParseOnDemand(b); return err },
+		serving.DeploymentKind:      func(b json.RawMessage) error { _, err := serving.ParseDeployment(b); return err },
+	}
 }

@@ -37,6 +37,12 @@ func (a *App) health(ctx context.Context) Health {
 	if a.consumer != nil {
 		checks = append(checks, a.ingestHealth)
 	}
+	if a.features != nil {
+		checks = append(checks, a.featuresHealth)
+	}
+	if a.serving != nil {
+		checks = append(checks, a.servingHealth)
+	}
 	out := Health{Ready: true, Parts: make([]PartHealth, len(checks))}
 	var wg sync.WaitGroup
 	for i, check := range checks {

@@ -6,13 +6,16 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"time"
 
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/ingest"
+	"github.com/kedge-ml/kedge/internal/web"
 	"github.com/kedge-ml/kedge/registry"
 	"github.com/kedge-ml/kedge/store"
+	"github.com/kedge-ml/kedge/store/chdb"
 	"github.com/kedge-ml/kedge/stream"
 	"github.com/kedge-ml/kedge/stream/broker"
 )
@@ -26,8 +29,11 @@ func (a *App) open(ctx context.Context) error {
 		{"broker", a.openBroker},
 		{"kafka", a.openKafka},
 		{"store", a.openStore},
+		{"store ports", a.openStorePorts},
 		{"registry", a.openRegistry},
 		{"ingest", a.openIngest},
+		{"features", a.openFeatures},
+		{"serving", a.openServing},
 	} {
 		start := time.Now()
 		if err := step.open(ctx); err != nil {
@@ -150,6 +156,37 @@ func (a *App) openEmbeddedStore(ctx context.Context, opt store.Options) (*store.
 	})
 }
 
+// storePort is a way into the embedded engine from outside the process.
+type storePort struct {
+	name   string
+	ln     net.Listener
+	access chdb.Access
+}
+
+// openStorePorts opens the read-only port for people and their tools, and the
+// read-write one for other kedge processes.
+func (a *App) openStorePorts(context.Context) error {
+	ch := &a.cfg.ClickHouse
+	for _, p := range []struct {
+		name, addr string
+		access     chdb.Access
+	}{
+		{"read-only ClickHouse port", ch.Listen, chdb.Access{ReadOnly: true}},
+		{"store port", ch.Share, chdb.Access{User: "kedge", Password: string(ch.SharePassword)}},
+	} {
+		if p.addr == "" {
+			continue
+		}
+		ln, err := web.Listen(p.name, p.addr)
+		if err != nil {
+			return err
+		}
+		a.ports = append(a.ports, storePort{p.name, ln, p.access})
+		a.onClose(p.name, func() error { _ = ln.Close(); return nil }) // closed already where it was served
+	}
+	return nil
+}
+
 // openRegistry folds the log of definitions.
 func (a *App) openRegistry(ctx context.Context) error {
 	log, err := a.client.OpenLog(ctx, RegistryTopic)
@@ -216,6 +253,14 @@ func copyOf(state *registry.State) []store.Definition {
 	return out
 }
 
+// decoder bounds what everyone who decodes in this installation takes: ingest
+// and the online tables must agree on what is a row.
+func (c *Config) decoder() event.DecoderConfig {
+	d := event.DefaultDecoderConfig()
+	d.MaxRecordBytes, d.FutureBound, d.DeclaredOnly = int(c.Ingest.MaxRecord), time.Duration(c.Ingest.FutureBound), c.Ingest.DeclaredOnly
+	return d
+}
+
 // openIngest prepares the consumer where this process has the role.
 func (a *App) openIngest(context.Context) (err error) {
 	if !a.hasRole("ingest") {
@@ -227,7 +272,7 @@ func (a *App) openIngest(context.Context) (err error) {
 	cfg.MinDelay, cfg.MaxDelay, cfg.Writers, cfg.IDWindow = time.Duration(in.MinDelay), time.Duration(in.MaxDelay), in.Writers, int64(in.IDWindow)
 	cfg.PowerLoss = a.cfg.Durability == "power"
 	cfg.DrainTimeout = time.Duration(a.cfg.Drain) / 2
-	cfg.Decoder.MaxRecordBytes, cfg.Decoder.FutureBound, cfg.Decoder.DeclaredOnly = int(in.MaxRecord), time.Duration(in.FutureBound), in.DeclaredOnly
+	cfg.Decoder = a.cfg.decoder()
 	a.consumer, err = ingest.New(cfg, a.client, a.registry, a.store, a.tel.Scope("ingest"))
 	return err
 }

@@ -32,6 +32,8 @@ const (
 	pageStep     = time.Minute
 	pageColumns  = 12 // charts per subject
 	pageSubjects = 20 // of each kind
+	enoughLabels = 0.5
+	pageFresh    = 2 * time.Second // readers within this time share one page
 )
 
 func (a *App) overview(ctx context.Context, kinds map[string]KindFunc, c auth.Caller, now time.Time) *page.Data {
@@ -50,6 +52,23 @@ func (a *App) overview(ctx context.Context, kinds map[string]KindFunc, c auth.Ca
 		return o.page.Problems[i].Severity == "critical" && o.page.Problems[j].Severity != "critical"
 	})
 	return o.page
+}
+
+// overviews makes one page for all who ask at about the same time.
+type overviews struct {
+	mu   sync.Mutex
+	made map[string]*page.Data // by caller
+}
+
+func (s *overviews) get(key string, now time.Time, build func() *page.Data) *page.Data {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d := s.made[key]; d != nil && now.Sub(d.Now) < pageFresh {
+		return d
+	}
+	d := build()
+	s.made = map[string]*page.Data{key: d}
+	return d
 }
 
 func (o *overview) problem(severity, title, detail string) {
@@ -137,23 +156,33 @@ func freshest(frames []query.Frame) (stream map[string]*float64, subject map[str
 	return stream, subject
 }
 
-func (o *overview) ledger(ctx context.Context) {
-	frames := o.ask(ctx, query.Request{Kind: "ledger"})
-	if len(frames) == 0 {
+// ledger shows the newest audit: the whole ledger is compared in the
+// background, not for every reader of the page.
+func (o *overview) ledger(context.Context) {
+	at, parts, _, err := o.app.audit.get()
+	if err != nil {
+		o.problem("warning", "the ledger could not be audited", err.Error())
+	}
+	if at.IsZero() {
 		return
 	}
-	f := frames[0]
-	total := func(column string) float64 { return sum(values(f, column)) }
-	o.page.Ledger = page.Ledger{
-		Partitions: f.Rows(), Records: uint64(total("records")), Rows: uint64(total("rows")), DeadLetters: uint64(total("dead_letters")), Duplicates: uint64(total("duplicates")),
-		GapRows: int64(total("gap_rows")), DuplicateRows: int64(total("duplicate_rows")),
+	l := page.Ledger{Partitions: len(parts), Checked: o.page.Now.Sub(at)}
+	var lost, skipped, overlap, unbalanced int64
+	for _, p := range parts {
+		l.Records, l.Rows, l.DeadLetters, l.Duplicates = l.Records+uint64(p.Records), l.Rows+uint64(p.Rows), l.DeadLetters+uint64(p.DeadLetters), l.Duplicates+uint64(p.Duplicates)
+		l.GapRows, l.DuplicateRows = l.GapRows+p.GapRows, l.DuplicateRows+p.DuplicateRows
+		lost, skipped, overlap, unbalanced = lost+p.Missing, skipped+p.GapRecords, overlap+p.OverlapRecords, unbalanced+p.Unbalanced
 	}
-	for column, title := range map[string]string{
-		"gap_rows": "rows are missing", "duplicate_rows": "rows are doubled", "missing": "records were removed by retention before they were read",
-		"gap_records": "records were skipped", "overlap_records": "records were read twice", "unbalanced": "units do not add up",
+	o.page.Ledger = &l
+	for _, f := range []struct {
+		n    int64
+		what string
+	}{
+		{l.GapRows, "rows are missing"}, {l.DuplicateRows, "rows are doubled"}, {lost, "records were removed by retention before they were read"},
+		{skipped, "records were skipped"}, {overlap, "records were read twice"}, {unbalanced, "records are in units that do not add up"},
 	} {
-		if n := total(column); n > 0 {
-			o.problem("critical", fmt.Sprintf("%.0f %s", n, title), "The ledger's findings name the units: kedge query ledger")
+		if f.n > 0 {
+			o.problem("critical", fmt.Sprintf("%d %s", f.n, f.what), "The ledger names the units: kedge query ledger")
 		}
 	}
 }
@@ -188,8 +217,8 @@ func (o *overview) dead(ctx context.Context) {
 	}
 }
 
-func (o *overview) storage(ctx context.Context) {
-	frames := o.ask(ctx, query.Request{Kind: "disk"})
+func (o *overview) storage(context.Context) {
+	_, _, frames, _ := o.app.audit.get()
 	if len(frames) < 2 || frames[1].Rows() == 0 {
 		return
 	}
@@ -320,6 +349,11 @@ func (o *overview) model(ctx context.Context, s *page.Subject) {
 		return
 	}
 	score, truth := o.series(frames[0], "mean_score"), o.series(frames[0], "mean_label")
+	for i, share := range coverage.Values {
+		if !(share >= enoughLabels) { // the first labels to come are not like the rest
+			score.Values[i], truth.Values[i] = math.NaN(), math.NaN()
+		}
+	}
 	s.Coverage = &coverage
 	if len(nonNaN(truth.Values)) > 0 && len(nonNaN(score.Values)) > 0 {
 		s.Score, s.Truth = &score, &truth
@@ -328,6 +362,13 @@ func (o *overview) model(ctx context.Context, s *page.Subject) {
 
 // columns draws the numeric columns of a view or model.
 func (o *overview) columns(ctx context.Context, s *page.Subject, about query.Request) {
+	types := map[string]string{}
+	about.Kind = "catalog"
+	for _, f := range o.ask(ctx, about) {
+		for i, name := range texts(f, "column") {
+			types[name] = texts(f, "type")[i]
+		}
+	}
 	r := o.hour("summary")
 	r.View, r.Model = about.View, about.Model
 	for i, f := range o.ask(ctx, r) {
@@ -336,10 +377,13 @@ func (o *overview) columns(ctx context.Context, s *page.Subject, about query.Req
 			s.Rows, s.Throughput = uint64(sum(rows.Values)), perSecond(rows, o.page.Now)
 			o.count(map[bool]event.Kind{true: event.Features, false: event.Predictions}[about.View != ""], rows)
 		}
-		if f.Name == "score" || i >= pageColumns {
-			continue
+		c := page.Column{Name: f.Name, Type: types[f.Name], Mean: o.series(f, "mean")}
+		if f.Name == "score" || len(s.Columns) >= pageColumns || len(nonNaN(c.Mean.Values)) == 0 {
+			continue // the score has charts of its own; an output that the model does not use is no news
 		}
-		c := page.Column{Name: f.Name, Type: "numeric", Mean: o.series(f, "mean"), Low: o.series(f, "p05"), High: o.series(f, "p95")}
+		if c.Type != "Bool" {
+			c.Low, c.High = o.series(f, "p05"), o.series(f, "p95")
+		}
 		c.NullRate = weighted(values(f, "null_share"), values(f, "count"))
 		s.Columns = append(s.Columns, c)
 	}

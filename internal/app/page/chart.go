@@ -14,15 +14,17 @@ const (
 	chartH = 120.0
 )
 
-// scale maps values to the drawing area.
+// scale maps values to the drawing area. The data's own ends are what is
+// written at its edges.
 type scale struct {
-	low, high float64
+	low, high         float64
+	dataLow, dataHigh float64
 }
 
 // scaleOf fits all series, from zero where fromZero is set. Flat data get room
 // on both sides.
 func scaleOf(fromZero bool, all ...Series) scale {
-	s := scale{math.Inf(1), math.Inf(-1)}
+	s := scale{low: math.Inf(1), high: math.Inf(-1)}
 	for _, series := range all {
 		for _, v := range series.Values {
 			if !math.IsNaN(v) && !math.IsInf(v, 0) {
@@ -31,14 +33,16 @@ func scaleOf(fromZero bool, all ...Series) scale {
 		}
 	}
 	if math.IsInf(s.low, 0) {
-		return scale{0, 1}
+		return scale{0, 1, math.NaN(), math.NaN()}
 	}
 	if fromZero {
 		s.low = math.Min(0, s.low)
 	}
+	s.dataLow, s.dataHigh = s.low, s.high
 	if s.high == s.low {
 		pad := math.Max(math.Abs(s.high)*0.1, 1e-9)
-		return scale{s.low - pad, s.high + pad}
+		s.low, s.high = s.low-pad, s.high+pad
+		return s
 	}
 	room := (s.high - s.low) * 0.08
 	if !fromZero {
@@ -202,19 +206,14 @@ func closeSVG(b *strings.Builder) template.HTML {
 
 // marks writes the ends of the scale over the chart.
 func marks(s scale) template.HTML {
-	return template.HTML(fmt.Sprintf(`<span class="hi">%s</span><span class="lo">%s</span>`, short(round3(s.high)), short(round3(s.low))))
+	return template.HTML(fmt.Sprintf(`<span class="hi">%s</span><span class="lo">%s</span>`, mark(s.dataHigh), mark(s.dataLow)))
 }
 
-// round3 keeps three significant digits.
-func round3(v float64) float64 {
-	if v == 0 || math.IsInf(v, 0) || math.IsNaN(v) {
-		return v
+func mark(v float64) string {
+	if math.IsNaN(v) {
+		return ""
 	}
-	p := math.Pow(10, 2-math.Floor(math.Log10(math.Abs(v))))
-	if math.IsInf(p, 0) || p == 0 {
-		return v
-	}
-	return math.Round(v*p) / p
+	return short(v)
 }
 
 func clock(t time.Time) string { return t.UTC().Format("15:04") }

@@ -14,7 +14,7 @@ type Data struct {
 	Problems []Problem
 	Parts    []Part // what the process consists of and depends on
 	Streams  []Stream
-	Ledger   Ledger
+	Ledger   *Ledger // nil before the first audit
 	Dead     []DeadReason
 	Storage  Storage
 	Models   []Subject
@@ -55,6 +55,7 @@ type Series struct {
 // Ledger sums the exactly-once books up.
 type Ledger struct {
 	Partitions              int
+	Checked                 time.Duration // since the audit
 	Records, Rows           uint64
 	DeadLetters, Duplicates uint64
 	GapRows, DuplicateRows  int64

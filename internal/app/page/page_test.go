@@ -56,7 +56,7 @@ func sample() *Data {
 			{Kind: "predictions", PerSecond: 20.4, Rows: 72000, Series: around(20, 2), Lag: ptr(0.25), Age: ptr(0.1)},
 			{Kind: "labels", PerSecond: 18.7, Rows: 66000, Series: wave(from, 60, func(i float64) float64 { return 20 * (1 - math.Exp(-i/5)) })},
 		},
-		Ledger:  Ledger{Partitions: 12, Records: 1523345, Rows: 1523333, DeadLetters: 12},
+		Ledger:  &Ledger{Partitions: 12, Records: 1523345, Rows: 1523333, DeadLetters: 12},
 		Dead:    []DeadReason{{Reason: "type", Count: 12, Last: to, Example: `column "wait" wants Float64`}},
 		Storage: Storage{Used: 3 << 30, Free: 60 << 30, PerDay: 1 << 30, DaysToFull: ptr(61.2), Rows: "30d", Broker: "3d or 2GB", DeadLetters: "7d"},
 		Models: []Subject{{Name: "ride_cancel", Origin: "inferred", Versions: []string{"v1", "v2"}, Rows: 72000, Age: ptr(0.1), Throughput: around(20, 2),

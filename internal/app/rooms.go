@@ -1,0 +1,196 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"google.golang.org/grpc"
+
+	"github.com/kedge-ml/kedge/features"
+	"github.com/kedge-ml/kedge/internal/web"
+	"github.com/kedge-ml/kedge/serving"
+)
+
+// featureStore is what the role features runs: the online tables, the tail
+// that keeps them fresh, and the HTTP that is asked for them.
+type featureStore struct {
+	online *features.Online
+	tail   *features.Tail
+	server *features.Server
+	feast  net.Listener // a port of its own for Feast clients; nil without one
+}
+
+// openFeatures prepares the feature store. Its tables are filled while it
+// runs: from the store where this process has one, else from the topics.
+func (a *App) openFeatures(context.Context) (err error) {
+	if !a.hasRole("features") {
+		return nil
+	}
+	f := &featureStore{online: features.NewOnline()}
+	sc := a.tel.Scope("features")
+	cfg := features.TailConfig{Namespaces: []string{a.cfg.Namespace}, Decoder: a.cfg.decoder(), Scope: sc}
+	if a.store != nil {
+		partitions := func(ctx context.Context, topic string) (int, error) {
+			n, err := a.client.Partitions(ctx, topic)
+			return n[topic], err
+		}
+		cfg.Latest = features.LatestFrom(a.store, partitions, 0, func() int64 { return time.Now().UnixMicro() })
+	}
+	f.tail = features.NewTail(cfg, a.client, a.registry, f.online)
+	w := features.NewWriter(a.client, a.producer, f.tail)
+	if f.server, err = features.NewServer(features.ServerConfig{Scope: sc}, f.online, w, f.tail.Ready); err != nil {
+		return err
+	}
+	if a.cfg.HTTP.Feast != "" {
+		if f.feast, err = web.Listen("Feast", a.cfg.HTTP.Feast); err != nil {
+			return err
+		}
+		a.onClose("Feast port", func() error { _ = f.feast.Close(); return nil }) // closed already where it was served
+	}
+	a.features = f
+	return nil
+}
+
+// modelServer is what the role serving runs.
+type modelServer struct {
+	server    *serving.Server
+	follower  *serving.Follower
+	artifacts *os.Root
+	grpc      *grpc.Server
+	port      net.Listener // nil without gRPC
+}
+
+// artifactsDir is the folder of artefacts within the data directory.
+const artifactsDir = "artifacts"
+
+func (a *App) openServing(context.Context) (err error) {
+	if !a.hasRole("serving") {
+		return nil
+	}
+	m := &modelServer{}
+	dir := a.dir.Sub(artifactsDir)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("artefacts: %w", err)
+	}
+	if m.artifacts, err = os.OpenRoot(dir); err != nil {
+		return fmt.Errorf("artefacts: %w", err)
+	}
+	a.onClose("artefacts", m.artifacts.Close)
+	cfg := serving.DefaultConfig()
+	cfg.Namespace, cfg.Drain = a.cfg.Namespace, time.Duration(a.cfg.Drain)/2
+	m.server = serving.NewServer(cfg, a.producer, a.tel.Scope("serving").Log)
+	m.follower = serving.NewFollower(m.server, a.registry, m.artifacts)
+	if a.cfg.GRPC != "" {
+		if m.port, err = web.Listen("gRPC", a.cfg.GRPC); err != nil {
+			return err
+		}
+		m.grpc = serving.NewGRPC(m.server)
+		a.onClose("gRPC port", func() error { _ = m.port.Close(); return nil }) // closed already where it was served
+	}
+	a.serving = m
+	return nil
+}
+
+// runRooms starts what the roles features and serving run.
+func (a *App) runRooms(part func(string, func(context.Context) error)) {
+	if f := a.features; f != nil {
+		part("features", f.tail.Run)
+		if f.feast != nil {
+			part("feast", a.serveFeast)
+		}
+	}
+	if m := a.serving; m != nil {
+		part("predictions", m.server.Run)
+		part("deployments", m.follower.Run)
+		if m.port != nil {
+			part("grpc", m.serve)
+		}
+	}
+}
+
+func (a *App) serveFeast(ctx context.Context) error {
+	h, err := a.guarded(a.features.server)
+	if err != nil {
+		return err
+	}
+	lim := web.Limits{Header: time.Duration(a.cfg.HTTP.HeaderTimeout), Body: time.Duration(a.cfg.HTTP.BodyTimeout), Write: 2 * time.Duration(a.cfg.HTTP.BodyTimeout)}
+	return web.Serve(ctx, a.features.feast, h, lim, time.Duration(a.cfg.Drain)/2, a.tel.Scope("feast").Log)
+}
+
+// serve answers gRPC until ctx ends, then lets the calls under way finish.
+func (m *modelServer) serve(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, m.grpc.GracefulStop)
+	defer stop()
+	return m.grpc.Serve(m.port)
+}
+
+// mountRooms adds the routes of the features and serving rooms.
+func (a *App) mountRooms(api *web.API) {
+	if f := a.features; f != nil {
+		for _, path := range f.server.Paths() {
+			api.Mux.Handle(path, f.server)
+		}
+		if a.store != nil {
+			sc := a.tel.Scope("features")
+			h := features.NewHistory(features.HistoryConfig{}, f.online, a.store)
+			api.Mux.Handle(features.HistoryPath, &features.HistoryHandler{History: h, Scope: sc})
+		}
+	}
+	if m := a.serving; m != nil {
+		for i, r := range serving.Routes(m.server) {
+			api.Mux.Handle(r.Pattern, r.Handler)
+			documentRoute(api.OpenAPI(), i, r)
+		}
+	}
+}
+
+// documentRoute puts a route of the inference protocol into the OpenAPI
+// document.
+func documentRoute(doc *huma.OpenAPI, i int, r serving.Route) {
+	method, path := splitPattern(r.Pattern)
+	doc.AddOperation(&huma.Operation{
+		OperationID: fmt.Sprintf("oip-%d", i), Method: method, Path: path, Summary: r.Summary, Tags: []string{"inference"},
+		Parameters: pathParameters(path),
+		Responses: map[string]*huma.Response{
+			"200":     {Description: "Answered", Content: map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Type: huma.TypeObject}}}},
+			"default": {Description: "Refused, with the reason", Content: map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Type: huma.TypeObject}}}},
+		},
+	})
+}
+
+// featuresHealth says how far the online tables are.
+func (a *App) featuresHealth(context.Context) PartHealth {
+	detail := plural(len(a.features.online.Views(a.cfg.Namespace)), "view") + " online"
+	return partHealth("features", detail, a.features.tail.Ready())
+}
+
+// servingHealth names the models that answer; a deployment that is not in
+// force leaves the one before it answering, so it is a detail, not a refusal.
+func (a *App) servingHealth(context.Context) PartHealth {
+	detail := plural(len(a.serving.server.Models()), "model")
+	for name, why := range a.serving.follower.Faults() {
+		detail += fmt.Sprintf("; deployment of %s is not in force: %s", name, why)
+	}
+	return PartHealth{Name: "serving", Ready: true, Detail: detail}
+}
+
+// splitPattern divides "GET /v2" as net/http's mux writes it.
+func splitPattern(pattern string) (method, path string) {
+	method, path, _ = strings.Cut(pattern, " ")
+	return method, path
+}
+
+// pathParameters lists the {names} of a path.
+func pathParameters(path string) (out []*huma.Param) {
+	for part := range strings.SplitSeq(path, "/") {
+		if name, ok := strings.CutPrefix(part, "{"); ok {
+			out = append(out, &huma.Param{Name: strings.TrimSuffix(name, "}"), In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}})
+		}
+	}
+	return out
+}
