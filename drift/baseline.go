@@ -15,66 +15,114 @@ type SlotWindow struct {
 	Summary *dist.Summary
 }
 
-// Baseline is what a column is held against: the reference as one summary, and
-// how far the reference's own windows lie from the rest of it.
+// minSlotWindows is how many windows a slot needs to be a reference of its own.
+const minSlotWindows = 3
+
+// Baseline is what a column is held against: the reference as one summary and
+// slot by slot, and how far the reference's own windows lie from the rest of it.
 type Baseline struct {
 	Grid      *dist.Grid
 	Reference *dist.Summary
-	Shape     *control.Floor // distances of distributions; nil when not learnt
-	Missing   *control.Floor // differences of missing rates; nil when not learnt
+	Slots     map[int]*dist.Summary // references of one slot each; nil without a season
+	Shape     *control.Floor        // distances from the whole reference; nil when not learnt
+	Season    *control.Floor        // distances from the same slot's other windows; nil without a season
+	Missing   *control.Floor        // differences of missing rates; nil when not learnt
 }
 
 // LearnBaseline merges a reference's windows, in time order, and compares each
 // with the rest (A/A). Windows up to block positions away are left out of the
 // rest, because a window to come is no neighbour of the reference's middle
-// either.
+// either. With more than one slot a window is also compared with the others of
+// its slot: what is far from the year may be near for a Sunday night, and what
+// is near may be far.
 func LearnBaseline(g *dist.Grid, windows []SlotWindow, block int) (*Baseline, error) {
 	b := &Baseline{Grid: g, Reference: &dist.Summary{GridID: g.ID()}}
-	counts := make([][]uint64, len(windows))
+	l := learner{b: b, windows: windows, block: block, slots: map[int][]int{}}
 	for i, w := range windows {
 		if err := b.Reference.Merge(w.Summary); err != nil {
 			return nil, fmt.Errorf("learn baseline: %w", err)
 		}
-		var err error
-		if counts[i], err = w.Summary.Dense(g); err != nil {
+		counts, err := w.Summary.Dense(g)
+		if err != nil {
 			return nil, fmt.Errorf("learn baseline: %w", err)
 		}
+		l.counts = append(l.counts, counts)
+		l.slots[w.Slot] = append(l.slots[w.Slot], i)
+		l.rows += float64(w.Summary.Rows())
 	}
 	if len(windows) > 2*block+1 {
-		b.learn(windows, counts, block)
+		l.learn()
 	}
 	return b, nil
 }
 
-func (b *Baseline) learn(windows []SlotWindow, counts [][]uint64, block int) {
-	total, err := b.Reference.Dense(b.Grid)
-	if err != nil {
-		return
-	}
-	var shapes, gaps []control.Window
-	rows := 0.0
-	for i, w := range windows {
-		from, to := max(0, i-block), min(len(windows), i+block+1)
-		rest := subtract(total, counts[from:to])
-		if d, err := shapeDistance(b.Grid, rest, counts[i]); err == nil {
-			shapes = append(shapes, control.Window{Slot: w.Slot, Distance: d})
-		}
-		if d, ok := missingGap(b.Reference, windows[from:to], w.Summary); ok {
-			gaps = append(gaps, control.Window{Slot: w.Slot, Distance: d})
-		}
-		rows += float64(w.Summary.Rows()) / float64(len(windows))
-	}
-	half := 0.5 / max(rows, 1)
-	b.Shape, b.Missing = control.LearnFloor(shapes, half), control.LearnFloor(gaps, half)
+// learner holds what the A/A comparisons share.
+type learner struct {
+	b       *Baseline
+	windows []SlotWindow
+	counts  [][]uint64
+	slots   map[int][]int // windows of each slot
+	block   int
+	rows    float64
 }
 
-func subtract(total []uint64, parts [][]uint64) []uint64 {
+func (l *learner) learn() {
+	total := make([]uint64, l.b.Grid.Cells())
+	for _, c := range l.counts {
+		add(total, c, 1)
+	}
+	var shapes, gaps []control.Window
+	for i, w := range l.windows {
+		from, to := max(0, i-l.block), min(len(l.windows), i+l.block+1)
+		rest := minus(total, l.counts[from:to])
+		if d, err := shapeDistance(l.b.Grid, rest, l.counts[i]); err == nil {
+			shapes = append(shapes, control.Window{Slot: w.Slot, Distance: d})
+		}
+		if d, ok := missingGap(l.b.Reference, l.windows[from:to], w.Summary); ok {
+			gaps = append(gaps, control.Window{Slot: w.Slot, Distance: d})
+		}
+	}
+	half := 0.5 * float64(len(l.windows)) / max(l.rows, 1)
+	l.b.Shape, l.b.Missing = control.LearnFloor(shapes, half), control.LearnFloor(gaps, half)
+	if len(l.slots) > 1 {
+		l.learnSeason(half)
+	}
+}
+
+// learnSeason compares windows within their slots.
+func (l *learner) learnSeason(resolution float64) {
+	l.b.Slots = map[int]*dist.Summary{}
+	var windows []control.Window
+	for slot, members := range l.slots {
+		if len(members) < minSlotWindows {
+			continue
+		}
+		whole, sum := &dist.Summary{GridID: l.b.Grid.ID()}, make([]uint64, l.b.Grid.Cells())
+		for _, i := range members {
+			_ = whole.Merge(l.windows[i].Summary) // merged on this grid before
+			add(sum, l.counts[i], 1)
+		}
+		l.b.Slots[slot] = whole
+		for _, i := range members {
+			if d, err := shapeDistance(l.b.Grid, minus(sum, l.counts[i:i+1]), l.counts[i]); err == nil {
+				windows = append(windows, control.Window{Slot: slot, Distance: d})
+			}
+		}
+	}
+	l.b.Season = control.LearnFloor(windows, resolution)
+}
+
+func add(total, counts []uint64, sign uint64) {
+	for i, n := range counts {
+		total[i] += sign * n
+	}
+}
+
+func minus(total []uint64, parts [][]uint64) []uint64 {
 	out := make([]uint64, len(total))
 	copy(out, total)
 	for _, p := range parts {
-		for i, n := range p {
-			out[i] -= n
-		}
+		add(out, p, ^uint64(0))
 	}
 	return out
 }

@@ -37,6 +37,7 @@ type Judgement struct {
 	High     float64
 	Floor    float64 // distance that the reference's own windows hardly exceed at this slot
 	Learnt   bool    // the floor comes from the reference, not from Options.Fallback
+	Seasonal bool    // held against the same slot of the season, not the whole reference
 	P        float64 // of no drift, before correction for many columns
 	Adjusted float64 // after Benjamini–Hochberg within the tick
 	Drifted  bool
@@ -91,12 +92,30 @@ func refused(j Judgement, err error) Judgement {
 	return j
 }
 
+// judgeShape holds a window against the whole reference and, where there is a
+// season, against its own slot; the more surprising of the two speaks, at twice
+// its p-value because there were two.
 func judgeShape(c Column, slot int, o Options) Judgement {
+	j := compareShape(c, c.Baseline.Reference, c.Baseline.Shape, slot, o)
+	own := c.Baseline.Slots[slot]
+	if own == nil || !c.Baseline.Season.Known() {
+		return j
+	}
+	seasonal := compareShape(c, own, c.Baseline.Season, slot, o)
+	seasonal.Seasonal = true
+	if j.Reason != "" || seasonal.Reason == "" && seasonal.P < j.P {
+		j = seasonal
+	}
+	j.P = min(1, 2*j.P)
+	return j
+}
+
+func compareShape(c Column, ref *dist.Summary, f *control.Floor, slot int, o Options) Judgement {
 	j := Judgement{Column: c.Name, Detector: "ks"}
 	if c.Baseline.Grid.Categorical() {
 		j.Detector = "chi2"
 	}
-	cmp, err := Compare(c.Baseline.Grid, c.Baseline.Reference, c.Window)
+	cmp, err := Compare(c.Baseline.Grid, ref, c.Window)
 	if err != nil {
 		return refused(j, err)
 	}
@@ -105,7 +124,7 @@ func judgeShape(c Column, slot int, o Options) Judgement {
 		return refused(j, err)
 	}
 	j.Effect, j.Low, j.High, j.P = r.Statistic, r.Low, r.High, r.P
-	j.against(c.Baseline.Shape, slot, o)
+	j.against(f, slot, o)
 	return j
 }
 
@@ -146,9 +165,9 @@ func (c *Comparison) Shape(sparse float64) (Result, error) {
 		r.Detector = "ks"
 		return r, err
 	}
-	counts := stat.Counts{Ref: c.a, Cur: c.b}
+	counts := c.pooled()
 	test := counts.ChiSquared
-	if c.rare(sparse) {
+	if rare(counts, sparse) {
 		test = func() (stat.Test, error) { return control.SparseChiSquared(counts) }
 	}
 	t, err := test()
@@ -163,12 +182,57 @@ func (c *Comparison) Shape(sparse float64) (Result, error) {
 
 // rare reports whether some category expects fewer rows than that on the
 // smaller side.
-func (c *Comparison) rare(rows float64) bool {
-	smaller := float64(min(c.n, c.m)) / (float64(c.n) + float64(c.m))
-	for i := range c.a {
-		if both := float64(c.a[i] + c.b[i]); both > 0 && both*smaller < rows {
+func rare(c stat.Counts, rows float64) bool {
+	n, m := float64(stat.Total(c.Ref)), float64(stat.Total(c.Cur))
+	for i := range c.Ref {
+		if both := float64(c.Ref[i] + c.Cur[i]); both > 0 && both*min(n, m)/(n+m) < rows {
 			return true
 		}
 	}
 	return false
+}
+
+// pooledBelow is the reference count below which categories are tested together.
+const pooledBelow = 10
+
+// pooled are the counts of frequent categories and, in the last place, of all
+// others together: rare ones, OTHER and UNSEEN. A category is in the grid
+// because the reference happened to have it, so rare ones are over-represented
+// there and UNSEEN is empty by construction; the expected shift between two
+// samples of one world is the number of rows of categories that stand just on
+// the boundary (Good and Turing), which is added to the reference's side.
+func (c *Comparison) pooled() stat.Counts {
+	boundary := uint64(pooledBelow)
+	if len(c.Grid.Rest) > 0 || c.Grid.RestOpen {
+		boundary = max(boundary, c.smallest()+1)
+	}
+	var out stat.Counts
+	var rest [2]uint64
+	onBoundary := uint64(0)
+	for i := range c.a {
+		if i < c.Grid.Other() && c.a[i] >= boundary {
+			out.Ref, out.Cur = append(out.Ref, c.a[i]), append(out.Cur, c.b[i])
+			if c.a[i] == boundary {
+				onBoundary++
+			}
+			continue
+		}
+		rest[0], rest[1] = rest[0]+c.a[i], rest[1]+c.b[i]
+	}
+	if rest[0] > 0 {
+		rest[0] += boundary * onBoundary
+	}
+	out.Ref, out.Cur = append(out.Ref, rest[0]), append(out.Cur, rest[1])
+	return out
+}
+
+// smallest is the smallest positive reference count of a named category.
+func (c *Comparison) smallest() uint64 {
+	least := uint64(math.MaxUint64 - 1)
+	for i := range c.Grid.Other() {
+		if c.a[i] > 0 {
+			least = min(least, c.a[i])
+		}
+	}
+	return least
 }
