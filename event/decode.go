@@ -32,7 +32,7 @@ func DefaultDecoderConfig() DecoderConfig {
 // object the decoder reads makes the record malformed: the producer meant one
 // of the two and nobody can tell which.
 type Decoder struct {
-	scanner
+	keyReader
 	cfg    DecoderConfig
 	u      *Unit
 	rec    Record
@@ -44,7 +44,6 @@ type Decoder struct {
 	keys     []Evidence
 	evidence []Evidence
 	overflow []byte
-	parts    [MaxKeys]keyPart
 }
 
 // envelope is what one event said outside its value columns.
@@ -209,115 +208,4 @@ func (d *Decoder) nextMember() bool {
 		return d.skip()
 	}
 	return d.member(m)
-}
-
-func (d *Decoder) twice(name []byte) bool {
-	return d.fail(ReasonMalformed, sentence("the member ", brief(name), " stands twice"))
-}
-
-// notObject refuses a value that should be an object.
-func (d *Decoder) notObject(what string) bool {
-	if d.pos >= len(d.buf) {
-		return d.fail(ReasonMalformed, "the JSON ends too early")
-	}
-	return d.fail(ReasonType, sentence(what, " must be an object, found ", d.found()))
-}
-
-// found names the kind of value at the cursor.
-func (d *Decoder) found() string {
-	switch c := d.peek(); {
-	case c == '{':
-		return "an object"
-	case c == '[':
-		return "an array"
-	case c == '"':
-		return "a string"
-	case c == 't', c == 'f':
-		return "a boolean"
-	case c == 'n':
-		return "null"
-	case c == '-', c-'0' <= 9:
-		return "a number"
-	}
-	return "no JSON value"
-}
-
-// text reads a member that must be a string.
-func (d *Decoder) text(what string) ([]byte, bool) {
-	if d.peek() != '"' {
-		return nil, d.fail(ReasonType, sentence(what, " must be a string, found ", d.found()))
-	}
-	return d.str()
-}
-
-// word reads a string, or an integer as its digits: producers write ids and
-// versions both ways.
-func (d *Decoder) word(what string) ([]byte, bool) {
-	c := d.peek()
-	if c != '-' && c-'0' > 9 {
-		return d.text(what)
-	}
-	n, ok := d.number()
-	if ok && !n.integer {
-		return nil, d.fail(ReasonType, sentence(what, " must be a string or an integer, found a fraction"))
-	}
-	return n.text, ok
-}
-
-// when reads a time.
-func (d *Decoder) when(what string) (int64, bool) {
-	if d.peek() != '"' {
-		detail := sentence(what, " must be an RFC 3339 string, found ", d.found())
-		if c := d.peek(); c == '-' || c-'0' <= 9 {
-			detail = sentence(what, " is a bare number, whose unit nobody knows: send RFC 3339, or state the unit in a source")
-		}
-		return 0, d.fail(ReasonTime, detail)
-	}
-	b, ok := d.str()
-	if !ok {
-		return 0, false
-	}
-	t, bad := parseTime(b)
-	if bad != timeOK {
-		return 0, d.fail(ReasonTime, sentence(what, " ", brief(b), " ", string(bad)))
-	}
-	return t, true
-}
-
-// flag reads a boolean.
-func (d *Decoder) flag(what string) (value, ok bool) {
-	switch d.peek() {
-	case 't':
-		return true, d.literal("true")
-	case 'f':
-		return false, d.literal("false")
-	}
-	return false, d.fail(ReasonType, sentence(what, " must be true or false, found ", d.found()))
-}
-
-// real reads a float: a number or one of the three words.
-func (d *Decoder) real(what string) (float64, bool) {
-	c := d.peek()
-	if c == '"' {
-		b, ok := d.str()
-		if !ok {
-			return 0, false
-		}
-		if f, ok := floatWord(b); ok {
-			return f, true
-		}
-		return 0, d.fail(ReasonType, sentence(what, " must be a number, found the string ", brief(b)))
-	}
-	if c != '-' && c-'0' > 9 {
-		return 0, d.fail(ReasonType, sentence(what, " must be a number, found ", d.found()))
-	}
-	n, ok := d.number()
-	if !ok {
-		return 0, false
-	}
-	f, ok := n.float64()
-	if !ok {
-		return 0, d.fail(ReasonType, sentence(what, " is beyond the range of Float64"))
-	}
-	return f, true
 }

@@ -1,10 +1,6 @@
 package event
 
-import (
-	"bytes"
-	"slices"
-	"strconv"
-)
+import "slices"
 
 // scalarKey names the key part of a view whose first event had a bare key.
 const scalarKey = "key"
@@ -137,109 +133,5 @@ func (d *Decoder) draftPart(name string) bool {
 	}
 	e.Name, e.Exact = name, false
 	d.keys = append(d.keys, e)
-	return true
-}
-
-// keyPart is one member of a key that is stored as JSON: the name, and the
-// member as it will be written, both in the decoder's scratch space.
-type keyPart struct{ name, value []byte }
-
-// jsonKey reads the key of a prediction or label and stores it as a JSON
-// object in one canonical form (names ascending, no blanks), so that equal
-// keys are equal texts.
-func (d *Decoder) jsonKey(p *plan) bool {
-	col := PredKey
-	if p.schema.Kind == Labels {
-		col = LabelKey
-	}
-	c := &p.batch.Columns[col]
-	n := 0
-	if d.peek() != '{' {
-		ok := d.jsonPart(&d.parts[0], []byte(scalarKey))
-		if ok {
-			appendKey(c, d.parts[:1])
-		}
-		return ok
-	}
-	d.pos++
-	for first := true; ; first = false {
-		another, ok := d.more(first, '}')
-		if !ok {
-			return false
-		}
-		if !another {
-			break
-		}
-		name, ok := d.name()
-		if !ok {
-			return false
-		}
-		if n == MaxKeys {
-			return d.fail(ReasonLimit, sentence("a key has at most ", itoa(MaxKeys), " parts"))
-		}
-		if !d.jsonPart(&d.parts[n], name) {
-			return false
-		}
-		n++
-	}
-	return d.storeKey(c, d.parts[:n])
-}
-
-func (d *Decoder) storeKey(c *Column, parts []keyPart) bool {
-	if len(parts) == 0 {
-		return d.fail(ReasonKey, "key is an empty object")
-	}
-	slices.SortFunc(parts, func(a, b keyPart) int { return bytes.Compare(a.name, b.name) })
-	for i := 1; i < len(parts); i++ {
-		if bytes.Equal(parts[i-1].name, parts[i].name) {
-			return d.twice(parts[i].name)
-		}
-	}
-	appendKey(c, parts)
-	return true
-}
-
-func appendKey(c *Column, parts []keyPart) {
-	for i, part := range parts {
-		sep := byte(',')
-		if i == 0 {
-			sep = '{'
-		}
-		c.Data = append(AppendString(append(c.Data, sep), part.name), ':')
-		c.Data = append(c.Data, part.value...)
-	}
-	c.Data = append(c.Data, '}')
-	c.endBytes()
-}
-
-// jsonPart reads one part's value in its canonical form.
-func (d *Decoder) jsonPart(part *keyPart, name []byte) bool {
-	from := 0
-	switch c := d.peek(); c {
-	case '"':
-		b, ok := d.str()
-		if !ok {
-			return false
-		}
-		from = len(d.scratch)
-		d.scratch = AppendString(d.scratch, b)
-	case 't', 'f':
-		v, ok := d.flag("key")
-		if !ok {
-			return false
-		}
-		from = len(d.scratch)
-		d.scratch = strconv.AppendBool(d.scratch, v)
-	case 'n':
-		return d.fail(ReasonKey, sentence("the key part ", brief(name), " is null"))
-	default:
-		v, ok := d.whole("a key part")
-		if !ok {
-			return false
-		}
-		from = len(d.scratch)
-		d.scratch = strconv.AppendInt(d.scratch, v, 10)
-	}
-	*part = keyPart{name, d.scratch[from:len(d.scratch):len(d.scratch)]}
 	return true
 }

@@ -158,6 +158,18 @@ func decodeSpec(b []byte, v any) error {
 	if t := bytes.TrimSpace(b); len(t) > 0 && t[0] == '{' {
 		return DecodeStrict(b, v)
 	}
+	return DecodeYAML(b, v)
+}
+
+// DecodeYAML reads YAML into v and refuses unknown members and members that
+// stand twice. The YAML library panics on some malformed texts; that is an
+// error here.
+func DecodeYAML(b []byte, v any) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("not YAML: %v", r)
+		}
+	}()
 	return yaml.UnmarshalWithOptions(b, v, yaml.Strict())
 }
 

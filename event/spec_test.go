@@ -39,9 +39,10 @@ columns:
 	for text, want := range map[string]string{
 		`{"origin":"declared","keys":[{"name":"a","type":"Int64"}],"columns":[],"colums":[]}`: "colums",
 		`{"origin":"declared","keys":[],"columns":[]} {}`:                                     "bytes after",
-		"origin: declared\nkeyz: []":                                                          "keyz",
-		`{"origin":"declared","keys":[{"name":"a","type":"Int63"}]}`:                          "Int63",
-		`{"origin":"declared","ttl":"7x"}`:                                                    "7x",
+		"origin: !0000 00000":                                        "",
+		"origin: declared\nkeyz: []":                                 "keyz",
+		`{"origin":"declared","keys":[{"name":"a","type":"Int63"}]}`: "Int63",
+		`{"origin":"declared","ttl":"7x"}`:                           "7x",
 	} {
 		if _, err := ParseView([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q in it", text, err, want)

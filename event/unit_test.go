@@ -209,30 +209,3 @@ func TestMapNamesAreDistinctInEveryRow(t *testing.T) {
 		t.Errorf("%v", u.Dead)
 	}
 }
-
-func TestRouteFindsKindAndKey(t *testing.T) {
-	r := NewRouter(DefaultDecoderConfig())
-	for text, want := range map[string]string{
-		feature("{}"): `features {"id":7}`,
-		strings.Replace(feature("{}"), `{"id":7}`, `{"b":"x","a":1}`, 1): `features {"a":1,"b":"x"}`,
-		wrap(Predictions, "{}"): "predictions p",
-		wrap(Labels, "null"):    "labels p",
-		`{"model":"m","key":"k","event_time":"2026-01-01T00:00:00Z","label":1}`: `labels {"key":"k"}`,
-		`{"model":"m","label":1}`:          "key: the event has no key: features need key, predictions id, labels prediction_id or key",
-		`{}`:                               "missing: the event has neither values, output nor label, so nobody knows which kind it is",
-		`[]`:                               "type: the event must be an object, found an array",
-		`{"view":"v","key":{}}`:            "key: key is an empty object",
-		`{"view":"v","key":{"a":1}} {}`:    "malformed: bytes follow the JSON value",
-		`{"view":"v","key":{"a":null}}`:    `key: the key part "a" is null`,
-		"{\"view\":\"v\",\"key\":\"\xff\"": "encoding: the record is not valid UTF-8",
-	} {
-		kind, key, err := r.Route([]byte(text))
-		got := kind.String() + " " + string(key)
-		if err != nil {
-			got = err.Error()
-		}
-		if got != want {
-			t.Errorf("%s: got %s, want %s", text, got, want)
-		}
-	}
-}

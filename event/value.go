@@ -1,9 +1,6 @@
 package event
 
-import (
-	"encoding/base64"
-	"math"
-)
+import "encoding/base64"
 
 // values reads the object of value columns.
 func (d *Decoder) values(p *plan, what string) bool {
@@ -213,27 +210,6 @@ func (d *Decoder) float32Value(s *slot, c *Column) bool {
 	return true
 }
 
-// numeral reads a value that must be a JSON number.
-func (d *Decoder) numeral(what string) (number, bool) {
-	if c := d.peek(); c != '-' && c-'0' > 9 {
-		return number{}, d.fail(ReasonType, sentence(what, " must be a number, found ", d.found()))
-	}
-	return d.number()
-}
-
-// whole reads an integer.
-func (d *Decoder) whole(what string) (int64, bool) {
-	n, ok := d.numeral(what)
-	if !ok {
-		return 0, false
-	}
-	v, ok := n.int64()
-	if !ok {
-		return 0, d.fail(ReasonType, sentence(what, " must be an integer of 64 bits, found ", brief(n.text)))
-	}
-	return v, true
-}
-
 // integer reads a value of an Int64 column. While the column's type is
 // inferred, a value that needs Float64 asks for that instead.
 func (d *Decoder) integer(p *plan, s *slot, c *Column) bool {
@@ -437,17 +413,4 @@ func (d *Decoder) classifyList(what string) (Evidence, bool) {
 	}
 	all.Type.List = true
 	return all, true
-}
-
-// floatWord reads the three strings that stand for floats JSON cannot write.
-func floatWord(b []byte) (float64, bool) {
-	switch string(b) {
-	case "NaN":
-		return math.NaN(), true
-	case "Infinity":
-		return math.Inf(1), true
-	case "-Infinity":
-		return math.Inf(-1), true
-	}
-	return 0, false
 }

@@ -103,11 +103,11 @@ func (c *clock) unshifted(row Row, m *machine, same int64) (int64, error) {
 	case c.spec.Same:
 		return same, nil
 	case c.spec.Start != nil:
-		return c.spec.Start.UnixMicro() + row.Index*time.Duration(c.spec.Step).Microseconds(), nil
+		return int64(*c.spec.Start) + row.Index*time.Duration(c.spec.Step).Microseconds(), nil
 	case c.spec.Spread != nil && c.spec.Spread.Year != "":
 		return c.inYear()
 	case c.spec.Spread != nil:
-		from, to := c.spec.Spread.Start.UnixMicro(), c.spec.Spread.End.UnixMicro()
+		from, to := int64(*c.spec.Spread.Start), int64(*c.spec.Spread.End)
 		return evenly(from, to, row.Index, c.total), nil
 	case c.expr != nil:
 		out, err := m.run(c.expr, row)

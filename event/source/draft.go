@@ -120,7 +120,7 @@ func (d *drafter) time() Time {
 		}
 	}
 	d.notes = append(d.notes, "no field looks like a time: state start and step, or spread")
-	start := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+	start := Instant(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro())
 	return Time{Start: &start, Step: event.Duration(time.Second)}
 }
 

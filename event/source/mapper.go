@@ -36,17 +36,17 @@ type Mapped struct {
 // Mapper turns rows into events. It is for one goroutine; rows that belong to
 // a file must come in the file's order.
 type Mapper struct {
-	filter *expression
-	drop   map[string]bool
-	hashes map[string]bool
-	mac    hash.Hash
-	events []*eventMapper
-	router *event.Router
-	vm     *machine
-	fields []event.NamedValue
-	out    []Mapped
-	texts  []byte
-	years  map[string]*years
+	filter    *expression
+	drop      map[string]bool
+	hashes    map[string]bool
+	mac       hash.Hash
+	events    []*eventMapper
+	addresses *event.AddressReader
+	vm        *machine
+	fields    []event.NamedValue
+	out       []Mapped
+	texts     []byte
+	years     map[string]*years
 }
 
 // ErrNoHashKey means that a mapping hashes columns and no key was given.
@@ -57,7 +57,7 @@ func NewMapper(m *Mapping, o Options) (*Mapper, error) {
 	if err := m.Validate(); err != nil {
 		return nil, err
 	}
-	mp := &Mapper{router: event.NewRouter(event.DefaultDecoderConfig()), vm: newMachine(), drop: setOf(m.Drop), hashes: setOf(m.Hash)}
+	mp := &Mapper{addresses: event.NewAddressReader(event.DefaultDecoderConfig()), vm: newMachine(), drop: setOf(m.Drop), hashes: setOf(m.Hash)}
 	if len(m.Hash) > 0 {
 		if len(o.HashKey) < 16 {
 			return nil, ErrNoHashKey
@@ -170,12 +170,12 @@ func (m *Mapper) add(e *eventMapper, row Row) error {
 		return err
 	}
 	m.texts = text
-	_, key, err := m.router.Route(text[from:])
+	address, err := m.addresses.Read(text[from:])
 	if err != nil {
 		return err
 	}
 	end := len(m.texts)
-	m.texts = append(m.texts, key...)
+	m.texts = append(m.texts, address.Key...)
 	m.out = append(m.out, Mapped{Kind: e.kind, Time: at, Text: m.texts[from:end:end], Key: m.texts[end:len(m.texts):len(m.texts)]})
 	return nil
 }

@@ -140,19 +140,36 @@ type Time struct {
 	Format string         `yaml:"format,omitempty"` // rfc3339 (default), a Go layout, or strftime with %
 	Unit   string         `yaml:"unit,omitempty"`   // of a number: s, ms, us, ns or day
 	Zone   string         `yaml:"zone,omitempty"`   // of times without one; an IANA name
-	Start  *time.Time     `yaml:"start,omitempty"`  // row i is at start + i·step
+	Start  *Instant       `yaml:"start,omitempty"`  // row i is at start + i·step
 	Step   event.Duration `yaml:"step,omitempty"`
 	Spread *Spread        `yaml:"spread,omitempty"`
 	Shift  event.Duration `yaml:"shift,omitempty"` // added to whatever else gives
 	Same   bool           `yaml:"same,omitempty"`  // created, known_at: the event's own time
 }
 
+// Instant is a point in time, in µs since the Unix epoch. Mappings write it as
+// RFC 3339, or as a day, which begins at midnight UTC.
+type Instant int64
+
+// UnmarshalText reads an instant.
+func (i *Instant) UnmarshalText(b []byte) error {
+	if len(b) == len("2006-01-02") {
+		b = append(slices.Clone(b), "T00:00:00Z"...)
+	}
+	t, err := event.ParseTime(b)
+	*i = Instant(t)
+	return err
+}
+
+// MarshalText writes RFC 3339.
+func (i Instant) MarshalText() ([]byte, error) { return event.AppendTime(nil, int64(i)), nil }
+
 // Spread places rows evenly over a span: all of the file's from Start to End,
 // or, with Year, those of each calendar year over that year.
 type Spread struct {
-	Start *time.Time `yaml:"start,omitempty"`
-	End   *time.Time `yaml:"end,omitempty"`
-	Year  string     `yaml:"year,omitempty"` // field that holds the year
+	Start *Instant `yaml:"start,omitempty"`
+	End   *Instant `yaml:"end,omitempty"`
+	Year  string   `yaml:"year,omitempty"` // field that holds the year
 }
 
 // IsZero reports whether nothing is stated.
@@ -171,7 +188,7 @@ func (t *Time) UnmarshalYAML(decode func(any) error) error {
 // members are errors; so is whatever [Mapping.Validate] finds.
 func Parse(text []byte) (*Mapping, error) {
 	m := &Mapping{}
-	if err := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict()).Decode(m); err != nil {
+	if err := event.DecodeYAML(text, m); err != nil {
 		return nil, fmt.Errorf("mapping: %w", err)
 	}
 	return m, m.Validate()
@@ -311,7 +328,7 @@ func (t Time) validate(what string) error {
 		return fmt.Errorf("%s: format is for texts, unit for numbers; state one", what)
 	case t.Unit != "" && unitMicros(t.Unit) == 0 && t.Unit != "ns":
 		return fmt.Errorf("%s: unit %q: want s, ms, us, ns or day", what, t.Unit)
-	case t.Spread != nil && (t.Spread.Year == "") != (t.Spread.Start != nil && t.Spread.End != nil && t.Spread.End.After(*t.Spread.Start)):
+	case t.Spread != nil && (t.Spread.Year == "") != (t.Spread.Start != nil && t.Spread.End != nil && *t.Spread.End > *t.Spread.Start):
 		return fmt.Errorf("%s: spread needs year, or start and a later end", what)
 	}
 	if _, err := time.LoadLocation(t.Zone); err != nil {

@@ -239,6 +239,7 @@ func TestMappingFaultsAreNamedTogether(t *testing.T) {
 		"events: [{kind: labels, model: m, time: {field: at, unit: h}}]":                                                                 {"label: labels need", "prediction_id: labels need", `unit "h"`},
 		"events: [{kind: labels, model: m, label: l, key: {a: a}, time: {field: at, zone: Mars/Base}}]":                                  {"zone"},
 		"events: [{kind: labels, model: m, label: l, key: {a: a}, time: {start: 2026-01-01T00:00:00Z}}]":                                 {"positive step"},
+		"events: [{kind: labels, model: m, label: l, key: {a: a}, time: {start: soon, step: 1h}}]":                                       {"soon"},
 		"events: [{kind: labels, model: m, label: l, key: {a: a}, time: {field: at, expr: x}}]":                                          {"state one of"},
 		"format: {type: xml, comma: ab, columns: {a: List(Int64)}}\nevents: [{kind: labels, model: m, label: l, key: {a: a}, time: at}]": {"xml", "one character", "cannot be read as List(Int64)"},
 	} {
@@ -295,7 +296,7 @@ func TestHashNeedsKey(t *testing.T) {
 }
 
 func TestYAMLRoundTrip(t *testing.T) {
-	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	start := Instant(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro())
 	m := &Mapping{Explode: "x", Drop: []string{"d"}, Format: Format{Type: "csv", Columns: map[string]event.ColumnType{"a": {Elem: event.Float64}}},
 		Events: []Event{{Kind: "predictions", Model: "m", Version: Value{Const: "3"}, ID: Value{Field: "i"}, Time: Time{Start: &start, Step: event.Duration(90 * time.Minute)},
 			Inputs: Select{All: true, Except: []string{"a"}, Rename: map[string]string{"b": "c"}}, Output: Output{Score: Value{Expr: "a + 1"}}}}}
