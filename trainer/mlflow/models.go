@@ -207,9 +207,21 @@ func searchModels(s *Store, _ *change, r *searchRequest) (any, error) {
 	return object{"registered_models": out, "next_page_token": next}, err
 }
 
+// promptTag tells MLflow's prompts from its models. Clients ask for models as
+// "the tag is not true", which must also find those without it.
+const promptTag = "mlflow.prompt.is_prompt"
+
+func modelTag(tags []pair, key string) (any, bool) {
+	v, ok := pairOf(tags, key)
+	if !ok && key == promptTag {
+		return "false", true
+	}
+	return v, ok
+}
+
 func (m *registered) field(kind, key string) (any, bool) {
 	if kind == "tag" {
-		return pairOf(m.Tags, key)
+		return modelTag(m.Tags, key)
 	}
 	switch key {
 	case "name":
@@ -329,7 +341,7 @@ func searchVersions(s *Store, _ *change, r *searchRequest) (any, error) {
 
 func (v *version) field(kind, key string) (any, bool) {
 	if kind == "tag" {
-		return pairOf(v.Tags, key)
+		return modelTag(v.Tags, key)
 	}
 	switch key {
 	case "name":
