@@ -25,7 +25,7 @@ TESTFLAGS ?= -p 2 -timeout 9m
 FETCHED := $(patsubst third_party/%/fetch.sh,$(DEPS)/%.stamp,$(wildcard third_party/*/fetch.sh))
 VENVS   := $(patsubst third_party/python/%/requirements.txt,$(DEPS)/python/%.stamp,$(wildcard third_party/python/*/requirements.txt))
 
-.PHONY: build run test race bench torture lint fix gen check dist deps deps-run clients clean
+.PHONY: build plugin run test race bench torture lint fix gen check dist deps deps-run clients clean
 
 build: ## bin/kedge
 	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/kedge ./cmd/kedge
@@ -52,9 +52,19 @@ $(DEPS)/python/%.stamp: third_party/python/%/requirements.txt
 	$(DEPS)/python/$*/bin/pip install --quiet --require-hashes --no-deps -r $<
 	touch $@
 
-test: deps ## everything that a change must pass
+test: deps $(DEPS)/grafana-plugin.stamp ## everything that a change must pass
 	$(GO) vet $(PKGS)
 	$(GO) test $(TESTFLAGS) $(PKGS)
+	cd grafana-plugin && npm run --silent typecheck && npm test --silent
+
+$(DEPS)/grafana-plugin.stamp: grafana-plugin/package.json grafana-plugin/package-lock.json grafana-plugin/.npmrc
+	mkdir -p $(DEPS)
+	cd grafana-plugin && npm ci --silent --ignore-scripts
+	touch $@
+
+plugin: $(DEPS)/grafana-plugin.stamp ## the Grafana data source, in grafana-plugin/dist
+	cd grafana-plugin && npm run --silent build
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o grafana-plugin/dist/gpx_kedge_linux_amd64 ./grafana-plugin/pkg
 
 race: deps ## the same under the race detector
 	CGO_ENABLED=1 $(GO) test -race -p 1 -timeout 30m $(PKGS)
