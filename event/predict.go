@@ -160,15 +160,15 @@ func (d *Decoder) positionColumn(what string, c *Column) bool {
 
 // classColumn takes a class name; an integer or a boolean stands for its text.
 func (d *Decoder) classColumn(what string, c *Column) bool {
-	b, ok := d.label0(what)
+	b, ok := d.classText(what)
 	if ok {
 		c.AppendBytes(b)
 	}
 	return ok
 }
 
-// label0 reads a string, an integer or a boolean as text.
-func (d *Decoder) label0(what string) ([]byte, bool) {
+// classText reads a string, an integer or a boolean as text.
+func (d *Decoder) classText(what string) ([]byte, bool) {
 	if c := d.peek(); c == 't' || c == 'f' {
 		start := d.pos
 		_, ok := d.flag(what)
@@ -202,7 +202,7 @@ func (d *Decoder) floatMap(what string, c *Column) bool {
 
 func (d *Decoder) stringMap(what string, c *Column) bool {
 	return d.mapping(what, c, func(d *Decoder, name []byte, items *Column) bool {
-		b, ok := d.label0(what)
+		b, ok := d.classText(what)
 		items.AppendBytes(b)
 		return ok
 	})
