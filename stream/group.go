@@ -129,11 +129,7 @@ func (g *Group) awaitCoordinator(ctx context.Context) error {
 		if g.isClosed() {
 			return ErrClosed
 		}
-		err := g.c.fetchCommitted(ctx, &offsetfetch.Request{GroupID: g.cfg.ID, Topics: []offsetfetch.RequestTopic{}}, nil)
-		if errors.Is(err, kafka.GroupIdNotFound) {
-			return nil // it answered: the group has no member and no commit yet
-		}
-		return err
+		return g.c.fetchCommitted(ctx, &offsetfetch.Request{GroupID: g.cfg.ID, Topics: []offsetfetch.RequestTopic{}}, nil)
 	})
 	if err != nil {
 		return fmt.Errorf("group %s: %w", g.cfg.ID, err)
@@ -375,7 +371,16 @@ func (c *Client) fetchCommitted(ctx context.Context, req *offsetfetch.Request, o
 		return err
 	}
 	res := m.(*offsetfetch.Response)
-	if err := codeErr(res.ErrorCode); err != nil {
+	err = codeErr(res.ErrorCode)
+	if errors.Is(err, kafka.GroupIdNotFound) { // it has no member and no commit yet
+		for _, t := range req.Topics {
+			for _, p := range t.PartitionIndexes {
+				out[TopicPartition{t.Name, p}] = Committed{Offset: -1}
+			}
+		}
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	for _, t := range res.Topics {
