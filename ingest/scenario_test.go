@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -264,7 +265,7 @@ func TestStoreAway(t *testing.T) {
 	w.running(c)
 	w.store.kill()
 	testenv.Eventually(t, time.Minute, func() error {
-		if s := c.state(); !s.Ready && strings.Contains(s.Reason, "insert") {
+		if s := c.state(); !s.Ready && strings.Contains(s.Reason, "refused") {
 			return nil
 		}
 		return fmt.Errorf("status does not name the store: %+v", c.state())
@@ -283,12 +284,18 @@ func TestStoreAway(t *testing.T) {
 // and then goes on as if nothing had happened.
 func TestRebalanceAndZombie(t *testing.T) {
 	w := newWorld(t, false)
+	w.broker.stop(t)
+	w.partitions = 3 // each topic's partitions are dealt out by themselves
+	w.dir = t.TempDir()
+	w.startBroker()
+	w.makeTopics()
 	w.startStore()
 	load := w.sustain(10, 10*time.Millisecond)
 	a, b := w.consumer(), w.consumer()
 	w.running(a)
 	zombie := w.consumer("KEDGE_FAILPOINT=insert=stop@5")
-	w.shared(a, b)
+	zombie.stands(t)
+	w.shared(a, b) // its session is over
 	c := w.consumer()
 	w.running(c)
 	a.kill()
@@ -302,6 +309,18 @@ func TestRebalanceAndZombie(t *testing.T) {
 	c.stop(t)
 	w.store.stop(t)
 	w.verify()
+}
+
+// stands waits until a process has stopped itself.
+func (c *child) stands(t *testing.T) {
+	t.Helper()
+	testenv.Eventually(t, time.Minute, func() error {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.cmd.Process.Pid))
+		if err == nil && !strings.Contains(string(b), ") T ") {
+			err = fmt.Errorf("the process goes on: %+v", c.state())
+		}
+		return err
+	})
 }
 
 // shared waits until the members have all partitions among themselves and each

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -103,6 +104,10 @@ func (e *serverEngine) insert(ctx context.Context, sql string, settings map[stri
 	// for a reader that is gone.
 	body.CloseWithError(io.ErrClosedPipe)
 	fillErr := <-filled
+	var outer *url.Error
+	if errors.As(err, &outer) { // its text holds the whole statement
+		err = outer.Err
+	}
 	if err != nil {
 		return fmt.Errorf("insert over HTTP: %w", err)
 	}
