@@ -77,8 +77,13 @@ func (c *Consumer) Status() Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	out := Status{Generation: c.generation, Reason: c.waiting}
-	for _, s := range c.states {
+	var live map[stream.TopicPartition]stream.Position
+	if c.fetcher != nil {
+		live = c.fetcher.Positions()
+	}
+	for tp, s := range c.states {
 		p := s.get()
+		p.End = max(p.End, live[tp].LastStable)
 		if p.Position >= 0 {
 			p.Lag = max(p.End-p.Position, 0)
 		}
