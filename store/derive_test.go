@@ -1,0 +1,128 @@
+package store_test
+
+import (
+	"fmt"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/kedge-ml/kedge/dist"
+	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/store"
+)
+
+// odd are values that meet every edge: an atom and its neighbours, missing and
+// infinite ones.
+func odd(i int) (x float64, null bool) {
+	switch i % 11 {
+	case 0:
+		return 0, true
+	case 1:
+		return math.NaN(), false
+	case 2:
+		return math.Inf(1 - 2*(i%2)), false
+	case 3:
+		return 0.1, false
+	case 4:
+		return math.Nextafter(0.1, 1), false
+	case 5:
+		return math.Nextafter(0.1, 0), false
+	case 6:
+		return -1e150, false
+	}
+	return math.Sin(float64(i)) * 7, false
+}
+
+// The engine counts as the builder does: every cell, every moment.
+func TestDerivedSummariesAreTheBuildersOwn(t *testing.T) {
+	s := open(t)
+	schema := features(7, event.Field{Name: "x", Type: scalar(event.Float64)}, event.Field{Name: "c", Type: scalar(event.String)})
+	if err := s.Prepare(t.Context(), []*event.Schema{schema}); err != nil {
+		t.Fatal(err)
+	}
+	sample := []float64{}
+	for i := range 3000 {
+		sample = append(sample, math.Sin(float64(i))*7, 0.1)
+	}
+	numbers, err := dist.NumericGrid(sample, dist.GridConfig{Cells: 50})
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, _ := dist.CategoryGrid(map[string]uint64{"a'b": 9, "é": 8, "rare\\": 1}, dist.GridConfig{Categories: 2})
+	want := map[string]*dist.Builder{}
+	count := func(column string, at int64, g *dist.Grid) *dist.Builder {
+		key := fmt.Sprint(column, time.UnixMicro(at).Truncate(time.Minute).Unix())
+		if want[key] == nil {
+			want[key] = dist.NewBuilder(g)
+		}
+		return want[key]
+	}
+	b := event.NewBatch(schema, topic)
+	for i := range 600 {
+		addRow(b, int64(i))
+		b.Columns[event.FeatureDelete].Bools[i] = 0
+		at, v := b.Columns[event.ColEventTime].Int64s[i], schema.ValueStart()
+		x, null := odd(i)
+		word := []string{"a'b", "é", "rare\\", "new"}[i%4]
+		setFloat(&b.Columns[v], x, null)
+		setText(&b.Columns[v+1], word)
+		if null {
+			count("x", at, numbers).AddMissing()
+		} else {
+			count("x", at, numbers).Add(x)
+		}
+		count("c", at, names).AddCategory(word)
+	}
+	if err := s.Insert(t.Context(), "derive", b); err != nil {
+		t.Fatal(err)
+	}
+	from := time.UnixMicro(minute).UTC().Add(-time.Hour)
+	got, err := s.DeriveSummaries(t.Context(), store.Subject{Kind: event.Features, TableID: 7},
+		[]store.SummaryColumn{{Name: "x", Grid: numbers}, {Name: "c", Grid: names}}, from, from.Add(24*time.Hour), time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != len(want) || len(want) < 10 {
+		t.Fatalf("%d windows, want %d", len(got), len(want))
+	}
+	for _, w := range got {
+		compareSummaries(t, w, want[fmt.Sprint(w.Column, w.Start.Unix())].Summary())
+	}
+}
+
+func compareSummaries(t *testing.T, w store.WindowSummary, want *dist.Summary) {
+	t.Helper()
+	got := w.Summary
+	counts := func(s *dist.Summary) string {
+		cells := ""
+		for _, c := range s.Cells {
+			cells += fmt.Sprintf(" %d:%d", c.Index, c.Count)
+		}
+		return fmt.Sprint(s.GridID, s.Count, s.Missing, s.NaN, s.PosInf, s.NegInf, s.Min, s.Max, cells)
+	}
+	if counts(got) != counts(want) {
+		t.Errorf("%s at %v: %s\nwant %s", w.Column, w.Start, counts(got), counts(want))
+	}
+	if math.Abs(got.Sum-want.Sum) > 1e-9*math.Abs(want.Sum) || math.Abs(got.M2-want.M2) > 1e-6*want.M2 {
+		t.Errorf("%s at %v: sums %v and %v, want %v and %v", w.Column, w.Start, got.Sum, got.M2, want.Sum, want.M2)
+	}
+}
+
+// setFloat and setText overwrite the last value of a column.
+func setFloat(c *event.Column, x float64, null bool) {
+	last := len(c.Float64s) - 1
+	c.Float64s[last], c.Nulls[last] = x, 0
+	if null {
+		c.Float64s[last], c.Nulls[last] = 0, 1
+	}
+}
+
+func setText(c *event.Column, s string) {
+	last := len(c.StrEnds) - 1
+	start := uint32(0)
+	if last > 0 {
+		start = c.StrEnds[last-1]
+	}
+	c.Data = append(c.Data[:start], s...)
+	c.StrEnds[last], c.Nulls[last] = uint32(len(c.Data)), 0
+}
