@@ -80,6 +80,7 @@ func parseFlag(s *scanner, to *bool) bool {
 
 func (r *request) parseService(s *scanner) bool {
 	k, raw, plain, ok := s.scalar()
+	r.service = nil // of a member named twice the last one counts
 	if k == kindString {
 		r.service = r.content(raw, plain)
 	}
