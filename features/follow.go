@@ -2,6 +2,7 @@ package features
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"sync"
@@ -85,67 +86,137 @@ type catalog struct {
 	c       *event.Catalog
 }
 
-// follow reads the partitions and applies what they bring.
-func (t *Tail) follow(ctx context.Context, starts map[stream.TopicPartition]int64) error {
+// follow reads the partitions and applies what they bring. When ingest opens an
+// epoch, it reads on from where that begins.
+func (t *Tail) follow(ctx context.Context, starts map[stream.TopicPartition]int64, state *registry.State) error {
 	if len(starts) == 0 {
 		<-ctx.Done()
 		return nil
 	}
 	pool := sync.Pool{New: func() any { return &decoding{decoder: event.NewDecoder(t.cfg.Decoder)} }}
-	f := t.client.NewFetcher(stream.FetchConfig{MinBytes: 1})
-	return f.Run(ctx, starts, func(ctx context.Context, b *stream.Batch) error {
-		d := pool.Get().(*decoding)
-		defer pool.Put(d)
-		defer b.Release()
-		return t.deliver(ctx, d, b)
-	})
+	for seen := state.Changed(epochKind); ; {
+		inner, stop := context.WithCancel(ctx)
+		opened := make(chan int64, 1)
+		go func() { opened <- t.awaitEpoch(inner, seen); stop() }()
+		f := t.client.NewFetcher(stream.FetchConfig{MinBytes: 1})
+		err := f.Run(inner, starts, func(ctx context.Context, b *stream.Batch) error {
+			d := pool.Get().(*decoding)
+			defer pool.Put(d)
+			defer b.Release()
+			return t.deliver(ctx, d, b)
+		})
+		stop()
+		changed := <-opened
+		if err != nil || ctx.Err() != nil {
+			return err
+		}
+		if err := t.restart(starts, seen); err != nil {
+			return err
+		}
+		seen = changed
+	}
 }
 
-// deliver applies one batch. Rows of a view or column that nobody has defined
-// yet hold their partition up for a while: whoever infers definitions makes
-// them, and the batch is decoded again. What could be decoded is readable
-// meanwhile, because applying a row twice changes nothing.
+// awaitEpoch blocks until an epoch is opened beyond a registry offset.
+func (t *Tail) awaitEpoch(ctx context.Context, seen int64) int64 {
+	for at := seen; ; {
+		s, err := t.registry.Next(ctx, at)
+		if err != nil {
+			return seen
+		}
+		if changed := s.Changed(epochKind); changed > seen {
+			return changed
+		}
+		at = s.Offset()
+	}
+}
+
+// restart says where to read on from: where a partition stands, or where an
+// epoch that was opened beyond a registry offset begins.
+func (t *Tail) restart(starts map[stream.TopicPartition]int64, seen int64) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for tp := range starts {
+		starts[tp] = t.positions[tp].next
+		for _, d := range t.registry.History(epochKind, "", tp.String()) {
+			var e epochSpan
+			if d.Deleted || d.Offset <= seen {
+				continue
+			}
+			if err := json.Unmarshal(d.Spec, &e); err != nil {
+				return fmt.Errorf("epochs of %v: %w", tp, err)
+			}
+			starts[tp] = min(starts[tp], max(e.From, 0))
+		}
+	}
+	return nil
+}
+
+// deliver applies one batch, the records of each epoch by themselves.
 func (t *Tail) deliver(ctx context.Context, d *decoding, b *stream.Batch) error {
+	spans, err := epochsOf(t.registry, b.TopicPartition, t.registry.State().Offset())
+	if err != nil {
+		return err
+	}
+	for rest := b.Records; len(rest) > 0; {
+		epoch, until := epochAt(spans, rest[0].Offset)
+		n := 1
+		for n < len(rest) && rest[n].Offset < until {
+			n++
+		}
+		if t.apply(ctx, d, b, rest[:n], epoch) != nil {
+			return nil // the context ended
+		}
+		rest = rest[n:]
+	}
+	t.mu.Lock()
+	p := t.positions[b.TopicPartition]
+	p.next = max(p.next, b.Next)
+	t.wake()
+	t.mu.Unlock()
+	return nil
+}
+
+// apply decodes records and folds their rows in. Rows of a view or column that
+// nobody has defined yet hold their partition up for a while: whoever infers
+// definitions makes them, and the records are decoded again. What could be
+// decoded is readable meanwhile, because applying a row twice changes nothing.
+func (t *Tail) apply(ctx context.Context, d *decoding, b *stream.Batch, records []stream.Record, epoch int32) error {
 	patience := time.Now().Add(t.cfg.Patience)
 	for {
 		state := t.registry.State()
 		if err := d.catalog.update(state); err != nil {
 			t.cfg.Scope.Log.Warn("some definitions cannot be used", telemetry.LogError, err)
 		}
-		d.decode(b, t.cfg.Epoch)
-		if t.settle(ctx, state.Offset()) != nil {
-			return nil // the context ended
+		d.decode(b.TopicPartition, records, epoch)
+		if err := t.settle(ctx, state.Offset()); err != nil {
+			return err
 		}
 		now := t.cfg.Now()
 		for _, rows := range d.unit.Batches {
 			t.online.Apply(rows, now)
 		}
 		if len(d.unit.Proposals) == 0 {
-			break
+			return nil
 		}
 		if time.Now().After(patience) {
 			t.cfg.Scope.Log.Warn("rows without a definition are not online until the next start", telemetry.LogTopic, b.Topic,
-				telemetry.LogPartition, b.Partition, telemetry.LogOffset, b.From, "first", d.unit.Proposals[0].Name)
-			break
+				telemetry.LogPartition, b.Partition, telemetry.LogOffset, records[0].Offset, "first", d.unit.Proposals[0].Name)
+			return nil
 		}
 		wait, cancel := context.WithDeadline(ctx, patience)
 		_, _ = t.registry.Next(wait, state.Offset()) // either way the loop looks again
 		cancel()
 	}
-	t.mu.Lock()
-	t.positions[b.TopicPartition].next = b.Next
-	t.wake()
-	t.mu.Unlock()
-	return nil
 }
 
-func (d *decoding) decode(b *stream.Batch, epoch int32) {
-	d.unit.Topic, d.unit.Kind, d.unit.Epoch = b.Topic, event.Features, epoch
-	d.unit.Namespace = strings.TrimSuffix(strings.TrimPrefix(b.Topic, "kedge."), ".features")
+func (d *decoding) decode(tp stream.TopicPartition, records []stream.Record, epoch int32) {
+	d.unit.Topic, d.unit.Kind, d.unit.Epoch = tp.Topic, event.Features, epoch
+	d.unit.Namespace = strings.TrimSuffix(strings.TrimPrefix(tp.Topic, "kedge."), ".features")
 	d.unit.Reset(d.catalog.c)
-	for i := range b.Records {
-		r := &b.Records[i]
-		d.decoder.Decode(&d.unit, event.Record{Partition: b.Partition, Offset: r.Offset, Time: r.Time, Key: r.Key, Value: r.Value})
+	for i := range records {
+		r := &records[i]
+		d.decoder.Decode(&d.unit, event.Record{Partition: tp.Partition, Offset: r.Offset, Time: r.Time, Key: r.Key, Value: r.Value})
 	}
 }
 

@@ -19,7 +19,6 @@ import (
 type TailConfig struct {
 	Namespaces []string            // whose feature topics; they must exist
 	Decoder    event.DecoderConfig // must be the one that ingest has; zero: the default
-	Epoch      int32               // of the rows; see the contract on exactly-once
 	Refresh    time.Duration       // how often rows that became due are let in and expired ones go; default 1 s
 	KeepDead   time.Duration       // how long a row stays after its ttl; default 24 h
 	Latest     LatestFunc          // where stored rows come from; nil: the topics are read from their beginning
@@ -90,7 +89,7 @@ func (t *Tail) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return t.followRegistry(ctx, state.Offset()) })
 	g.Go(func() error { return t.keep(ctx) })
-	g.Go(func() error { return t.follow(ctx, starts) })
+	g.Go(func() error { return t.follow(ctx, starts, state) })
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("tail features: %w", err)
 	}
