@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"math"
@@ -259,4 +260,43 @@ func textList(texts []string) string {
 		parts[i] = "'" + hex.EncodeToString([]byte(x)) + "'"
 	}
 	return "[" + strings.Join(parts, ",") + "]"
+}
+
+// unpack reads a summary that travelled as base64.
+func unpack(packed string) (*dist.Summary, error) {
+	b, err := base64.StdEncoding.DecodeString(packed)
+	if err != nil {
+		return nil, err
+	}
+	out := new(dist.Summary)
+	return out, out.UnmarshalBinary(b)
+}
+
+// ColumnNumbers samples a column's present values with event_time in [from, to),
+// by a hash of where rows came from, so that the same rows give the same sample.
+func (s *Store) ColumnNumbers(ctx context.Context, sub Subject, column string, from, to time.Time, limit int) ([]float64, error) {
+	t, err := s.subjectTable(sub)
+	if err != nil {
+		return nil, fmt.Errorf("sample %s: %w", column, err)
+	}
+	c, f, ok := t.find(column)
+	if !ok || f.Type.List || isMap(f.Type.Elem) || f.Type.Elem == event.String {
+		return nil, fmt.Errorf("%w: %s has no numeric column %q", ErrUnknown, t.schema.Subject, column)
+	}
+	name := chdb.QuoteIdent(c.name)
+	rows, err := s.query(ctx, fmt.Sprintf("SELECT assumeNotNull(CAST(%[1]s, 'Nullable(Float64)')) FROM %[2]s WHERE %[3]s AND isNotNull(%[1]s) ORDER BY cityHash64(_partition, _offset, _index) LIMIT %[4]d",
+		name, s.ref(t.name), inRange("event_time"), limit), params{"from": micro(from), "to": micro(to)})
+	if err != nil {
+		return nil, fmt.Errorf("sample %s: %w", column, err)
+	}
+	defer rows.Close()
+	var out []float64
+	for rows.Next() {
+		var x float64
+		if err := rows.Scan(&x); err != nil {
+			return nil, fmt.Errorf("sample %s: %w", column, err)
+		}
+		out = append(out, x)
+	}
+	return out, rows.Err()
 }
