@@ -203,3 +203,36 @@ func TestHeaderLookupDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+func TestOldBatchesDoNotMoveThePositionBack(t *testing.T) {
+	const tx = attrTransactional
+	data := append(batchOf(10, tx, 1, Message{Value: []byte("old")}), marker(11, 1, 0)...)
+	c, err := newCut(&fetched{records: bufferOf(data), aborted: []abortedTxn{{producer: 1, first: 10}}}, 32, math.MaxInt64, castagnoliTable())
+	if err != nil || c.next != 32 || c.aborted != 0 || c.control != 0 {
+		t.Errorf("position %d, %d aborted, %d control, %v", c.next, c.aborted, c.control, err)
+	}
+}
+
+func bufferOf(data []byte) *buffer {
+	b := (&bufferPool{}).get(len(data))
+	copy(b.bytes, data)
+	return b
+}
+
+// While a request to the old leader is under way, the new one is not asked:
+// both answers would be delivered.
+func TestPartitionIsAskedOnceAtATime(t *testing.T) {
+	f := (&Client{}).NewFetcher(FetchConfig{})
+	moved, other := newPartition(TopicPartition{"t", 0}, 5), newPartition(TopicPartition{"t", 1}, 6)
+	moved.leader, moved.asked, other.leader = 2, true, 2
+	f.parts[moved.tp], f.parts[other.tp] = moved, other
+	req := f.plan(2, 0)
+	if len(req.Topics) != 1 || len(req.Topics[0].Partitions) != 1 || req.Topics[0].Partitions[0].Partition != 1 {
+		t.Fatalf("asked for %+v", req.Topics)
+	}
+	f.answered(req)
+	moved.asked = false
+	if req = f.plan(2, 0); len(req.Topics[0].Partitions) != 2 {
+		t.Fatalf("asked for %+v", req.Topics)
+	}
+}

@@ -230,14 +230,21 @@ func TestKafkaBrokerIsKilledUnderLoad(t *testing.T) {
 	})
 }
 
-// One broker is killed and another paused; with KEDGE_TORTURE each of them is,
-// one after the other.
-func TestThreeBrokersFailOneByOneUnderLoad(t *testing.T) {
-	k := kafkatest.Start(t, 3)
-	kill, pause := []int{0}, []int{1}
-	if os.Getenv("KEDGE_TORTURE") != "" {
-		kill, pause = []int{0, 1, 2}, []int{0, 1, 2}
+// One broker is killed and another paused.
+func TestThreeBrokersFailUnderLoad(t *testing.T) { failBrokers(t, []int{0}, []int{1}) }
+
+// Each broker is killed and then paused, three times over.
+func TestTortureThreeBrokers(t *testing.T) {
+	if os.Getenv("KEDGE_TORTURE") == "" {
+		testenv.Skip(t, testenv.Short, "takes minutes; make torture runs it")
 	}
+	for range 3 {
+		failBrokers(t, []int{0, 1, 2}, []int{0, 1, 2})
+	}
+}
+
+func failBrokers(t *testing.T, kill, pause []int) {
+	k := kafkatest.Start(t, 3)
 	l := newLoad(t, k.Addr(), 3)
 	l.run(func() {
 		for _, i := range kill {
