@@ -51,6 +51,8 @@ func Kinds() []Kind {
 			Help: "Per step of prediction time: predictions, the share whose label has come, and the means of score and label over those."},
 		{Name: "summary", Title: "Summary over time", Group: "Data", Subject: ViewOrModel, Reads: []string{"columns", "step", "group_by", "filter", "version", "max_points", "params"}, Frame: TimeSeriesMulti, Default: "timeseries",
 			Help: "Count, null share, mean, deviation, minimum, maximum and quantiles of numeric columns per step."},
+		{Name: "verdicts", Title: "Verdicts", Group: "Drift", Subject: Optional, Reads: []string{"limit"}, Frame: Table, Default: "table",
+			Help: "What monitors judged, newest first, each window at its newest revision: distance, floor, severity and a plain sentence."},
 	}
 }
 

@@ -35,6 +35,7 @@ func (a *App) kinds() map[string]KindFunc {
 		k["summary"] = a.store.Summaries
 		k["score_distribution"] = a.store.ScoreDistribution
 		k["label_coverage"] = a.store.LabelCoverage
+		k["verdicts"] = a.store.Verdicts
 	}
 	return k
 }

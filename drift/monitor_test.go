@@ -1,0 +1,187 @@
+package drift_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kedge-ml/kedge/drift"
+	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/internal/testenv"
+	"github.com/kedge-ml/kedge/query"
+	"github.com/kedge-ml/kedge/store"
+)
+
+// stream writes rows of one view into a store, with their ledger rows.
+type stream struct {
+	t      *testing.T
+	store  *store.Store
+	schema *event.Schema
+	offset int64
+}
+
+func newStream(t *testing.T) *stream {
+	t.Helper()
+	cfg := store.EmbeddedConfig{Options: store.DefaultOptions(), LibPath: testenv.LibCHDB(t), DataDir: t.TempDir()}
+	st, err := store.OpenEmbedded(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	float := event.ColumnType{Elem: event.Float64}
+	schema := event.NewSchema(event.Features, "test", "user", 7, []event.Field{{Name: "id", Type: event.ColumnType{Elem: event.String}}},
+		[]event.Field{{Name: "amount", Type: float}, {Name: "calm", Type: float}})
+	if err := st.Prepare(t.Context(), []*event.Schema{schema}); err != nil {
+		t.Fatal(err)
+	}
+	return &stream{t: t, store: st, schema: schema}
+}
+
+// write adds one row per value, spread evenly over a range of event_time.
+func (s *stream) write(from time.Time, length time.Duration, amounts, calm []float64) {
+	s.t.Helper()
+	b := event.NewBatch(s.schema, "kedge.test.features")
+	minutes := map[int64]bool{}
+	for i := range amounts {
+		at := from.Add(length * time.Duration(i) / time.Duration(len(amounts))).UnixMicro()
+		minutes[at/60_000_000] = true
+		for j, f := range s.schema.Fields {
+			s.value(&b.Columns[j], f, at, []float64{amounts[i], calm[i]}, j)
+		}
+		b.Rows++
+	}
+	row := event.LedgerRow{Topic: b.Topic, From: s.offset, To: s.offset + int64(b.Rows) - 1, Records: int64(b.Rows)}
+	for m := range minutes {
+		row.Windows = append(row.Windows, event.DirtyWindow{Kind: event.Features, TableID: 7, Minute: m})
+	}
+	token := fmt.Sprint("unit/", s.offset)
+	if err := s.store.Insert(s.t.Context(), token, b); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := s.store.InsertLedger(s.t.Context(), token+"/ledger", row); err != nil {
+		s.t.Fatal(err)
+	}
+	s.offset += int64(b.Rows)
+}
+
+func (s *stream) value(c *event.Column, f event.Field, at int64, values []float64, j int) {
+	if c.Nulls != nil {
+		c.Nulls = append(c.Nulls, 0)
+	}
+	switch c.Type.Elem {
+	case event.Timestamp:
+		c.Int64s = append(c.Int64s, at)
+	case event.Int64:
+		c.Int64s = append(c.Int64s, s.offset)
+	case event.Int32:
+		c.Int32s = append(c.Int32s, 0)
+	case event.Bool:
+		c.Bools = append(c.Bools, 0)
+	case event.Float64:
+		c.Float64s = append(c.Float64s, values[j-s.schema.ValueStart()])
+	default:
+		c.StrEnds = append(c.StrEnds, uint32(len(c.Data)))
+	}
+}
+
+// From rows in the store to verdicts in the store: the drifted column is named
+// and becomes an incident, the other one stays as it was, and late rows raise
+// the revision of the window they reach.
+func TestMonitorJudgesWhatTheStoreHolds(t *testing.T) {
+	s := newStream(t)
+	rng := rand.New(rand.NewPCG(1, 2))
+	start := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	const windows, rows = 30, 120
+	length := 10 * time.Minute
+	for i := range windows {
+		s.write(start.Add(length*time.Duration(i)), length, normals(rng, rows, 0), normals(rng, rows, 5))
+	}
+	end := start.Add(windows * length)
+	for i := range 4 {
+		mean := 0.0
+		if i >= 2 {
+			mean = 2
+		}
+		s.write(end.Add(length*time.Duration(i)), length, normals(rng, rows, mean), normals(rng, rows, 5))
+	}
+	cfg := drift.DefaultMonitorConfig()
+	cfg.Namespace, cfg.Name, cfg.Subject = "test", "user drift", "user"
+	cfg.Table, cfg.Columns = store.Subject{Kind: event.Features, TableID: 7}, []string{"amount", "calm"}
+	cfg.From, cfg.To, cfg.Window, cfg.Season = start, end, length, 0
+	m, err := drift.NewMonitor(cfg, s.store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := end.Add(4*length + cfg.Lateness)
+	got, err := m.Tick(t.Context(), now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 4*2*2 { // windows × columns × questions
+		t.Fatalf("%d verdicts, want 16", len(got))
+	}
+	opened := 0
+	for _, v := range got {
+		late := !v.Start.Before(end.Add(2 * length))
+		if want := late && v.Column == "amount" && v.Detector == "ks"; v.Drifted != want || v.Rows != rows || v.ReferenceRows != windows*rows {
+			t.Errorf("%+v", v)
+		}
+		if v.Change == "opened" {
+			opened++
+		}
+	}
+	if opened != 1 {
+		t.Errorf("%d incidents opened, want 1", opened)
+	}
+	if again, err := m.Tick(t.Context(), now.Add(time.Second)); err != nil || len(again) != 0 {
+		t.Errorf("nothing new, yet %d verdicts (%v)", len(again), err)
+	}
+	s.write(end, length, normals(rng, 40, 0), normals(rng, 40, 5))
+	revised, err := m.Tick(t.Context(), now.Add(2*time.Second))
+	if err != nil || len(revised) != 4 || revised[0].Rows != rows+40 || !revised[0].Start.Equal(end) {
+		t.Errorf("late rows gave %+v (%v)", revised, err)
+	}
+	checkStored(t, s.store, end, now)
+}
+
+// checkStored asks for the verdicts as a panel would.
+func checkStored(t *testing.T, st *store.Store, from, to time.Time) {
+	t.Helper()
+	frames, err := st.Verdicts(t.Context(), query.Request{Namespace: "test", View: "user", From: from, To: to})
+	if err != nil || frames[0].Rows() != 16 {
+		t.Fatalf("stored verdicts: %d rows (%v)", frames[0].Rows(), err)
+	}
+	drifted, told := 0, ""
+	for _, c := range frames[0].Columns {
+		switch c.Name {
+		case "drifted":
+			for _, d := range c.Values.([]bool) {
+				if d {
+					drifted++
+				}
+			}
+		case "sentence":
+			told = strings.Join(c.Values.([]string), "\n")
+		}
+	}
+	if drifted != 2 || !strings.Contains(told, "amount moved: distance") {
+		t.Errorf("%d drifted; %s", drifted, told)
+	}
+}
+
+func TestMonitorConfigNamesEveryFault(t *testing.T) {
+	cfg := drift.DefaultMonitorConfig()
+	cfg.Window, cfg.Sample = 90*time.Second, 0
+	err := cfg.Validate()
+	for _, want := range []string{"name", "columns", "range", "whole minutes", "sample"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("the faults %v do not mention %q", err, want)
+		}
+	}
+}

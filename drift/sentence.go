@@ -1,0 +1,61 @@
+package drift
+
+import (
+	"fmt"
+
+	"github.com/kedge-ml/kedge/drift/stat"
+)
+
+// Sentence says in plain words what a judgement found: what moved, by how much,
+// and where.
+func Sentence(c Column, j Judgement) string {
+	switch {
+	case j.Reason != "":
+		return fmt.Sprintf("%s: no answer, %s (%s)", j.Column, j.Reason, j.Detail)
+	case !j.Drifted:
+		return fmt.Sprintf("%s is as the reference has it: distance %.3g, floor %.3g", j.Column, j.Effect, j.Floor)
+	case j.Detector == "missing_rate":
+		was, _ := c.Baseline.Reference.MissingRate()
+		is, _ := c.Window.MissingRate()
+		return fmt.Sprintf("%s is without a usable value in %.1f %% of rows, %.1f %% in the reference", j.Column, 100*is, 100*was)
+	}
+	return fmt.Sprintf("%s moved: distance %.3g, %s%s%s", j.Column, j.Effect, against(j), means(c), where(c))
+}
+
+func against(j Judgement) string {
+	if j.Learnt {
+		return fmt.Sprintf("where the reference's own windows reach %.3g", j.Floor)
+	}
+	return fmt.Sprintf("above %.3g", j.Floor)
+}
+
+func means(c Column) string {
+	was, ok := c.Baseline.Reference.Mean()
+	is, okNow := c.Window.Mean()
+	if !ok || !okNow || c.Baseline.Grid.Categorical() {
+		return ""
+	}
+	return fmt.Sprintf("; mean %.4g, was %.4g", is, was)
+}
+
+// where names the bin or category that makes the largest part of the change.
+func where(c Column) string {
+	cmp, err := Compare(c.Baseline.Grid, c.Baseline.Reference, c.Window)
+	if err != nil {
+		return ""
+	}
+	parts, err := cmp.Contributions(stat.TVD)
+	if err != nil {
+		return ""
+	}
+	var most Contribution
+	for _, p := range parts {
+		if p.Part > most.Part {
+			most = p
+		}
+	}
+	if most.Part == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; most at %s: %.1f %% of rows, was %.1f %%", most.Label, 100*most.Cur, 100*most.Ref)
+}
