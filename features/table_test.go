@@ -457,3 +457,16 @@ func checkWhole(t *testing.T, r Row) {
 		t.Errorf("torn row: version %+v x %d y %v s %q", r.Version(), n, y.Float64s[0], s.Str(0))
 	}
 }
+
+// TestBytesPerRow holds the table to the size that docs/features.md states: an
+// Int64 key and 20 floats.
+func TestBytesPerRow(t *testing.T) {
+	table, _ := bigTable(100_000)
+	defer table.Close()
+	st := table.Stats()
+	perRow, allocated := st.Used/st.Rows, st.Allocated/st.Rows
+	t.Logf("%d bytes a row in use, %d allocated", perRow, allocated)
+	if l := table.layout.Load(); l.stride != 208 || perRow > 230 {
+		t.Fatalf("slot of %d bytes, %d bytes a row: the page says 208 and at most 230", l.stride, perRow)
+	}
+}
