@@ -104,11 +104,8 @@ func (c *Client) NewFetcher(cfg FetchConfig) *Fetcher {
 // [ErrOffsetBackwards], or with an error that waiting does not heal. Everything
 // it started has ended then. Broker restarts and moved leaders are waited for.
 func (f *Fetcher) Run(ctx context.Context, starts map[TopicPartition]int64, deliver func(context.Context, *Batch) error) error {
-	for tp, from := range starts {
-		if from < 0 {
-			return fmt.Errorf("fetch %v: start offset %d: name an absolute offset", tp, from)
-		}
-		f.parts[tp] = newPartition(tp, from)
+	if err := f.begin(starts); err != nil {
+		return err
 	}
 	g, inner := errgroup.WithContext(ctx)
 	stop := context.AfterFunc(inner, f.end)
@@ -123,6 +120,19 @@ func (f *Fetcher) Run(ctx context.Context, starts map[TopicPartition]int64, deli
 		return nil
 	}
 	return err
+}
+
+// begin notes the partitions; Positions may be asked meanwhile.
+func (f *Fetcher) begin(starts map[TopicPartition]int64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for tp, from := range starts {
+		if from < 0 {
+			return fmt.Errorf("fetch %v: start offset %d: name an absolute offset", tp, from)
+		}
+		f.parts[tp] = newPartition(tp, from)
+	}
+	return nil
 }
 
 // Positions returns where the fetcher is in every partition.
