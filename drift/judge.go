@@ -236,3 +236,22 @@ func (c *Comparison) smallest() uint64 {
 	}
 	return least
 }
+
+// stability is the population stability index on the reference's deciles or
+// categories, as many teams know it, without what chance puts in. It is shown
+// beside the judgement and decides nothing.
+func stability(c Column) Judgement {
+	j := Judgement{Column: c.Name, Detector: "psi"}
+	cmp, err := Compare(c.Baseline.Grid, c.Baseline.Reference, c.Window)
+	if err != nil {
+		return refused(j, err)
+	}
+	r, err := cmp.distance(stat.PSI)
+	if err != nil {
+		return refused(j, err)
+	}
+	ref, _, _ := cmp.bins()
+	j.Effect, j.P = control.CorrectedPSI(r.Statistic, len(ref), cmp.n, cmp.m)
+	j.Low, j.High, j.Adjusted = j.Effect, r.Statistic, j.P
+	return j
+}

@@ -245,6 +245,9 @@ func (m *Monitor) judge(ctx context.Context, start, end time.Time, revision uint
 	for i, f := range findings {
 		out = append(out, m.verdict(columns[i/2], f, start, end))
 	}
+	for _, c := range columns {
+		out = append(out, m.verdict(c, Finding{Judgement: stability(c), At: end}, start, end))
+	}
 	return out, m.store.SaveVerdicts(ctx, m.cfg.Table, out, revision)
 }
 

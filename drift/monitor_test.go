@@ -2,6 +2,7 @@ package drift_test
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -123,14 +124,17 @@ func TestMonitorJudgesWhatTheStoreHolds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(got) != 4*2*2 { // windows × columns × questions
-		t.Fatalf("%d verdicts, want 16", len(got))
+	if len(got) != 4*2*3 { // windows × columns × questions
+		t.Fatalf("%d verdicts, want 24", len(got))
 	}
 	opened := 0
 	for _, v := range got {
 		late := !v.Start.Before(end.Add(2 * length))
 		if want := late && v.Column == "amount" && v.Detector == "ks"; v.Drifted != want || v.Rows != rows || v.ReferenceRows != windows*rows {
 			t.Errorf("%+v", v)
+		}
+		if v.Detector == "psi" && (v.Effect > 0.5) != (late && v.Column == "amount") {
+			t.Errorf("psi %+v", v)
 		}
 		if v.Change == "opened" {
 			opened++
@@ -144,17 +148,46 @@ func TestMonitorJudgesWhatTheStoreHolds(t *testing.T) {
 	}
 	s.write(end, length, normals(rng, 40, 0), normals(rng, 40, 5))
 	revised, err := m.Tick(t.Context(), now.Add(2*time.Second))
-	if err != nil || len(revised) != 4 || revised[0].Rows != rows+40 || !revised[0].Start.Equal(end) {
+	if err != nil || len(revised) != 6 || revised[0].Rows != rows+40 || !revised[0].Start.Equal(end) {
 		t.Errorf("late rows gave %+v (%v)", revised, err)
 	}
 	checkStored(t, s.store, end, now)
+	checkKinds(t, s.store, m, end.Add(2*length), end.Add(4*length))
+}
+
+// checkKinds asks for the series, the quality and the distribution of the
+// drifted windows.
+func checkKinds(t *testing.T, st *store.Store, m *drift.Monitor, from, to time.Time) {
+	t.Helper()
+	r := query.Request{Namespace: "test", View: "user", From: from, To: to, Columns: []string{"amount"}, Detector: "ks"}
+	series, err := st.Drift(t.Context(), r)
+	if err != nil || len(series) != 1 || series[0].Rows() != 2 || series[0].Columns[1].Values.([]float64)[0] < 0.3 {
+		t.Errorf("drift %+v (%v)", series, err)
+	}
+	quality, err := st.Quality(t.Context(), r)
+	if err != nil || len(quality) != 1 || quality[0].Rows() != 2*20 { // columns × minutes
+		t.Errorf("quality %+v (%v)", quality, err)
+	}
+	bins, err := m.Distribution(t.Context(), r)
+	if err != nil || len(bins) != 1 || bins[0].Rows() != 10 {
+		t.Fatalf("distribution %+v (%v)", bins, err)
+	}
+	sums := [3]float64{}
+	for i := range sums {
+		for _, v := range bins[0].Columns[i+1].Values.([]float64) {
+			sums[i] += v
+		}
+		if math.Abs(sums[i]-1) > 1e-9 {
+			t.Errorf("%s adds up to %v", bins[0].Columns[i+1].Name, sums[i])
+		}
+	}
 }
 
 // checkStored asks for the verdicts as a panel would.
 func checkStored(t *testing.T, st *store.Store, from, to time.Time) {
 	t.Helper()
 	frames, err := st.Verdicts(t.Context(), query.Request{Namespace: "test", View: "user", From: from, To: to})
-	if err != nil || frames[0].Rows() != 16 {
+	if err != nil || frames[0].Rows() != 24 {
 		t.Fatalf("stored verdicts: %d rows (%v)", frames[0].Rows(), err)
 	}
 	drifted, told := 0, ""

@@ -12,6 +12,8 @@ func Sentence(c Column, j Judgement) string {
 	switch {
 	case j.Reason != "":
 		return fmt.Sprintf("%s: no answer, %s (%s)", j.Column, j.Reason, j.Detail)
+	case j.Detector == "psi":
+		return fmt.Sprintf("%s: population stability index %.3g beyond chance", j.Column, j.Effect)
 	case !j.Drifted:
 		return fmt.Sprintf("%s is as the reference has it: distance %.3g, floor %.3g", j.Column, j.Effect, j.Floor)
 	case j.Detector == "missing_rate":

@@ -51,6 +51,10 @@ func Kinds() []Kind {
 			Help: "Per step of prediction time: predictions, the share whose label has come, and the means of score and label over those."},
 		{Name: "summary", Title: "Summary over time", Group: "Data", Subject: ViewOrModel, Reads: []string{"columns", "step", "group_by", "filter", "version", "max_points", "params"}, Frame: TimeSeriesMulti, Default: "timeseries",
 			Help: "Count, null share, mean, deviation, minimum, maximum and quantiles of numeric columns per step."},
+		{Name: "drift", Title: "Drift over time", Group: "Drift", Subject: ViewOrModel, Reads: []string{"columns", "detector"}, Frame: TimeSeriesMulti, Default: "timeseries",
+			Help: "Per column and detector: the distance of each judged window from its reference, and the floor it is held against."},
+		{Name: "quality", Title: "Data quality", Group: "Drift", Subject: ViewOrModel, Reads: nil, Frame: TimeSeriesLong, Default: "timeseries",
+			Help: "Per column and derived window: rows, and the share of them without a value."},
 		{Name: "verdicts", Title: "Verdicts", Group: "Drift", Subject: Optional, Reads: []string{"limit"}, Frame: Table, Default: "table",
 			Help: "What monitors judged, newest first, each window at its newest revision: distance, floor, severity and a plain sentence."},
 	}

@@ -36,6 +36,8 @@ func (a *App) kinds() map[string]KindFunc {
 		k["score_distribution"] = a.store.ScoreDistribution
 		k["label_coverage"] = a.store.LabelCoverage
 		k["verdicts"] = a.store.Verdicts
+		k["drift"] = a.store.Drift
+		k["quality"] = a.store.Quality
 	}
 	return k
 }

@@ -1,0 +1,80 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/kedge-ml/kedge/query"
+)
+
+// Drift answers the kind "drift": per column and detector the distance of each
+// judged window from its reference, and the floor it is held against, in a range
+// (default: the last day). There is one frame per monitor, column and detector.
+func (s *Store) Drift(ctx context.Context, r query.Request) ([]query.Frame, error) {
+	from, to, err := timeRange(r, time.Now(), 24*time.Hour)
+	if err != nil {
+		return nil, err
+	}
+	p := params{"from": micro(from), "to": micro(to), "namespace": r.Namespace, "subject": r.View + r.Model, "detector": r.Detector}
+	where := "namespace = {namespace:String} AND subject = {subject:String} AND reason = '' AND " + inRange("start")
+	if r.Detector != "" {
+		where += " AND detector = {detector:String}"
+	}
+	if len(r.Columns) > 0 {
+		p["columns"] = textList(r.Columns)
+		where += " AND has(arrayMap(h -> unhex(h), {columns:Array(String)}), toString(`column`))"
+	}
+	cols := []query.Column{col("monitor", query.Text, ""), col("column", query.Text, ""), col("detector", query.Text, ""),
+		col("time", query.Time, ""), col("effect", query.Float, ""), col("floor", query.Float, "")}
+	sql := "SELECT toString(monitor), toString(`column`), toString(detector), start, argMax(effect, revision), argMax(floor, revision) FROM " +
+		s.ref("verdicts") + " WHERE " + where + " GROUP BY monitor, `column`, detector, start ORDER BY monitor, `column`, detector, start"
+	if err := s.scan(ctx, cols, sql, p, nil); err != nil {
+		return nil, requestError(fmt.Errorf("drift of %s: %w", r.View+r.Model, err))
+	}
+	return dealOut(cols, 3), nil
+}
+
+// dealOut makes a frame of each group of rows that agree in the first columns,
+// which become labels.
+func dealOut(cols []query.Column, labels int) []query.Frame {
+	groups, order := groupRows(append([]query.Column{cols[labels]}, cols...), labels)
+	var out []query.Frame
+	for _, key := range order {
+		parts := strings.Split(key, "\x00")
+		named := map[string]string{}
+		for i := range labels {
+			named[cols[i].Name] = parts[i]
+		}
+		out = append(out, query.Frame{Name: parts[labels-2], Type: query.TimeSeriesMulti, Columns: pickRows(cols[labels:], groups[key], named)})
+	}
+	return out
+}
+
+// Quality answers the kind "quality": per column and derived window how many
+// rows there were and which share of them had no value, in a range (default:
+// the last day).
+func (s *Store) Quality(ctx context.Context, r query.Request) ([]query.Frame, error) {
+	tables, err := s.subjectOf(r)
+	if err != nil {
+		return nil, err
+	}
+	from, to, err := timeRange(r, time.Now(), 24*time.Hour)
+	if err != nil {
+		return nil, err
+	}
+	var out []query.Frame
+	for _, t := range tables {
+		p := Subject{t.schema.Kind, t.schema.TableID}.params(params{"from": micro(from), "to": micro(to)})
+		cols := []query.Column{col("column", query.Text, ""), col("time", query.Time, ""), col("rows", query.Uint, ""), col("missing", query.Float, "percentunit")}
+		sql := "SELECT toString(`column`), start, argMax(rows, revision) AS n, if(n = 0, 0, argMax(missing, revision) / n) FROM " + s.ref("summaries") +
+			" WHERE " + ofSubject + " AND " + inRange("start") + " GROUP BY `column`, start ORDER BY `column`, start"
+		f, err := s.frame(ctx, t.schema.Subject, query.TimeSeriesLong, cols, sql, p)
+		if err != nil {
+			return nil, requestError(fmt.Errorf("quality of %s: %w", t.schema.Subject, err))
+		}
+		out = append(out, f)
+	}
+	return out, nil
+}
