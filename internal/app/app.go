@@ -23,6 +23,7 @@ import (
 	"github.com/kedge-ml/kedge/store"
 	"github.com/kedge-ml/kedge/stream"
 	"github.com/kedge-ml/kedge/stream/broker"
+	"github.com/kedge-ml/kedge/trainer/mlflow"
 )
 
 // App is one running process. New claims what only one process can have (the
@@ -46,6 +47,7 @@ type App struct {
 	consumer *ingest.Consumer // nil without the role ingest
 	features *featureStore    // nil without the role features
 	serving  *modelServer     // nil without the role serving
+	runs     *mlflow.Store    // nil without the role trainer
 	ports    []storePort
 	audit    audit
 

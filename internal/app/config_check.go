@@ -13,10 +13,12 @@ import (
 )
 
 // BuiltRoles lists the roles that this binary can take, in starting order.
-func BuiltRoles() []string { return []string{"store", "ingest", "query", "features", "serving"} }
+func BuiltRoles() []string {
+	return []string{"store", "ingest", "query", "features", "serving", "trainer"}
+}
 
 // plannedRoles are part of the design and not in this binary.
-func plannedRoles() []string { return []string{"drift", "trainer"} }
+func plannedRoles() []string { return []string{"drift"} }
 
 var nameRule = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,62}$`)
 

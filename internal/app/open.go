@@ -34,6 +34,7 @@ func (a *App) open(ctx context.Context) error {
 		{"ingest", a.openIngest},
 		{"features", a.openFeatures},
 		{"serving", a.openServing},
+		{"runs", a.openRuns},
 	} {
 		start := time.Now()
 		if err := step.open(ctx); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/kedge-ml/kedge/features"
 	"github.com/kedge-ml/kedge/internal/web"
 	"github.com/kedge-ml/kedge/serving"
+	"github.com/kedge-ml/kedge/trainer/mlflow"
 )
 
 // featureStore is what the role features runs: the online tables, the tail
@@ -96,6 +97,30 @@ func (a *App) openServing(context.Context) (err error) {
 	return nil
 }
 
+// maxArtifact bounds one file that an MLflow client uploads.
+const maxArtifact = 4 << 30
+
+// openRuns opens the record of training runs that MLflow clients write to.
+func (a *App) openRuns(context.Context) error {
+	if !a.hasRole("trainer") {
+		return nil
+	}
+	dir := a.dir.Sub("mlflow")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	a.onClose("run folder", root.Close)
+	if a.runs, err = mlflow.Open(root); err != nil {
+		return err
+	}
+	a.onClose("runs", a.runs.Close)
+	return nil
+}
+
 // runRooms starts what the roles features and serving run.
 func (a *App) runRooms(part func(string, func(context.Context) error)) {
 	if f := a.features; f != nil {
@@ -139,6 +164,12 @@ func (a *App) mountRooms(api *web.API) {
 			sc := a.tel.Scope("features")
 			h := features.NewHistory(features.HistoryConfig{}, f.online, a.store)
 			api.Mux.Handle(features.HistoryPath, &features.HistoryHandler{History: h, Scope: sc})
+		}
+	}
+	if a.runs != nil {
+		h := a.runs.Handler(maxArtifact)
+		for _, prefix := range []string{"/api/2.0/mlflow/", "/ajax-api/2.0/mlflow/", "/api/2.0/mlflow-artifacts/", "/ajax-api/2.0/mlflow-artifacts/"} {
+			api.Mux.Handle(prefix, h)
 		}
 	}
 	if m := a.serving; m != nil {
