@@ -23,6 +23,7 @@ type answer struct {
 	status   []byte
 	out      []byte
 	n        int // entity rows
+	monitor  *Monitor
 }
 
 // keyColumn is one member of the request that is a join key.
@@ -70,6 +71,9 @@ func (a *answer) make(b *book, lim Limits, now int64) error {
 	}
 	if err := a.lookup(p, now); err != nil {
 		return err
+	}
+	if a.monitor != nil {
+		a.monitor.record(p, a, now)
 	}
 	a.out = append(a.out[:0], `{"results":[`...)
 	for i := range a.keys {

@@ -1,6 +1,11 @@
 package features
 
-import "github.com/kedge-ml/kedge/event"
+import (
+	"bytes"
+	"math"
+
+	"github.com/kedge-ml/kedge/event"
+)
 
 // newColumn returns an empty column of a type, as event.NewBatch makes them.
 func newColumn(t event.ColumnType, nullable bool) event.Column {
@@ -51,4 +56,30 @@ func sameShape(a, b *event.Schema) bool {
 		}
 	}
 	return true
+}
+
+// sameCell reports whether two columns of one type hold the same value: bit by
+// bit, but one NaN is like another.
+func sameCell(a *event.Column, i int, b *event.Column, j int) bool {
+	if a.Type.List {
+		fromA, endA := a.Span(i)
+		fromB, endB := b.Span(j)
+		if endA-fromA != endB-fromB {
+			return false
+		}
+		for k := range endA - fromA {
+			if !sameCell(a.Items, int(fromA+k), b.Items, int(fromB+k)) {
+				return false
+			}
+		}
+		return true
+	}
+	if a.Null(i) || b.Null(j) {
+		return a.Null(i) == b.Null(j)
+	}
+	if fixedWidth(a.Type) < 0 {
+		return bytes.Equal(a.Str(i), b.Str(j))
+	}
+	x, y := columnNumber(a, i), columnNumber(b, j)
+	return x == y && math.Signbit(x.f) == math.Signbit(y.f) || x.float && x.f != x.f && y.f != y.f
 }

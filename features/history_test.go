@@ -31,6 +31,7 @@ type library struct {
 	store   *store.Store
 	online  *Online
 	history *History
+	view    *View // driver
 	rows    map[string][]factRow
 }
 
@@ -62,6 +63,7 @@ func openLibrary(t testing.TB, memory int64) *library {
 		Features: []OnDemandFeature{{Name: "double", Type: event.ColumnType{Elem: event.Float64}, Expr: "driver.x * 2 + amount"}}})
 	l := &library{t: t, store: openStore(t), online: NewOnline(), rows: map[string][]factRow{}}
 	must(t, l.online.Define(r.State()))
+	l.view = l.online.book(testNamespace).views["driver"]
 	l.history = NewHistory(HistoryConfig{Memory: memory}, l.online, l.store)
 	return l
 }
