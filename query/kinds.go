@@ -55,6 +55,8 @@ func Kinds() []Kind {
 			Help: "Per column and detector: the distance of each judged window from its reference, and the floor it is held against."},
 		{Name: "quality", Title: "Data quality", Group: "Drift", Subject: ViewOrModel, Reads: nil, Frame: TimeSeriesLong, Default: "timeseries",
 			Help: "Per column and derived window: rows, and the share of them without a value."},
+		{Name: "consistency", Title: "Online and offline", Group: "Data", Subject: Optional, Reads: nil, Frame: Table, Default: "table",
+			Help: "Per feature: how many served values of the last hour were recomputed from stored rows, and how many came out different."},
 		{Name: "verdicts", Title: "Verdicts", Group: "Drift", Subject: Optional, Reads: []string{"limit"}, Frame: Table, Default: "table",
 			Help: "What monitors judged, newest first, each window at its newest revision: distance, floor, severity and a plain sentence."},
 	}

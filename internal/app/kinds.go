@@ -39,6 +39,9 @@ func (a *App) kinds() map[string]KindFunc {
 		k["drift"] = a.store.Drift
 		k["quality"] = a.store.Quality
 	}
+	if a.features != nil && a.features.monitor != nil {
+		k["consistency"] = a.features.monitor.Consistency
+	}
 	return k
 }
 

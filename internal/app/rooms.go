@@ -20,10 +20,11 @@ import (
 // featureStore is what the role features runs: the online tables, the tail
 // that keeps them fresh, and the HTTP that is asked for them.
 type featureStore struct {
-	online *features.Online
-	tail   *features.Tail
-	server *features.Server
-	feast  net.Listener // a port of its own for Feast clients; nil without one
+	online  *features.Online
+	tail    *features.Tail
+	server  *features.Server
+	monitor *features.Monitor // nil without a store to recompute from
+	feast   net.Listener      // a port of its own for Feast clients; nil without one
 }
 
 // openFeatures prepares the feature store. Its tables are filled while it
@@ -41,10 +42,11 @@ func (a *App) openFeatures(context.Context) (err error) {
 			return n[topic], err
 		}
 		cfg.Latest = features.LatestFrom(a.store, partitions, 0, func() int64 { return time.Now().UnixMicro() })
+		f.monitor = features.NewMonitor(features.MonitorConfig{Scope: sc}, a.store, partitions)
 	}
 	f.tail = features.NewTail(cfg, a.client, a.registry, f.online)
 	w := features.NewWriter(a.client, a.producer, f.tail)
-	if f.server, err = features.NewServer(features.ServerConfig{Scope: sc}, f.online, w, f.tail.Ready); err != nil {
+	if f.server, err = features.NewServer(features.ServerConfig{Scope: sc, Monitor: f.monitor}, f.online, w, f.tail.Ready); err != nil {
 		return err
 	}
 	if a.cfg.HTTP.Feast != "" {
@@ -125,6 +127,9 @@ func (a *App) openRuns(context.Context) error {
 func (a *App) runRooms(part func(string, func(context.Context) error)) {
 	if f := a.features; f != nil {
 		part("features", f.tail.Run)
+		if f.monitor != nil {
+			part("consistency", f.monitor.Run)
+		}
 		if f.feast != nil {
 			part("feast", a.serveFeast)
 		}
