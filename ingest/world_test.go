@@ -379,3 +379,8 @@ func (w *world) registry() *registry.Registry {
 	}
 	return reg
 }
+
+// maxRSS is the peak memory of an ended process, in KiB.
+func maxRSS(cmd *exec.Cmd) int64 {
+	return cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss
+}
