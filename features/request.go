@@ -140,16 +140,8 @@ func (r *request) addEntity(name string) *entityColumn {
 }
 
 func (r *request) parseValue(s *scanner, c *entityColumn) bool {
-	start := s.i
-	switch s.peek() {
-	case '{', '[':
-		k := kindArray
-		if s.b[s.i] == '{' {
-			k = kindObject
-		}
-		ok := s.skip(maxDepth)
-		c.values = append(c.values, entityValue{kind: k, raw: s.b[start:s.i]})
-		return ok
+	if c := s.peek(); c == '{' || c == '[' {
+		return false // no key looks like this: the slow reader says so
 	}
 	k, raw, plain, ok := s.scalar()
 	if !ok {
