@@ -23,7 +23,7 @@ type audit struct {
 }
 
 const (
-	auditEvery = 20 * time.Second
+	auditEvery = 3 * time.Second
 	auditShare = 50 // an audit rests for this many times as long as it took
 )
 
