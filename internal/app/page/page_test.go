@@ -109,6 +109,17 @@ func TestPageOfNothing(t *testing.T) {
 	}
 }
 
+// A model that fell silent says so instead of drawing empty charts.
+func TestSilentSubjectsSaySo(t *testing.T) {
+	d := sample()
+	d.Models = []Subject{{Name: "churn", Age: ptr(2e6)}}
+	d.Views = []Subject{{Name: "user"}}
+	html := render(t, d)
+	if strings.Count(html, "Nothing in the last hour.") != 2 || strings.Contains(html, "<figure>") {
+		t.Error("silent subjects are drawn")
+	}
+}
+
 func TestChartsTakeAnyNumbers(t *testing.T) {
 	nan := math.NaN()
 	for name, values := range map[string][]float64{
