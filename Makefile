@@ -20,7 +20,7 @@ DATA    ?= kedge-data
 PKGS    ?= ./...
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COUNT   ?= 1
-TESTFLAGS ?= -p 2 -timeout 9m
+TESTFLAGS ?= -p 2 -timeout 30m
 
 FETCHED := $(patsubst third_party/%/fetch.sh,$(DEPS)/%.stamp,$(wildcard third_party/*/fetch.sh))
 VENVS   := $(patsubst third_party/python/%/requirements.txt,$(DEPS)/python/%.stamp,$(wildcard third_party/python/*/requirements.txt))

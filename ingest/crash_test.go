@@ -105,10 +105,10 @@ func TestGuards(t *testing.T) {
 		holds  bool
 	}{
 		{name: "tokens", point: "ledger", guards: ingest.Guards{NoTokens: true}},
-		{name: "intent and orphans", point: "ledger", guards: ingest.Guards{NoIntent: true, NoOrphans: true}, after: func(w *world) { w.cfg.MaxRows = 333 }},
-		{name: "ledger and orphans", point: "idled", guards: ingest.Guards{NoLedger: true, NoOrphans: true}, after: func(w *world) { w.cfg.Group = "another"; w.cfg.MaxRows = 333 }},
-		{name: "none, group offsets expired", point: "ledgered", after: func(w *world) { w.cfg.Group = "another"; w.cfg.MaxRows = 333 }, holds: true},
-		{name: "intent alone: orphans are found and removed", point: "inserted", guards: ingest.Guards{NoIntent: true}, after: func(w *world) { w.cfg.MaxRows = 333 }, holds: true},
+		{name: "intent and orphans", point: "ledger", guards: ingest.Guards{NoIntent: true, NoOrphans: true}, after: func(w *world) { w.cfg.MaxRows = 41 }},
+		{name: "ledger and orphans", point: "idled", guards: ingest.Guards{NoLedger: true, NoOrphans: true}, after: func(w *world) { w.cfg.Group = "another"; w.cfg.MaxRows = 41 }},
+		{name: "none, group offsets expired", point: "ledgered", after: func(w *world) { w.cfg.Group = "another"; w.cfg.MaxRows = 41 }, holds: true},
+		{name: "intent alone: orphans are found and removed", point: "inserted", guards: ingest.Guards{NoIntent: true}, after: func(w *world) { w.cfg.MaxRows = 41 }, holds: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t, false)

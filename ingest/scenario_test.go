@@ -227,7 +227,7 @@ func TestRetentionOvertakes(t *testing.T) {
 	w.produce(6000)
 	tp := stream.TopicPartition{Topic: "kedge.t.features"}
 	at := w.committed()[tp].Offset
-	testenv.Eventually(t, time.Minute, func() error {
+	testenv.Eventually(t, 3*time.Minute, func() error { // the broker looks at sizes now and then
 		o, err := w.client.Offsets(t.Context(), tp)
 		if err == nil && o[tp].First <= at {
 			err = fmt.Errorf("the log starts at %d, the consumer stands at %d", o[tp].First, at)

@@ -119,7 +119,8 @@ func (w *world) readCommitted(cfg stream.FetchConfig, rounds int) {
 		}
 	}
 	later := w.ends(transactionPartitions)
-	testenv.Eventually(w.T, 10*time.Second, func() error {
+	testenv.Eventually(w.T, 30*time.Second, func() error {
+		later = w.ends(transactionPartitions) // the markers of the last transactions may still be on their way
 		if got := w.stable(transactionPartitions); fmt.Sprint(got) != fmt.Sprint(later) {
 			return fmt.Errorf("last stable offsets %v, ends %v", got, later)
 		}

@@ -64,8 +64,9 @@ func testLog(w *world) {
 	}
 	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancel()
-	if err := l.Tail(short, writers*each, nil); !errors.Is(err, context.DeadlineExceeded) {
-		w.Errorf("tail at the end: %v", err)
+	// A request that the deadline cuts off may say so in the network's words.
+	if err := l.Tail(short, writers*each, nil); err == nil || short.Err() == nil {
+		w.Errorf("tail at the end: %v before the deadline", err)
 	}
 }
 
