@@ -73,8 +73,14 @@ func (p *partition) store(ctx context.Context, w *work) error {
 		})
 	}
 	if err == nil {
+		err = p.proven(ctx, w, 0)
+	}
+	if err == nil {
 		p.hit("ledger")
 		err = p.insert(ctx, w, "the ledger row", func(ctx context.Context) error { return p.c.sink.InsertLedger(ctx, p.token(t.ledger()), r) })
+	}
+	if err == nil {
+		err = p.proven(ctx, w, 1)
 	}
 	if err != nil {
 		span.RecordError(err)
@@ -83,6 +89,34 @@ func (p *partition) store(ctx context.Context, w *work) error {
 	p.hit("ledgered")
 	p.finish(ctx, w, &r, time.Since(began))
 	return nil
+}
+
+// proven checks that a repeated unit is stored, whole and once, with as many
+// ledger rows as given. The engine notes a block's token before it makes the
+// block's part visible: a crash between the two leaves a token that drops the
+// repeated block, and no rows. Such a unit is done again in a new epoch, whose
+// tokens nobody has used.
+func (p *partition) proven(ctx context.Context, w *work, ledgerRows int64) error {
+	if !w.replayed || p.c.guards.noTokens {
+		return nil
+	}
+	want := ledgerRows + int64(len(w.unit.Dead))
+	for _, b := range w.unit.Batches {
+		want += int64(b.Rows)
+	}
+	var got int64
+	err := p.insist(ctx, "count the repeated unit", func(ctx context.Context) (err error) {
+		got, err = p.c.sink.Beyond(ctx, p.tp.Topic, p.tp.Partition, w.unit.Epoch, w.from)
+		return err
+	})
+	if err != nil || got >= want {
+		return err
+	}
+	why := fmt.Sprintf("the repeated unit %d-%d has %d of %d rows stored: the engine lost a block in a crash and kept its token", w.from, w.next-1, got, want)
+	if err := p.insist(ctx, "open an epoch", func(ctx context.Context) error { return p.reopen(ctx, w.from, why) }); err != nil {
+		return err
+	}
+	return errReplan
 }
 
 func (p *partition) hit(point string) { p.c.points.Hit(2*p.slot+1, point) }
