@@ -290,14 +290,6 @@ func (s *scanner) raw() ([]byte, bool) {
 	return s.buf[start:s.pos], true
 }
 
-// isNull consumes a null.
-func (s *scanner) isNull() bool {
-	if s.peek() != 'n' {
-		return false
-	}
-	return s.literal("null")
-}
-
 // ended checks that nothing but white space follows.
 func (s *scanner) ended() bool {
 	if s.ws(); s.pos < len(s.buf) {

@@ -46,7 +46,6 @@ type position struct {
 	next  int64 // applied up to here
 	goal  int64 // the log's end when the tail started: readiness waits for it
 	start int64
-	lag   int64
 }
 
 // LatestFunc calls apply with batches of rows until the newest stored row of

@@ -11,19 +11,20 @@ import (
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
 	"github.com/NVIDIA/go-nvml/pkg/nvml/mock"
 	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/dgxa100"
+	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/server"
 
 	"github.com/kedge-ml/kedge/internal/testenv"
 )
 
 func TestInventoryOfMockedServer(t *testing.T) {
-	server := dgxa100.New()
-	for _, d := range server.Devices { // what the mock leaves out
-		d := d.(*dgxa100.Device)
+	host := dgxa100.New()
+	for _, d := range host.Devices { // what the mock leaves out
+		d := d.(*server.Device)
 		d.GetUtilizationRatesFunc = func() (nvml.Utilization, nvml.Return) { return nvml.Utilization{Gpu: 50}, nvml.SUCCESS }
 		d.GetPowerUsageFunc = func() (uint32, nvml.Return) { return 400_000, nvml.SUCCESS }
 		d.GetTotalEnergyConsumptionFunc = func() (uint64, nvml.Return) { return 0, nvml.ERROR_NOT_SUPPORTED }
 	}
-	inv, err := open(server)
+	inv, err := open(host)
 	if err != nil {
 		t.Fatal(err)
 	}
