@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"sort"
+	"sync"
 
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/model"
@@ -65,6 +66,7 @@ type Follower struct {
 	s         *Server
 	reg       *registry.Registry
 	artifacts *os.Root
+	mu        sync.Mutex
 	done      map[string]uint64            // model → definition version that is in force
 	digests   map[string]map[string]string // model → version → artefact that is loaded
 	faults    map[string]string
@@ -75,7 +77,50 @@ type Follower struct {
 func NewFollower(s *Server, reg *registry.Registry, artifacts *os.Root) *Follower {
 	f := &Follower{s: s, reg: reg, artifacts: artifacts, done: map[string]uint64{}, digests: map[string]map[string]string{}, faults: map[string]string{}, status: make(chan map[string]string, 1)}
 	f.status <- map[string]string{}
+	s.repository.Store(f)
 	return f
+}
+
+// Load carries a model's deployment out anew, as Triton's clients ask: its
+// artefacts are read and checked again.
+func (f *Follower) Load(name string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	def, ok := f.reg.State().Get(DeploymentKind, f.s.cfg.Namespace, name)
+	if !ok {
+		return fmt.Errorf("load: %w: %q has no deployment", ErrUnknownModel, name)
+	}
+	delete(f.digests, name)
+	if err := f.carryOut(def); err != nil {
+		return fmt.Errorf("load %s: %w: %w", name, ErrRuntime, err)
+	}
+	f.done[name] = def.Version
+	f.fault(name, "")
+	return nil
+}
+
+// Unload stops serving a model until [Follower.Load] or a change of its
+// deployment.
+func (f *Follower) Unload(name string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.s.Unload(name, ""); err != nil {
+		return err
+	}
+	delete(f.digests, name)
+	f.fault(name, "unloaded")
+	return nil
+}
+
+// fault notes why a model's deployment is not in force; "" means that it is.
+func (f *Follower) fault(name, why string) {
+	if why == "" {
+		delete(f.faults, name)
+	} else {
+		f.faults[name] = why
+	}
+	<-f.status
+	f.status <- copied(f.faults)
 }
 
 // Run follows the registry until ctx ends. A deployment that cannot be carried
@@ -99,6 +144,8 @@ func (f *Follower) Faults() map[string]string {
 }
 
 func (f *Follower) settle(st *registry.State) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	wanted := map[string]bool{}
 	for _, def := range st.List(DeploymentKind, f.s.cfg.Namespace) {
 		wanted[def.Name] = true

@@ -64,13 +64,17 @@ type rpc struct {
 
 func (h *rpc) service() *grpc.ServiceDesc {
 	calls := map[string]func(context.Context, []byte) ([]byte, error){
-		"ServerLive":      h.yes,
-		"ServerReady":     h.yes,
-		"ServerMetadata":  h.metadata,
-		"ModelReady":      h.modelReady,
-		"ModelMetadata":   h.modelMetadata,
-		"ModelInfer":      h.infer,
-		"RepositoryIndex": h.index,
+		"ServerLive":            h.yes,
+		"ServerReady":           h.yes,
+		"ServerMetadata":        h.metadata,
+		"ModelReady":            h.modelReady,
+		"ModelMetadata":         h.modelMetadata,
+		"ModelInfer":            h.infer,
+		"RepositoryIndex":       h.index,
+		"RepositoryModelLoad":   h.named(2, h.s.reload),
+		"RepositoryModelUnload": h.named(2, h.s.retire),
+		"ModelStatistics":       h.statistics,
+		"ModelConfig":           h.config,
 	}
 	d := &grpc.ServiceDesc{ServiceName: "inference.GRPCInferenceService", HandlerType: (*any)(nil)}
 	for name, call := range calls {
@@ -106,7 +110,9 @@ func statusOf(err error) error {
 	switch {
 	case errors.Is(err, ErrUnknownModel), errors.Is(err, ErrUnknownVersion):
 		code = codes.NotFound
-	case errors.Is(err, oip.ErrInvalid), errors.Is(err, ErrInput):
+	case errors.Is(err, ErrFeatures), errors.Is(err, ErrRuntime):
+		code = codes.Unavailable
+	case errors.Is(err, oip.ErrInvalid), errors.Is(err, ErrInput), errors.Is(err, ErrInUse):
 		code = codes.InvalidArgument
 	case errors.Is(err, ErrBusy):
 		code = codes.ResourceExhausted
@@ -167,18 +173,17 @@ func appendTensor(dst []byte, num protowire.Number, name string, d oip.Datatype,
 	b := oip.AppendProtoString(nil, 1, name)
 	b = oip.AppendProtoString(b, 2, string(d))
 	b = oip.AppendProtoShape(b, 3, dims)
-	return protowire.AppendBytes(protowire.AppendTag(dst, num, protowire.BytesType), b)
+	return appendMessage(dst, num, b)
 }
 
 func (h *rpc) index(context.Context, []byte) ([]byte, error) {
 	var out []byte
-	for _, m := range h.s.Models() {
-		for _, v := range m.Versions {
-			b := oip.AppendProtoString(nil, 1, m.Name)
-			b = oip.AppendProtoString(b, 2, v)
-			b = oip.AppendProtoString(b, 3, "READY")
-			out = protowire.AppendBytes(protowire.AppendTag(out, 1, protowire.BytesType), b)
+	for _, e := range h.s.known() {
+		var b []byte
+		for i, text := range []string{e.name, e.version, e.state, e.reason} {
+			b = oip.AppendProtoString(b, protowire.Number(i+1), text)
 		}
+		out = appendMessage(out, 1, b)
 	}
 	return out, nil
 }

@@ -1,6 +1,7 @@
 package serving
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 type Route struct {
 	Pattern string
 	Summary string
+	Example string // a body that the route takes; empty where it takes none
 	Handler http.Handler
 }
 
@@ -35,9 +37,9 @@ const (
 func Routes(s *Server) []Route {
 	h := &handler{s: s, pool: &pool{}}
 	route := func(pattern, summary string, f func(http.ResponseWriter, *http.Request) error) Route {
-		return Route{pattern, summary, answering(f)}
+		return Route{pattern, summary, "", h.answering(f)}
 	}
-	return []Route{
+	return append(h.ownRoutes(), []Route{
 		route("GET /v2", "Server metadata", h.server),
 		route("GET /v2/health/live", "Liveness", h.live),
 		route("GET /v2/health/ready", "Readiness", h.ready),
@@ -50,9 +52,27 @@ func Routes(s *Server) []Route {
 		route("GET /v2/models/{model}/stats", "Inference statistics", h.statistics),
 		route("GET /v2/models/{model}/versions/{version}/stats", "Statistics of a version", h.statistics),
 		route("GET /v2/models/stats", "Statistics of all models", h.allStatistics),
-		route("POST /v2/models/{model}/infer", "Inference", h.infer),
-		route("POST /v2/models/{model}/versions/{version}/infer", "Inference by a version", h.infer),
-		route("POST /v2/repository/index", "Models that are loaded", h.index),
+		{"POST /v2/models/{model}/infer", "Inference", exampleInfer, h.answering(h.infer)},
+		{"POST /v2/models/{model}/versions/{version}/infer", "Inference by a version", exampleInfer, h.answering(h.infer)},
+		{"POST /v2/repository/index", "Models that are known", "{}", h.answering(h.index)},
+		{"POST /v2/repository/models/{model}/load", "Load a model's deployment anew", "{}", h.answering(h.load)},
+		{"POST /v2/repository/models/{model}/unload", "Stop serving a model until it is loaded", "{}", h.answering(h.unload)},
+	}...)
+}
+
+const exampleInfer = `{"id":"p1","inputs":[{"name":"input","shape":[1,2],"datatype":"FP32","data":[0.5,0.1]}]}`
+
+// ownRoutes are Kedge's own, and those that TensorFlow Serving and KServe's
+// first protocol have in common.
+func (h *handler) ownRoutes() []Route {
+	return []Route{
+		{"POST /v1/predict/{model}", "Prediction by entity key", `{"key":{"driver_id":1001},"data":{"hour":13},"features":true,"explain":3}`, h.v1(h.predictByKey)},
+		{"POST /v1/outcome", "What turned out true of a prediction", `{"model":"elec","prediction_id":"p1","label":1}`, h.v1(h.outcome)},
+		{"GET /v1/models", "Names of the models (KServe v1)", "", h.answering(h.names)},
+		{"GET /v1/models/{model}", "A model's state (TensorFlow Serving, KServe v1)", "", h.answering(h.modelState)},
+		{"GET /v1/models/{model}/versions/{version}", "A version's state (TensorFlow Serving)", "", h.answering(h.modelState)},
+		{"POST /v1/models/{verb}", "Prediction, NAME:predict (TensorFlow Serving, KServe v1)", `{"instances":[[0.5,0.1]]}`, h.answering(h.predictVerb)},
+		{"POST /v1/models/{model}/versions/{verb}", "Prediction by a version, VERSION:predict (TensorFlow Serving)", `{"instances":[[0.5,0.1]]}`, h.answering(h.predictVerb)},
 	}
 }
 
@@ -61,20 +81,31 @@ type handler struct {
 	pool *pool
 }
 
+// statusCanceled is nginx's word for a client that went away.
+const statusCanceled = 499
+
 // answering maps an error to the protocol's status and body, in one place.
-func answering(f func(http.ResponseWriter, *http.Request) error) http.Handler {
+func (h *handler) answering(f func(http.ResponseWriter, *http.Request) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		err := f(w, r)
 		if err == nil {
 			return
 		}
 		status, text := refusal(err)
-		if status == http.StatusTooManyRequests {
-			w.Header().Set("Retry-After", "1")
+		if status >= http.StatusInternalServerError {
+			h.s.log.ErrorContext(r.Context(), "prediction failed", telemetry.LogError, err, "path", r.URL.Path)
 		}
+		retryAfter(w, status)
 		body := oip.AppendString([]byte(`{"error":`), text)
 		write(w, status, append(body, '}'))
 	})
+}
+
+// retryAfter says when a refused client may try again.
+func retryAfter(w http.ResponseWriter, status int) {
+	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
 }
 
 func refusal(err error) (status int, text string) {
@@ -82,14 +113,20 @@ func refusal(err error) (status int, text string) {
 	switch {
 	case errors.Is(err, ErrUnknownModel), errors.Is(err, ErrUnknownVersion):
 		return http.StatusNotFound, err.Error()
-	case errors.Is(err, oip.ErrInvalid), errors.Is(err, ErrInput), errors.Is(err, errEncoding):
+	case errors.Is(err, oip.ErrInvalid), errors.Is(err, ErrInput), errors.Is(err, errEncoding), errors.Is(err, ErrInUse):
 		return http.StatusBadRequest, err.Error()
 	case errors.As(err, &tooLarge):
 		return http.StatusRequestEntityTooLarge, fmt.Sprintf("the request has more than %d bytes", tooLarge.Limit)
+	case errors.Is(err, errBody):
+		return http.StatusBadRequest, err.Error()
 	case errors.Is(err, ErrBusy):
 		return http.StatusTooManyRequests, err.Error()
-	case errors.Is(err, ErrDeadline):
-		return http.StatusGatewayTimeout, err.Error()
+	case errors.Is(err, ErrFeatures), errors.Is(err, ErrRuntime):
+		return http.StatusServiceUnavailable, err.Error()
+	case errors.Is(err, ErrDeadline), errors.Is(err, context.DeadlineExceeded):
+		return http.StatusGatewayTimeout, ErrDeadline.Error()
+	case errors.Is(err, context.Canceled):
+		return statusCanceled, "the caller went away"
 	}
 	return http.StatusInternalServerError, "the prediction failed: see the server's log"
 }
@@ -126,6 +163,9 @@ func (h *handler) modelReady(w http.ResponseWriter, r *http.Request) error {
 	write(w, http.StatusOK, append(body, `,"ready":true}`...))
 	return nil
 }
+
+// errBody is behind a body that ended early or came too slowly.
+var errBody = errors.New("the request's body could not be read whole")
 
 var errEncoding = errors.New("the request's Content-Encoding is not supported: send it as it is")
 
@@ -173,7 +213,7 @@ func readAll(dst []byte, r io.Reader) ([]byte, error) {
 			return dst, nil
 		}
 		if err != nil {
-			return dst, fmt.Errorf("read the request: %w", err)
+			return dst, fmt.Errorf("%w: %w", errBody, err)
 		}
 	}
 }

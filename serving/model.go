@@ -3,7 +3,9 @@ package serving
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 
+	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/model"
 	"github.com/kedge-ml/kedge/serving/oip"
 )
@@ -11,7 +13,8 @@ import (
 // ErrInput is behind every error that a caller's tensors caused.
 var ErrInput = errors.New("the inputs do not fit the model")
 
-// Model is one version of a model, ready to compute. It is immutable.
+// Model is one version of a model, ready to compute. What it
+// answers never changes.
 type Model struct {
 	Name      string
 	Version   string
@@ -19,7 +22,11 @@ type Model struct {
 	Predictor model.Predictor
 
 	encoder   *model.Encoder
-	datatypes []oip.Datatype // parallel to the signature's inputs
+	datatypes []oip.Datatype     // parallel to the signature's inputs
+	types     []event.ColumnType // parallel to the signature's inputs
+	views     []viewInputs       // where inputs come from when a caller sends keys
+	direct    []int              // inputs that no view has
+	agreed    *atomic.Int64      // 2 + registry offset at which the views were found to fit
 }
 
 // FromArtifact makes a version ready whose artefact was loaded, its golden
@@ -44,10 +51,16 @@ func (m *Model) prepare() error {
 		return fmt.Errorf("model %s version %s: the predictor takes %d values and gives %d, the signature says %d and %d",
 			m.Name, m.Version, m.Predictor.Features(), m.Predictor.Outputs(), len(m.Signature.Inputs), m.width())
 	}
-	m.encoder = model.NewEncoder(m.Signature)
+	m.encoder, m.agreed = model.NewEncoder(m.Signature), new(atomic.Int64)
 	for _, in := range m.Signature.Inputs {
 		m.datatypes = append(m.datatypes, datatypeOf(in.Type))
+		t, err := event.ParseType(in.Type)
+		if err != nil {
+			return fmt.Errorf("model %s version %s: input %q: %w", m.Name, m.Version, in.Name, err)
+		}
+		m.types = append(m.types, t)
 	}
+	m.groupViews()
 	return nil
 }
 
@@ -193,6 +206,10 @@ func (m *Model) column(out []float32, i, n int, req *oip.Request) error {
 	}
 	k := len(m.Signature.Inputs)
 	for row := range n {
+		if len(t.Nulls) > row && t.Nulls[row] {
+			out[row*k+i] = model.Missing()
+			continue
+		}
 		v, known := m.value(t, i, row)
 		if !known {
 			return fmt.Errorf("%w: input %q has a value that the model never met: %.64s", ErrInput, in.Name, printed(t, row))

@@ -19,13 +19,15 @@ import (
 // Call says what a caller wants beside the tensors.
 type Call struct {
 	Model    string
-	Version  string    // pins a version; empty lets the routing choose
-	Entity   string    // the entity's key, for sticky experiments
-	Key      string    // the entity's key as a JSON object, for the record
-	ID       string    // prediction id; one is made when empty. Row i of several gets "<id>/<i>".
-	Deadline time.Time // zero for none
-	Trace    string    // W3C trace id
-	Parent   string    // traceparent header, sent on with the record
+	Version  string      // pins a version; empty lets the routing choose
+	Entity   string      // the entity's key, for sticky experiments
+	Key      string      // the entity's key as a JSON object, for the record
+	ID       string      // prediction id; one is made when empty. Row i of several gets "<id>/<i>".
+	Deadline time.Time   // zero for none
+	Trace    string      // W3C trace id
+	Parent   string      // traceparent header, sent on with the record
+	Rows     []EntityRow // asks by key instead of by tensors
+	Explain  int         // how many contributions to compute per row; 0 for none
 }
 
 // Answer is what the routed version computed.
@@ -39,6 +41,17 @@ type Answer struct {
 	Model   *Model
 	Queue   time.Duration
 	Compute time.Duration
+
+	fetched *fetched      // of a request by key
+	why     []explanation // per row, where asked for
+}
+
+// rowID is the prediction id of one row.
+func (a *Answer) rowID(row int) string {
+	if a.Rows > 1 {
+		return a.ID + "/" + strconv.Itoa(row)
+	}
+	return a.ID
 }
 
 // scratch is the memory of one request.
@@ -47,10 +60,10 @@ type scratch struct {
 	body   []byte
 	rows   []float32
 	values []float32
-	shadow []float32
 	out    []byte
 	inputs []event.NamedValue
 	scores []event.NamedFloat
+	got    fetched
 }
 
 // pool hands scratch from request to request.
@@ -72,7 +85,7 @@ func (s *Server) predict(ctx context.Context, sc *scratch, call Call) (Answer, e
 	if err != nil {
 		return Answer{}, err
 	}
-	a, err := s.compute(ctx, sc, d, m, call)
+	a, err := s.answer(ctx, sc, d, m, call)
 	if err != nil {
 		d.stats.failure.Add(1)
 		if errors.Is(err, ErrBusy) {
@@ -90,6 +103,29 @@ func (s *Server) predict(ctx context.Context, sc *scratch, call Call) (Answer, e
 	}
 	s.shadows(ctx, sc, st, m, a, call)
 	return a, nil
+}
+
+// answer looks features up where the caller sent keys, and computes.
+func (s *Server) answer(ctx context.Context, sc *scratch, d *deployed, m *Model, call Call) (Answer, error) {
+	if call.Rows == nil {
+		return s.compute(ctx, sc, d, m, call)
+	}
+	if err := s.fetch(sc, m, call); err != nil {
+		return Answer{}, err
+	}
+	a, err := s.compute(ctx, sc, d, m, call)
+	a.fetched = &sc.got
+	return a, err
+}
+
+// fetch makes tensors of keys. It holds no place at the gate: look-ups are in
+// memory.
+func (s *Server) fetch(sc *scratch, m *Model, call Call) error {
+	began := s.now()
+	sc.req.Reset()
+	err := s.cfg.Features.fetch(&sc.got, &sc.req, m, call.Rows, began)
+	sc.got.took = s.now().Sub(began)
+	return err
 }
 
 // compute checks the deadline before it waits, when its place comes, and
@@ -111,7 +147,12 @@ func (s *Server) compute(ctx context.Context, sc *scratch, d *deployed, m *Model
 	}
 	sc.values = grow(sc.values, n*m.width())
 	m.Predictor.Predict(sc.values, rows)
-	return Answer{Rows: n, Width: m.width(), Values: sc.values, Model: m, Queue: queue, Compute: s.now().Sub(began)}, nil
+	a := Answer{Rows: n, Width: m.width(), Values: sc.values, Model: m, Queue: queue}
+	if call.Explain > 0 {
+		a.why = m.explain(rows, a.Values, n, call.Explain)
+	}
+	a.Compute = s.now().Sub(began)
+	return a, nil
 }
 
 func (d *deployed) count(a *Answer, now time.Time) {
@@ -125,28 +166,47 @@ func (d *deployed) count(a *Answer, now time.Time) {
 // shadows computes what other versions would have said, after the answer is
 // made. A shadow's failure is nobody's failure.
 func (s *Server) shadows(ctx context.Context, sc *scratch, st *state, answered *Model, a Answer, call Call) {
+	policy := st.policy
+	if policy == Block {
+		policy = Drop // the answer is made: nobody waits for a shadow
+	}
 	for _, v := range st.routing.Shadows {
 		m := st.versions[v]
 		if m == nil || m == answered {
 			continue
 		}
-		rows, n, err := m.rows(nil, &sc.req)
+		own, said, err := s.shadow(sc, m, call)
 		if err != nil {
 			s.log.Warn("shadow: the request does not fit the version", "model", m.Name, "version", v, "error", err)
 			continue
 		}
-		began := s.now()
-		sc.shadow = grow(sc.shadow, n*m.width())
-		m.Predictor.Predict(sc.shadow, rows)
-		said := Answer{ID: a.ID + "/" + v, Version: v, Variant: VariantShadow, Rows: n, Width: m.width(), Values: sc.shadow, Model: m, Compute: s.now().Sub(began)}
-		policy := st.policy
-		if policy == Block {
-			policy = Drop // the answer is made: nobody waits for a shadow
-		}
-		if err := s.record(ctx, sc, policy, m, &said, call); err != nil {
+		said.ID, said.Version, said.Variant = a.ID+"/"+v, v, VariantShadow
+		if err := s.record(ctx, own, policy, m, &said, call); err != nil {
 			return
 		}
 	}
+}
+
+// shadow computes in memory of its own: the caller's answer lies in sc.
+func (s *Server) shadow(sc *scratch, m *Model, call Call) (*scratch, Answer, error) {
+	own := &scratch{req: sc.req}
+	said := Answer{Width: m.width(), Model: m}
+	if call.Rows != nil {
+		own.req = oip.Request{}
+		if err := s.fetch(own, m, call); err != nil {
+			return nil, said, err
+		}
+		said.fetched = &own.got
+	}
+	rows, n, err := m.rows(nil, &own.req)
+	if err != nil {
+		return nil, said, err
+	}
+	began := s.now()
+	said.Rows, said.Values = n, make([]float32, n*m.width())
+	m.Predictor.Predict(said.Values, rows)
+	said.Compute = s.now().Sub(began)
+	return own, said, nil
 }
 
 // record puts one event per row on its way.
@@ -154,15 +214,13 @@ func (s *Server) record(ctx context.Context, sc *scratch, policy Policy, m *Mode
 	now := s.now().UnixMicro()
 	queue, compute := ms(a.Queue), ms(a.Compute)
 	for row := range a.Rows {
-		id := a.ID
-		if a.Rows > 1 {
-			id = fmt.Sprintf("%s/%d", a.ID, row)
-		}
+		id := a.rowID(row)
 		p := event.Prediction{
 			Model: m.Name, Version: a.Version, ID: id, EventTime: now, Key: call.Key,
 			Inputs: sc.namedInputs(m, row), Output: sc.output(a, row), Variant: a.Variant,
-			QueueMS: &queue, ComputeMS: &compute, Weight: 1, Trace: call.Trace,
+			QueueMS: &queue, ComputeMS: &compute, Threshold: m.Signature.Threshold, Weight: 1, Trace: call.Trace,
 		}
+		a.remember(&p, row, call)
 		sc.out = event.AppendPredictionJSON(sc.out[:0], p)
 		buf := make([]byte, 0, len(id)+len(sc.out))
 		buf = append(append(buf, id...), sc.out...)
@@ -175,6 +233,18 @@ func (s *Server) record(ctx context.Context, sc *scratch, policy Policy, m *Mode
 		}
 	}
 	return nil
+}
+
+// remember adds what only some requests have: keys and feature times, and why
+// the answer is what it is.
+func (a *Answer) remember(p *event.Prediction, row int, call Call) {
+	if a.fetched != nil {
+		took := ms(a.fetched.took)
+		p.FeaturesMS, p.FeatureTimes, p.Key = &took, a.fetched.times[row], call.Rows[row].KeyText
+	}
+	if a.why != nil {
+		p.Attributions = a.why[row].top
+	}
 }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
@@ -198,7 +268,7 @@ func (sc *scratch) namedInputs(m *Model, row int) []event.NamedValue {
 
 func tensorValue(t *oip.Tensor, row int) event.Value {
 	switch {
-	case t == nil:
+	case t == nil, len(t.Nulls) > row && t.Nulls[row]:
 		return event.Value{}
 	case t.Datatype == oip.BYTES:
 		return event.Text(string(t.Bytes[row]))

@@ -3,24 +3,83 @@ package serving
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 )
 
-// index answers Triton's repository index: every version that is loaded.
+// entry is one line of the repository index.
+type entry struct{ name, version, state, reason string }
+
+// known lists every version that is loaded, and every model that was unloaded
+// by hand or whose deployment is not in force.
+func (s *Server) known() []entry {
+	var out []entry
+	loaded := map[string]bool{}
+	for _, m := range s.Models() {
+		loaded[m.Name] = true
+		for _, v := range m.Versions {
+			out = append(out, entry{m.Name, v, "READY", ""})
+		}
+	}
+	if f := s.repository.Load(); f != nil {
+		for name, why := range f.Faults() {
+			if !loaded[name] {
+				out = append(out, entry{name, "", "UNAVAILABLE", why})
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(a, b entry) int { return strings.Compare(a.name, b.name) })
+	return out
+}
+
+// index answers Triton's repository index.
 func (h *handler) index(w http.ResponseWriter, _ *http.Request) error {
 	var b strings.Builder
 	b.WriteByte('[')
-	n := 0
-	for _, m := range h.s.Models() {
-		for _, v := range m.Versions {
-			comma(&b, n)
-			n++
-			fmt.Fprintf(&b, `{"name":%s,"version":%s,"state":"READY"}`, quote(m.Name), quote(v))
+	for i, e := range h.s.known() {
+		comma(&b, i)
+		fmt.Fprintf(&b, `{"name":%s,"version":%s,"state":%s`, quote(e.name), quote(e.version), quote(e.state))
+		if e.reason != "" {
+			fmt.Fprintf(&b, `,"reason":%s`, quote(e.reason))
 		}
+		b.WriteByte('}')
 	}
 	b.WriteByte(']')
 	write(w, http.StatusOK, []byte(b.String()))
 	return nil
+}
+
+// load carries a model's deployment out again, from its artefacts.
+func (h *handler) load(w http.ResponseWriter, r *http.Request) error {
+	if err := h.s.reload(r.PathValue("model")); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// unload stops serving a model until it is loaded or its deployment changes.
+func (h *handler) unload(w http.ResponseWriter, r *http.Request) error {
+	if err := h.s.retire(r.PathValue("model")); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+func (s *Server) reload(name string) error {
+	f := s.repository.Load()
+	if f == nil {
+		return fmt.Errorf("load: %w: %q has no deployment", ErrUnknownModel, name)
+	}
+	return f.Load(name)
+}
+
+func (s *Server) retire(name string) error {
+	if f := s.repository.Load(); f != nil {
+		return f.Unload(name)
+	}
+	return s.Unload(name, "")
 }
 
 // config answers in the shape of Triton's model configuration, as far as it

@@ -20,6 +20,7 @@ var (
 	ErrUnknownModel   = errors.New("unknown model")
 	ErrUnknownVersion = errors.New("unknown version")
 	ErrInUse          = errors.New("the version is in use")
+	ErrRuntime        = errors.New("the model's runtime is not there")
 )
 
 // Config bounds a Server.
@@ -30,6 +31,7 @@ type Config struct {
 	Ring      int           // predictions waiting for the broker
 	Drain     time.Duration // how long shutdown delivers what is in the ring
 	MaxBody   int64         // bytes of a request
+	Features  *Features     // where inputs come from when a caller sends keys; nil without an online store
 }
 
 // DefaultConfig fits tree models on a small machine.
@@ -44,8 +46,11 @@ type Server struct {
 	log    *slog.Logger
 	rec    *recorder
 	change sync.Mutex
+	send   produce
 	models atomic.Pointer[map[string]*deployed]
 	now    func() time.Time
+
+	repository atomic.Pointer[Follower] // who carries out load and unload; nil without one
 }
 
 // deployed is one model: its versions, its routing and its gate.
@@ -74,7 +79,7 @@ type stats struct {
 // NewServer returns a server without models. Predictions are recorded through
 // p; Run must be running for them to leave.
 func NewServer(cfg Config, p *stream.Producer, log *slog.Logger) *Server {
-	s := &Server{cfg: cfg, log: log, now: time.Now}
+	s := &Server{cfg: cfg, log: log, send: p.Produce, now: time.Now}
 	s.rec = newRecorder(cfg.Ring, "kedge."+cfg.Namespace+".predictions", p.Produce, log)
 	s.models.Store(&map[string]*deployed{})
 	return s

@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"strings"
 	"time"
 
-	"github.com/danielgtaylor/huma/v2"
 	"google.golang.org/grpc"
 
 	"github.com/kedge-ml/kedge/features"
@@ -86,6 +84,9 @@ func (a *App) openServing(context.Context) (err error) {
 	a.onClose("artefacts", m.artifacts.Close)
 	cfg := serving.DefaultConfig()
 	cfg.Namespace, cfg.Drain = a.cfg.Namespace, time.Duration(a.cfg.Drain)/2
+	if f := a.features; f != nil {
+		cfg.Features = serving.NewFeatures(f.online, a.registry, a.cfg.Namespace, f.tail.Ready)
+	}
 	m.server = serving.NewServer(cfg, a.producer, a.tel.Scope("serving").Log)
 	m.follower = serving.NewFollower(m.server, a.registry, m.artifacts)
 	if a.cfg.GRPC != "" {
@@ -185,20 +186,6 @@ func (a *App) mountRooms(api *web.API) {
 	}
 }
 
-// documentRoute puts a route of the inference protocol into the OpenAPI
-// document.
-func documentRoute(doc *huma.OpenAPI, i int, r serving.Route) {
-	method, path := splitPattern(r.Pattern)
-	doc.AddOperation(&huma.Operation{
-		OperationID: fmt.Sprintf("oip-%d", i), Method: method, Path: path, Summary: r.Summary, Tags: []string{"inference"},
-		Parameters: pathParameters(path),
-		Responses: map[string]*huma.Response{
-			"200":     {Description: "Answered", Content: map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Type: huma.TypeObject}}}},
-			"default": {Description: "Refused, with the reason", Content: map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Type: huma.TypeObject}}}},
-		},
-	})
-}
-
 // featuresHealth says how far the online tables are.
 func (a *App) featuresHealth(context.Context) PartHealth {
 	detail := plural(len(a.features.online.Views(a.cfg.Namespace)), "view") + " online"
@@ -213,20 +200,4 @@ func (a *App) servingHealth(context.Context) PartHealth {
 		detail += fmt.Sprintf("; deployment of %s is not in force: %s", name, why)
 	}
 	return PartHealth{Name: "serving", Ready: true, Detail: detail}
-}
-
-// splitPattern divides "GET /v2" as net/http's mux writes it.
-func splitPattern(pattern string) (method, path string) {
-	method, path, _ = strings.Cut(pattern, " ")
-	return method, path
-}
-
-// pathParameters lists the {names} of a path.
-func pathParameters(path string) (out []*huma.Param) {
-	for part := range strings.SplitSeq(path, "/") {
-		if name, ok := strings.CutPrefix(part, "{"); ok {
-			out = append(out, &huma.Param{Name: strings.TrimSuffix(name, "}"), In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}})
-		}
-	}
-	return out
 }

@@ -100,6 +100,7 @@ type Tensor struct {
 	Ints     []int64
 	Floats   []float64
 	Bytes    [][]byte
+	Nulls    []bool // values that are not there; nil when all are. The wire has none: it is for callers within the process
 
 	binarySize int64 // of the request's binary part; -1 when the data is JSON
 	data       span  // of the JSON array, until the datatype is known
@@ -117,7 +118,7 @@ func (t *Tensor) Elements() int64 {
 func (t *Tensor) reset() {
 	*t = Tensor{
 		Shape: t.Shape[:0], Bools: t.Bools[:0], Uints: t.Uints[:0], Ints: t.Ints[:0],
-		Floats: t.Floats[:0], Bytes: t.Bytes[:0], binarySize: -1,
+		Floats: t.Floats[:0], Bytes: t.Bytes[:0], Nulls: t.Nulls[:0], binarySize: -1,
 	}
 }
 
@@ -162,6 +163,13 @@ func (r *Request) Reset() {
 	}
 	*r = Request{Inputs: r.Inputs[:0], Outputs: r.Outputs[:0], Params: r.Params}
 	clear(r.Params)
+}
+
+// Add appends an empty input tensor of shape [rows] and returns it.
+func (r *Request) Add(name string, d Datatype, rows int) *Tensor {
+	t := r.addInput()
+	t.Name, t.Datatype, t.Shape = name, d, append(t.Shape, int64(rows))
+	return t
 }
 
 func (r *Request) addInput() *Tensor {

@@ -380,3 +380,14 @@ func ParseNameVersion(b []byte) (name, version string, err error) {
 	})
 	return name, version, err
 }
+
+// ProtoString reads one string field of a message.
+func ProtoString(b []byte, field protowire.Number) (s string, err error) {
+	err = fields(b, func(num protowire.Number, _ protowire.Type, _ uint64, v []byte) error {
+		if num == field {
+			s = string(v)
+		}
+		return nil
+	})
+	return s, err
+}

@@ -1,0 +1,51 @@
+package app
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/kedge-ml/kedge/serving"
+)
+
+// documentRoute puts a route of the inference protocols into the OpenAPI
+// document.
+func documentRoute(doc *huma.OpenAPI, i int, r serving.Route) {
+	method, path := splitPattern(r.Pattern)
+	object := map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Type: huma.TypeObject}}}
+	op := &huma.Operation{
+		OperationID: fmt.Sprintf("inference-%d", i), Method: method, Path: path, Summary: r.Summary, Tags: []string{"inference"},
+		Parameters: pathParameters(path),
+		Responses: map[string]*huma.Response{
+			"200":     {Description: "Answered", Content: object},
+			"default": {Description: "Refused, with the reason", Content: object},
+		},
+	}
+	if strings.HasSuffix(path, "load") {
+		op.Responses["200"] = &huma.Response{Description: "Done"}
+	}
+	if r.Example != "" {
+		op.RequestBody = &huma.RequestBody{Content: map[string]*huma.MediaType{
+			"application/json": {Schema: &huma.Schema{Type: huma.TypeObject, AdditionalProperties: true}, Example: json.RawMessage(r.Example)},
+		}}
+	}
+	doc.AddOperation(op)
+}
+
+// splitPattern divides "GET /v2" as net/http's mux writes it.
+func splitPattern(pattern string) (method, path string) {
+	method, path, _ = strings.Cut(pattern, " ")
+	return method, path
+}
+
+// pathParameters lists the {names} of a path.
+func pathParameters(path string) (out []*huma.Param) {
+	for part := range strings.SplitSeq(path, "/") {
+		if name, ok := strings.CutPrefix(part, "{"); ok {
+			out = append(out, &huma.Param{Name: strings.TrimSuffix(name, "}"), In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}})
+		}
+	}
+	return out
+}

@@ -1,0 +1,63 @@
+package serving
+
+import (
+	"cmp"
+	"math"
+	"slices"
+
+	"github.com/kedge-ml/kedge/event"
+)
+
+// explanation says why one row got its answer.
+type explanation struct {
+	base float64            // the mean margin of training
+	top  []event.NamedFloat // the inputs that moved the margin most, largest first
+	rest float64            // what all others moved together
+}
+
+// explain computes the top contributions of every row: of the margin, or of
+// the likeliest class's margin (TreeSHAP; for linear models weight × distance
+// from the mean).
+func (m *Model) explain(rows, values []float32, n, top int) []explanation {
+	k, groups := len(m.Signature.Inputs), m.Predictor.Groups()
+	all := make([]float64, n*groups*(k+1))
+	m.Predictor.Contributions(all, rows)
+	out := make([]explanation, n)
+	for i := range out {
+		g := 0
+		if groups > 1 && groups == m.width() {
+			g = likeliest(values[i*groups : (i+1)*groups])
+		}
+		at := (i*groups + g) * (k + 1)
+		out[i] = m.strongest(all[at:at+k+1], top)
+	}
+	return out
+}
+
+func likeliest(p []float32) int {
+	best := 0
+	for i, v := range p {
+		if v > p[best] {
+			best = i
+		}
+	}
+	return best
+}
+
+func (m *Model) strongest(phi []float64, top int) explanation {
+	k := len(phi) - 1
+	order := make([]int, k)
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(math.Abs(phi[b]), math.Abs(phi[a])) })
+	e := explanation{base: phi[k]}
+	for rank, i := range order {
+		if rank < top {
+			e.top = append(e.top, event.NamedFloat{Name: m.Signature.Inputs[i].Name, Value: phi[i]})
+		} else {
+			e.rest += phi[i]
+		}
+	}
+	return e
+}

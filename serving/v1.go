@@ -1,0 +1,399 @@
+package serving
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/internal/auth"
+	"github.com/kedge-ml/kedge/internal/telemetry"
+	"github.com/kedge-ml/kedge/internal/web"
+	"github.com/kedge-ml/kedge/serving/oip"
+	"github.com/kedge-ml/kedge/stream"
+)
+
+// maxEntityRows bounds the predictions that one request asks for by key.
+const maxEntityRows = 1024
+
+// entityBody is the body of POST /v1/predict/{model}: one row, or several.
+type entityBody struct {
+	ID       string          `json:"id"`
+	Key      json.RawMessage `json:"key"`
+	Data     json.RawMessage `json:"data"`
+	Rows     []entityBodyRow `json:"rows"`
+	Version  string          `json:"version"`
+	Entity   string          `json:"entity"`
+	Explain  int             `json:"explain"`
+	Features bool            `json:"features"`
+	Timeout  int64           `json:"timeout"` // µs
+}
+
+type entityBodyRow struct {
+	Key  json.RawMessage `json:"key"`
+	Data json.RawMessage `json:"data"`
+}
+
+// v1 gives a handler the error form of Kedge's own routes.
+func (h *handler) v1(f func(http.ResponseWriter, *http.Request) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		err := f(w, r)
+		if err == nil {
+			return
+		}
+		var known *web.Error
+		if !errors.As(err, &known) {
+			status, text := refusal(err)
+			known = web.Errorf(status, codeOf(status), "%s", text)
+		}
+		if known.Status >= http.StatusInternalServerError {
+			h.s.log.ErrorContext(r.Context(), "prediction failed", telemetry.LogError, err, "path", r.URL.Path)
+		}
+		retryAfter(w, known.Status)
+		e := *known
+		e.TraceID = telemetry.TraceID(r.Context())
+		web.WriteError(w, &e)
+	})
+}
+
+func codeOf(status int) string {
+	switch status {
+	case http.StatusNotFound:
+		return web.CodeNotFound
+	case http.StatusBadRequest:
+		return web.CodeInvalid
+	case http.StatusRequestEntityTooLarge:
+		return web.CodeTooLarge
+	case http.StatusTooManyRequests:
+		return "busy"
+	case http.StatusGatewayTimeout:
+		return web.CodeTimeout
+	case http.StatusServiceUnavailable:
+		return web.CodeUnavailable
+	case statusCanceled:
+		return web.CodeCanceled
+	}
+	return web.CodeInternal
+}
+
+// predictByKey answers POST /v1/predict/{model}.
+func (h *handler) predictByKey(w http.ResponseWriter, r *http.Request) error {
+	sc := h.pool.get()
+	defer h.pool.put(sc)
+	var err error
+	if sc.body, err = readAll(sc.body[:0], http.MaxBytesReader(w, r.Body, h.s.cfg.MaxBody)); err != nil {
+		return err
+	}
+	var body entityBody
+	if err := decodeBody(sc.body, &body); err != nil {
+		return err
+	}
+	sc.req.Reset()
+	sc.req.ID, sc.req.Timeout = body.ID, body.Timeout
+	call := h.call(r, &sc.req)
+	call.Version, call.Explain = orElse(body.Version, call.Version), body.Explain
+	if call.Rows, err = body.rows(); err != nil {
+		return err
+	}
+	call.Entity = orElse(body.Entity, orElse(call.Entity, canonical(call.Rows[0].Key)))
+	a, err := h.s.predict(r.Context(), sc, call)
+	if err != nil {
+		return err
+	}
+	w.Header().Set(variantHeader, a.Variant)
+	sc.out = a.appendJSON(sc.out[:0], call.Model, body.Features, h.s.now().UnixMicro())
+	write(w, http.StatusOK, sc.out)
+	return nil
+}
+
+func decodeBody(b []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return web.Errorf(http.StatusBadRequest, web.CodeInvalid, "the body is not what this route takes: %v", err)
+	}
+	if d.More() {
+		return web.Errorf(http.StatusBadRequest, web.CodeInvalid, "bytes after the JSON object")
+	}
+	return nil
+}
+
+// rows reads keys and data of all rows.
+func (b *entityBody) rows() ([]EntityRow, error) {
+	in := b.Rows
+	switch {
+	case in != nil && (b.Key != nil || b.Data != nil):
+		return nil, fmt.Errorf("%w: send either rows, or one key and data", ErrInput)
+	case in == nil && b.Key == nil && b.Data == nil:
+		return nil, fmt.Errorf("%w: neither key nor data nor rows: say what the prediction is about", ErrInput)
+	case in == nil:
+		in = []entityBodyRow{{b.Key, b.Data}}
+	case len(in) == 0 || len(in) > maxEntityRows:
+		return nil, fmt.Errorf("%w: %d rows: want 1 to %d", ErrInput, len(in), maxEntityRows)
+	}
+	if b.Explain < 0 || b.Timeout < 0 {
+		return nil, fmt.Errorf("%w: explain and timeout are not negative", ErrInput)
+	}
+	reader := event.NewFieldReader(event.DefaultDecoderConfig())
+	out := make([]EntityRow, len(in))
+	for i := range in {
+		var err error
+		if out[i].Key, err = readFields(reader, "key", i, in[i].Key); err != nil {
+			return nil, err
+		}
+		if out[i].Data, err = readFields(reader, "data", i, in[i].Data); err != nil {
+			return nil, err
+		}
+		if len(out[i].Key) > 0 {
+			out[i].KeyText = canonical(out[i].Key)
+		}
+	}
+	return out, nil
+}
+
+func readFields(r *event.FieldReader, what string, row int, text json.RawMessage) ([]event.NamedValue, error) {
+	if len(text) == 0 || string(text) == "null" {
+		return nil, nil
+	}
+	v, err := r.Fields(nil, text)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s of row %d: %w", ErrInput, what, row, err)
+	}
+	return v, nil
+}
+
+// canonical writes a key with its parts in order, so that equal keys are equal
+// texts.
+func canonical(key []event.NamedValue) string {
+	if len(key) == 0 {
+		return ""
+	}
+	sorted := slices.Clone(key)
+	slices.SortFunc(sorted, func(a, b event.NamedValue) int { return strings.Compare(a.Name, b.Name) })
+	out := []byte{'{'}
+	for i, p := range sorted {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(event.AppendString(out, p.Name), ':')
+		out = event.AppendValue(out, p.Value)
+	}
+	return string(append(out, '}'))
+}
+
+// appendJSON writes the answer to a request by key.
+func (a *Answer) appendJSON(dst []byte, name string, withFeatures bool, now int64) []byte {
+	dst = oip.AppendString(append(dst, `{"model":`...), name)
+	dst = oip.AppendString(append(dst, `,"version":`...), a.Version)
+	dst = oip.AppendString(append(dst, `,"variant":`...), a.Variant)
+	dst = append(dst, `,"predictions":[`...)
+	for row := range a.Rows {
+		if row > 0 {
+			dst = append(dst, ',')
+		}
+		dst = oip.AppendString(append(dst, `{"prediction_id":`...), a.rowID(row))
+		dst = a.appendOutputs(dst, row)
+		if withFeatures {
+			dst = a.appendFeatures(dst, row, now)
+		}
+		if a.why != nil {
+			dst = a.why[row].appendJSON(dst)
+		}
+		dst = append(dst, '}')
+	}
+	return append(dst, `]}`...)
+}
+
+func (a *Answer) appendOutputs(dst []byte, row int) []byte {
+	at := row * a.Width
+	dst = append(dst, `,"outputs":{`...)
+	for i, o := range a.Model.Signature.Outputs {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(oip.AppendString(dst, o.Name), ':')
+		if o.Width == 1 {
+			dst = event.AppendFloat(dst, float64(a.Values[at]))
+			at++
+			continue
+		}
+		for k := range o.Width {
+			dst = append(dst, "[,"[min(k, 1)])
+			dst = event.AppendFloat(dst, float64(a.Values[at+k]))
+		}
+		dst, at = append(dst, ']'), at+o.Width
+	}
+	return append(dst, '}')
+}
+
+// appendFeatures writes what the model saw: each input's value and, of those
+// from a view, where it is from and its age in seconds.
+func (a *Answer) appendFeatures(dst []byte, row int, now int64) []byte {
+	m := a.Model
+	view := make([]int, len(m.Signature.Inputs))
+	for v := range m.views {
+		for _, i := range m.views[v].inputs {
+			view[i] = v + 1
+		}
+	}
+	dst = append(dst, `,"features":{`...)
+	for i, in := range m.Signature.Inputs {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(oip.AppendString(dst, in.Name), `:{"value":`...)
+		dst = event.AppendValue(dst, a.fetched.cols[i].Value(row))
+		if view[i] > 0 {
+			dst = a.fetched.appendOrigin(dst, row, view[i]-1, m.views[view[i]-1].name, orElse(in.Feature, in.Name), now)
+		}
+		dst = append(dst, '}')
+	}
+	return append(dst, '}')
+}
+
+func (got *fetched) appendOrigin(dst []byte, row, view int, name, column string, now int64) []byte {
+	dst = oip.AppendString(append(dst, `,"from":`...), name+":"+column)
+	at := slices.IndexFunc(got.times[row], func(t event.NamedTime) bool { return t.Name == name })
+	if at < 0 {
+		return append(dst, `,"status":"NOT_FOUND"`...)
+	}
+	status := "PRESENT"
+	if got.late[row][view] {
+		status = "OUTSIDE_MAX_AGE"
+	}
+	dst = append(dst, `,"status":"`+status+`","event_time":"`...)
+	dst = append(event.AppendTime(dst, got.times[row][at].Time), `","age":`...)
+	return strconv.AppendFloat(dst, float64(now-got.times[row][at].Time)/1e6, 'f', 3, 64)
+}
+
+func (e *explanation) appendJSON(dst []byte) []byte {
+	dst = append(dst, `,"contributions":[`...)
+	for i, c := range e.top {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = oip.AppendString(append(dst, `{"input":`...), c.Name)
+		dst = append(event.AppendFloat(append(dst, `,"value":`...), c.Value), '}')
+	}
+	dst = event.AppendFloat(append(dst, `],"others":`...), e.rest)
+	return event.AppendFloat(append(dst, `,"base":`...), e.base)
+}
+
+// outcomeBody is what turned out true of one prediction.
+type outcomeBody struct {
+	Model        string          `json:"model"`
+	PredictionID string          `json:"prediction_id"`
+	Label        json.RawMessage `json:"label"`
+	EventTime    string          `json:"event_time"`
+	Weight       *float64        `json:"weight"`
+}
+
+// outcome answers POST /v1/outcome: the label goes to Kafka as any label does,
+// and the answer comes when the broker has it.
+func (h *handler) outcome(w http.ResponseWriter, r *http.Request) error {
+	b, err := readAll(nil, http.MaxBytesReader(w, r.Body, h.s.cfg.MaxBody))
+	if err != nil {
+		return err
+	}
+	var in []outcomeBody
+	if t := bytes.TrimSpace(b); len(t) > 0 && t[0] == '[' {
+		err = decodeBody(b, &in)
+	} else {
+		in = make([]outcomeBody, 1)
+		err = decodeBody(b, &in[0])
+	}
+	if err != nil {
+		return err
+	}
+	msgs := make([]stream.Message, len(in))
+	parent := telemetry.Traceparent(r.Context())
+	for i := range in {
+		if msgs[i], err = in[i].message(h.s.now(), parent); err != nil {
+			return fmt.Errorf("%w: outcome %d: %w", ErrInput, i, err)
+		}
+	}
+	if err := h.s.label(r.Context(), msgs); err != nil {
+		return err
+	}
+	write(w, http.StatusOK, fmt.Appendf(nil, `{"accepted":%d}`, len(msgs)))
+	return nil
+}
+
+// label sends labels to the stream of the caller's namespace.
+func (s *Server) label(ctx context.Context, msgs []stream.Message) error {
+	if len(msgs) == 0 {
+		return nil
+	}
+	if ns := auth.From(ctx).Namespace; ns != "" && ns != s.cfg.Namespace {
+		return web.Errorf(http.StatusForbidden, "forbidden", "namespace %q: this server labels predictions of %q", ns, s.cfg.Namespace)
+	}
+	if err := s.send(ctx, "kedge."+s.cfg.Namespace+".labels", msgs...); err != nil {
+		return web.Errorf(http.StatusServiceUnavailable, web.CodeUnavailable, "the broker did not take the outcome: send it again: %w", err)
+	}
+	return nil
+}
+
+func (o *outcomeBody) message(now time.Time, parent string) (stream.Message, error) {
+	l := event.Label{Model: o.Model, PredictionID: o.PredictionID, EventTime: now.UnixMicro(), Weight: 1}
+	if err := errors.Join(event.CheckName(o.Model), checkID(o.PredictionID)); err != nil {
+		return stream.Message{}, err
+	}
+	if o.EventTime != "" {
+		at, err := event.ParseTime([]byte(o.EventTime))
+		if err != nil {
+			return stream.Message{}, fmt.Errorf("event_time: %w", err)
+		}
+		l.EventTime = at
+	}
+	if o.Weight != nil {
+		l.Weight = *o.Weight
+	}
+	if err := o.truth(&l); err != nil {
+		return stream.Message{}, err
+	}
+	m := stream.Message{Key: []byte(o.PredictionID), Value: event.AppendLabelJSON(nil, l)}
+	if parent != "" {
+		m.Headers = []stream.Header{{Name: "traceparent", Value: []byte(parent)}}
+	}
+	return m, nil
+}
+
+func checkID(id string) error {
+	if id == "" || len(id) > 1000 {
+		return errors.New("prediction_id is empty or longer than 1000 bytes: send the one of the answer")
+	}
+	return nil
+}
+
+// truth reads a number, a class, true or false (1 or 0), or null, which
+// withdraws an earlier label.
+func (o *outcomeBody) truth(l *event.Label) error {
+	switch text := string(o.Label); {
+	case text == "":
+		return errors.New("label is missing; null withdraws an earlier one")
+	case text == "null":
+	case text == "true", text == "false":
+		v := flag(text == "true")
+		l.Number = &v
+	case text[0] == '"':
+		var s string
+		if err := json.Unmarshal(o.Label, &s); err != nil {
+			return err
+		}
+		l.Class = &s
+	default:
+		var v float64
+		if err := json.Unmarshal(o.Label, &v); err != nil {
+			return fmt.Errorf("label %.40s: want a number, a text, true, false or null", text)
+		}
+		l.Number = &v
+	}
+	return nil
+}
