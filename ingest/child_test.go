@@ -41,6 +41,7 @@ type job struct {
 	StoreDSN   string // store elsewhere
 	Ingest     *jobConfig
 	Audit      bool
+	Own        *ownJob
 	Partitions int
 	Retention  int64 // bytes a topic keeps; 0: everything
 }
@@ -55,6 +56,7 @@ type jobConfig struct {
 	Session  time.Duration
 	Power    bool
 	Window   int64
+	Settle   bool // wait for the engine's merges at the end, and say how it stands
 }
 
 func childMain(text string) int {
@@ -101,6 +103,8 @@ func (j *job) run(ctx context.Context) (err error) {
 	switch {
 	case j.Audit:
 		return j.audit(ctx, s)
+	case j.Own != nil:
+		return j.Own.run(ctx, s)
 	case j.StoreAddr != "":
 		return j.serveStore(ctx, s)
 	case j.Ingest != nil:
@@ -150,7 +154,15 @@ func (j *job) ingest(ctx context.Context, s *store.Store) error {
 	}
 	c.Without(j.Ingest.Guards)
 	say("ready")
-	return runConsumer(ctx, reg, c)
+	if !j.Ingest.Settle {
+		return runConsumer(ctx, reg, c)
+	}
+	peak := watchMemory()
+	err = runConsumer(ctx, reg, c)
+	ctx = context.WithoutCancel(ctx)
+	st, wrong := standingOf(ctx, s, "features_[0-9]+")
+	say(st)
+	return errors.Join(err, wrong, settled(ctx, s, "features_[0-9]+", peak()))
 }
 
 func (c *jobConfig) config() ingest.Config {

@@ -14,7 +14,8 @@ import (
 // The defaults aim at 300 ms from append to queryable (median, at a moderate
 // load) without drowning the store in small blocks: a unit waits MinDelay for
 // company, longer when writing takes the writers more than half of their time,
-// and is cut at once when it is full.
+// up to MaxDelay while the log holds as much again, and is cut at once when it
+// is full.
 type Config struct {
 	Group string // consumer group
 	Sink  string // first part of every token: names this installation; Group when empty
@@ -23,7 +24,7 @@ type Config struct {
 
 	MaxRows     int           // rows of a unit
 	MaxBytes    int64         // bytes of keys and values of a unit
-	MemoryBytes int64         // of all units, being decoded and being written; shrinks MaxBytes when there are many partitions
+	MemoryBytes int64         // of keys and values of all units; near it, a unit ends at a partition's fair share
 	MinDelay    time.Duration // how long a unit waits for more records
 	MaxDelay    time.Duration // how long it may wait when the store is busy
 	Writers     int           // inserts at a time, over all partitions
@@ -56,7 +57,7 @@ type Route struct {
 // DefaultConfig returns a configuration for the group "kedge".
 func DefaultConfig() Config {
 	return Config{
-		Group: "kedge", MaxRows: 100_000, MaxBytes: 16 << 20, MemoryBytes: 128 << 20,
+		Group: "kedge", MaxRows: 100_000, MaxBytes: 48 << 20, MemoryBytes: 256 << 20,
 		MinDelay: 200 * time.Millisecond, MaxDelay: time.Second, Writers: 2,
 		IDWindow:   1_000_000,
 		IdleCommit: 2 * time.Second, InsertTimeout: time.Minute, FenceAfter: 5 * time.Second, DrainTimeout: 10 * time.Second,

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -36,6 +37,7 @@ type Consumer struct {
 	points  *failpoint.Set
 	guards  guards
 	cluster string
+	held    atomic.Int64 // bytes of keys and values in all units
 
 	mu         sync.Mutex
 	generation int32
@@ -180,6 +182,7 @@ func (c *Consumer) work(ctx context.Context, gen *stream.Generation) error {
 		parts = append(parts, c.newPartition(gen, tp, len(parts)))
 	}
 	c.assigned(gen.ID, parts)
+	c.held.Store(0)
 	c.waits("finding the position of each partition")
 	if err := c.position(ctx, parts); err != nil {
 		return err

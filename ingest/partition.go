@@ -27,12 +27,13 @@ type partition struct {
 	standing standing
 	plan     plan
 
-	in       chan *stream.Batch
-	full     chan *work
-	free     chan *work
-	maxBytes int64
+	in   chan *stream.Batch
+	full chan *work
+	free chan *work
+	fair int64 // bytes that a unit may always have, however little memory is left
 
 	// The reader's.
+	end     int64 // one past the last record that may be read, as far as is known
 	decoder *event.Decoder
 	window  *idWindow
 
@@ -49,14 +50,19 @@ func (c *Consumer) newPartition(gen *stream.Generation, tp stream.TopicPartition
 	p := &partition{c: c, gen: gen, tp: tp, route: route, state: newState(tp), labels: newLabels(tp.Topic, route.Kind), slot: slot,
 		in: make(chan *stream.Batch), full: make(chan *work), free: make(chan *work, 2), decoder: event.NewDecoder(c.cfg.Decoder)}
 	for range 2 {
-		p.free <- &work{unit: event.Unit{Topic: tp.Topic, Namespace: route.Namespace, Kind: route.Kind}}
+		p.free <- p.newWork()
 	}
 	return p
 }
 
-// limits shares the memory among the partitions: each has two units.
+func (p *partition) newWork() *work {
+	return &work{unit: event.Unit{Topic: p.tp.Topic, Namespace: p.route.Namespace, Kind: p.route.Kind}}
+}
+
+// limits shares half of the memory among the partitions, of which each has two
+// units; the other half goes to whoever has much to read.
 func (p *partition) limits(cfg Config, partitions int) {
-	p.maxBytes = max(min(cfg.MaxBytes, cfg.MemoryBytes/int64(2*partitions)), 256<<10)
+	p.fair = max(min(cfg.MaxBytes, cfg.MemoryBytes/int64(4*partitions)), 256<<10)
 }
 
 func (p *partition) log() *slog.Logger {
@@ -89,7 +95,7 @@ func (p *partition) read(ctx context.Context) error {
 		case p.isFull(w):
 			in = nil
 		default:
-			if wait = p.c.pace.delay() - time.Since(w.first); wait > 0 {
+			if wait = p.patience(w) - time.Since(w.first); wait > 0 {
 				full = nil
 			} else {
 				wait = time.Hour
@@ -121,7 +127,34 @@ func ended(ctx context.Context, err error) error {
 
 func (p *partition) isFull(w *work) bool {
 	n := max(w.unit.Counts.Records, w.unit.Counts.Rows)
-	return n >= int64(p.c.cfg.MaxRows) || w.bytes >= p.maxBytes
+	cfg := &p.c.cfg
+	return n >= int64(cfg.MaxRows) || w.bytes >= cfg.MaxBytes || w.bytes >= p.fair && p.c.held.Load() >= cfg.MemoryBytes/2
+}
+
+// patience is how long a unit waits for company. While the log holds as much
+// again, its records are late anyway: the unit grows, since a larger block
+// costs the store less and leaves it less to merge.
+func (p *partition) patience(w *work) time.Duration {
+	if p.end-w.next >= w.unit.Counts.Records {
+		return p.c.cfg.MaxDelay
+	}
+	return p.c.pace.delay()
+}
+
+// giveBack makes a stored unit's memory free for the next one. What it took
+// beyond its share goes back to the garbage collector.
+func (p *partition) giveBack(w *work) {
+	p.hold(w, 0)
+	if w.bytes > 2*p.fair {
+		w = p.newWork()
+	}
+	p.free <- w
+}
+
+// hold notes how much of the memory for units a unit has.
+func (p *partition) hold(w *work, bytes int64) {
+	p.c.held.Add(bytes - w.held)
+	w.held = bytes
 }
 
 // start repeats the pending unit, if there is one, and returns the first new
@@ -195,11 +228,12 @@ func (p *partition) take(ctx context.Context, w *work, b *stream.Batch) (*work, 
 		defer b.Release()
 		return nil, fmt.Errorf("read %v: got offset %d, expected %d", p.tp, b.From, w.next)
 	}
-	end := b.LastStable
+	p.end = b.LastStable
 	missing := b.Missing
 	w.add(p.decoder, b, time.Now())
 	b.Release()
-	p.state.update(func(s *PartitionStatus) { s.End = max(s.End, end) })
+	p.hold(w, w.bytes)
+	p.state.update(func(s *PartitionStatus) { s.End = max(s.End, p.end) })
 	if err := p.settleDefinitions(ctx, w); err != nil {
 		return nil, err
 	}

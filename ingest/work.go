@@ -16,9 +16,10 @@ type work struct {
 	next     int64 // one past the last
 	dropped  int64
 	missing  int64
-	registry int64 // registry offset of the unit's catalog
-	window   int64 // id window it was decoded with
-	bytes    int64
+	registry int64     // registry offset of the unit's catalog
+	window   int64     // id window it was decoded with
+	bytes    int64     // of keys and values
+	held     int64     // of those, what counts against the consumer's memory
 	first    time.Time // when the first record came; zero while there is none
 	last     *mark     // the last record of the unit, for the intents after it
 	trace    string    // traceparent of the first record that has one

@@ -27,7 +27,7 @@ func (p *partition) write(ctx, writing context.Context) error {
 			if err := p.store(writing, w); err != nil {
 				return ended(ctx, err)
 			}
-			p.free <- w
+			p.giveBack(w)
 			idle.Reset(p.c.cfg.IdleCommit)
 		case <-idle.C:
 			if err := p.commitIdle(writing); err != nil {
