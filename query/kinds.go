@@ -27,7 +27,9 @@ const (
 )
 
 // Kinds is the one table of question kinds that every Kedge answers.
-func Kinds() []Kind {
+func Kinds() []Kind { return append(roomKinds(), panelKinds()...) }
+
+func roomKinds() []Kind {
 	return []Kind{
 		{Name: "catalog", Title: "Catalogue", Group: "Catalogue", Subject: Optional, Frame: Table, Default: "table",
 			Help: "The models and views that Kedge knows; with a view or model: its columns, versions and types. Never a scan."},

@@ -1,0 +1,26 @@
+package query
+
+// panelKinds are the kinds that exist for panels, annotations and alert rules.
+func panelKinds() []Kind {
+	step := []string{"step", "version", "max_points"}
+	return []Kind{
+		{Name: "drift_state", Title: "Drift state", Group: "Drift", Subject: Optional, Reads: []string{"detector"}, Frame: NumericLong, Default: "table",
+			Help: "Per judged column: 0 while no incident is open, else 1 (notice), 2 (warning) or 3 (critical). What alert rules ask."},
+		{Name: "drift_heatmap", Title: "Drift heat map", Group: "Drift", Subject: ViewOrModel, Reads: []string{"detector", "limit"}, Frame: HeatmapRows, Default: "heatmap",
+			Help: "Per judged window and column: how many times its floor the column is away from its reference; the worst columns on top."},
+		{Name: "serving_latency", Title: "Latency", Group: "Serving", Subject: ModelOnly, Reads: step, Frame: TimeSeriesWide, Default: "timeseries",
+			Help: "Median, 95th and 99th percentile of a prediction's time in ms, its stages, and the slowest as exemplars."},
+		{Name: "latency_heatmap", Title: "Latency heat map", Group: "Serving", Subject: ModelOnly, Reads: step, Frame: HeatmapRows, Default: "heatmap",
+			Help: "How many predictions took how long, per step, with the slowest as exemplars."},
+		{Name: "serving_throughput", Title: "Predictions a second", Group: "Serving", Subject: ModelOnly, Reads: []string{"step", "max_points"}, Frame: TimeSeriesWide, Default: "timeseries",
+			Help: "Predictions a second of a model, per version and variant."},
+		{Name: "deployments", Title: "Rollout history", Group: "Serving", Subject: Optional, Frame: Table, Default: "table",
+			Help: "Deployments, rollbacks, new artefacts and withdrawals, newest first, with who and why."},
+		{Name: "annotations", Title: "Annotations", Group: "Catalogue", Subject: Optional, Reads: []string{"filter"}, Frame: Table, Default: "table",
+			Help: "Marks for time axes: deployments, rollbacks, retrainings, drift incidents. Filter by type."},
+		{Name: "lineage", Title: "Lineage", Group: "Catalogue", Subject: Optional, Frame: NodeGraph, Default: "nodeGraph",
+			Help: "What feeds what: topics, views, models, deployed versions."},
+		{Name: "dead_letter_log", Title: "Dead letters as a log", Group: "Pipeline", Subject: NoSubject, Reads: []string{"filter", "limit"}, Frame: LogLines, Default: "logs",
+			Help: "Records that could not become rows, newest first, as log lines."},
+	}
+}
