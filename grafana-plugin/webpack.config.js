@@ -49,7 +49,7 @@ module.exports = {
         { from: '../CHANGELOG.md' },
         { from: '../../LICENSE', to: '[name]' },
         { from: 'img', to: 'img', noErrorOnMissing: true },
-        { from: 'dashboards', to: 'dashboards', noErrorOnMissing: true },
+        { from: '../../dashboards/*.json', to: 'dashboards/[name][ext]' },
       ],
     }),
   ],

@@ -1,7 +1,7 @@
-import { CoreApp, DataSourceInstanceSettings, MetricFindValue, ScopedVars } from '@grafana/data';
+import { AdHocVariableFilter, CoreApp, DataSourceInstanceSettings, MetricFindValue, ScopedVars } from '@grafana/data';
 import { DataSourceWithBackend, getTemplateSrv } from '@grafana/runtime';
 import { column, subjects, versions } from './catalog';
-import { DEFAULT_QUERY, Kind, KedgeOptions, KedgeQuery, VariableQuery, WireFrame } from './types';
+import { DEFAULT_QUERY, DETECTORS, Kind, KedgeOptions, KedgeQuery, VariableQuery, WireFrame } from './types';
 
 type Ask = Pick<KedgeQuery, 'view' | 'model'>;
 
@@ -26,7 +26,7 @@ export class KedgeDataSource extends DataSourceWithBackend<KedgeQuery, KedgeOpti
   }
 
   /** Fills dashboard variables in; a variable of several values becomes several columns. */
-  applyTemplateVariables(q: KedgeQuery, scoped: ScopedVars): KedgeQuery {
+  applyTemplateVariables(q: KedgeQuery, scoped: ScopedVars, filters?: AdHocVariableFilter[]): KedgeQuery {
     const srv = getTemplateSrv();
     const text = (s?: string) => (s ? srv.replace(s, scoped) : s);
     const many = (list?: string[]) =>
@@ -35,6 +35,7 @@ export class KedgeDataSource extends DataSourceWithBackend<KedgeQuery, KedgeOpti
       m && Object.fromEntries(Object.entries(m).map(([k, v]) => [k, srv.replace(v, scoped)]));
     return {
       ...q,
+      ...(filters?.length ? { adhoc: filters.map(({ key, operator, value, values }) => ({ key, operator, value, values })) } : {}),
       namespace: text(q.namespace),
       view: text(q.view),
       model: text(q.model),
@@ -68,6 +69,34 @@ export class KedgeDataSource extends DataSourceWithBackend<KedgeQuery, KedgeOpti
     return found;
   }
 
+  /** What a dashboard's filters may name; columns of rows can be typed by hand. */
+  async getTagKeys(): Promise<MetricFindValue[]> {
+    return ['model', 'view', 'version', 'column', 'detector'].map((text) => ({ text }));
+  }
+
+  /** The values of a filter, from the catalogue: never a scan. */
+  async getTagValues({ key }: { key: string }): Promise<MetricFindValue[]> {
+    const all = await this.catalog();
+    const known = subjects(all);
+    const values = async (): Promise<string[]> => {
+      switch (key) {
+        case 'model':
+        case 'view':
+          return known.filter((s) => s.subject === key).map((s) => s.name);
+        case 'version':
+          return known.flatMap((s) => versions(all, s.name));
+        case 'column': {
+          const each = await Promise.all(known.slice(0, 50).map((s) => this.catalog({ [s.subject]: s.name })));
+          return each.flatMap((frames) => column(frames, 'column'));
+        }
+        case 'detector':
+          return DETECTORS;
+      }
+      return [];
+    };
+    return [...new Set(await values())].sort().map((text) => ({ text }));
+  }
+
   async metricFindQuery(q: VariableQuery): Promise<MetricFindValue[]> {
     const srv = getTemplateSrv();
     if (q.list === 'models' || q.list === 'views') {
@@ -75,6 +104,9 @@ export class KedgeDataSource extends DataSourceWithBackend<KedgeQuery, KedgeOpti
       return subjects(await this.catalog())
         .filter((s) => s.subject === wanted)
         .map((s) => ({ text: s.name }));
+    }
+    if (q.list === 'detectors') {
+      return DETECTORS.map((text) => ({ text }));
     }
     if (q.list === 'versions') {
       return versions(await this.catalog(), srv.replace(q.model ?? '')).map((text) => ({ text }));

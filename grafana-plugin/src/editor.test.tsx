@@ -122,3 +122,14 @@ describe('ConfigEditor', () => {
     expect(JSON.stringify(last.jsonData)).not.toContain('k');
   });
 });
+
+describe('filters of a dashboard', () => {
+  it('offers what the catalogue knows', async () => {
+    const ds = datasource();
+    expect((await ds.getTagKeys()).map((k) => k.text)).toContain('model');
+    expect(await ds.getTagValues({ key: 'model' })).toEqual([{ text: 'fraud' }]);
+    expect(await ds.getTagValues({ key: 'version' })).toEqual([{ text: '1' }, { text: '2' }]);
+    expect(await ds.getTagValues({ key: 'column' })).toEqual(expect.arrayContaining([{ text: 'amount' }]));
+    expect(await ds.getTagValues({ key: 'odd' })).toEqual([]);
+  });
+});

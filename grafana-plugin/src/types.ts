@@ -15,6 +15,8 @@ export interface KedgeQuery extends DataQuery {
   filter?: Record<string, string>;
   step?: string;
   limit?: number;
+  /** What the dashboard's filters say; the backend applies them. */
+  adhoc?: Array<{ key: string; operator: string; value: string; values?: string[] }>;
   /** Show the request as JSON instead of the builder. */
   code?: boolean;
 }
@@ -38,6 +40,7 @@ export interface KedgeOptions extends DataSourceJsonData {
   namespace?: string;
   timeoutSeconds?: number;
   traceUrl?: string;
+  maxRows?: number;
 }
 
 export interface KedgeSecrets {
@@ -51,6 +54,9 @@ export interface Subject {
   description?: string;
 }
 
+/** The questions that monitors ask of every column. */
+export const DETECTORS = ['ks', 'chi2', 'missing_rate', 'psi'];
+
 /** What a new panel asks: something that every installation can draw. */
 export const DEFAULT_QUERY: Partial<KedgeQuery> = { kind: 'throughput' };
 
@@ -62,7 +68,7 @@ export interface WireFrame {
 
 export interface VariableQuery {
   refId: string;
-  list: 'models' | 'views' | 'columns' | 'versions';
+  list: 'models' | 'views' | 'columns' | 'versions' | 'detectors';
   model?: string;
   view?: string;
 }

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/grafana/grafana-plugin-sdk-go/backend"
@@ -36,6 +37,7 @@ type Options struct {
 	Namespace      string `json:"namespace"`      // asked when a query names none
 	TimeoutSeconds int    `json:"timeoutSeconds"` // deadline of one query; 0 means 30
 	TraceURL       string `json:"traceUrl"`       // e.g. https://traces.example/trace/${__value.raw}
+	MaxRows        int    `json:"maxRows"`        // of a table; 0 means 10,000
 }
 
 // concurrent bounds the queries of one request that are under way at once:
@@ -76,6 +78,7 @@ func (d *Datasource) Dispose() { d.client.HTTP.CloseIdleConnections() }
 // members that Grafana adds to every query.
 type panelQuery struct {
 	query.Request
+	Adhoc []adhocFilter `json:"adhoc"`
 }
 
 // QueryData answers all queries of one request.
@@ -108,50 +111,94 @@ func (d *Datasource) caller(identity string) *query.Client {
 }
 
 func (d *Datasource) answer(ctx context.Context, c *query.Client, q backend.DataQuery) backend.DataResponse {
-	r, err := d.request(q)
+	ctx, cancel := context.WithTimeout(ctx, d.timeout())
+	defer cancel()
+	r, notices, err := d.request(ctx, c, q)
 	if err != nil {
 		return backend.ErrDataResponseWithSource(backend.StatusBadRequest, backend.ErrorSourceDownstream, err.Error())
 	}
-	ctx, cancel := context.WithTimeout(ctx, d.timeout())
-	defer cancel()
 	a, err := c.Do(ctx, r)
 	if err != nil {
 		return failed(r, err)
 	}
+	if len(a.Frames) == 0 { // nothing to say still has a type
+		a.Frames = []query.Frame{{Name: r.Kind, Type: kindOf(ctx, c, r.Kind).Frame}}
+	}
+	asked, _ := json.Marshal(r) // it was sent, so it can be written
 	var res backend.DataResponse
-	for i := range a.Frames {
-		f, err := toGrafana(&a.Frames[i], d.options.TraceURL)
+	for _, kf := range shape(a.Frames, r, limits{points: int(q.MaxDataPoints), rows: d.maxRows()}) {
+		kf.Notices = append(notices, kf.Notices...)
+		f, err := toGrafana(&kf, d.options.TraceURL)
 		if err != nil {
 			return backend.ErrDataResponse(backend.StatusInternal, err.Error())
 		}
-		f.RefID = q.RefID
+		f.RefID, f.Meta.ExecutedQueryString = q.RefID, string(asked)
 		res.Frames = append(res.Frames, f)
+		notices = nil // said once
 	}
 	return res
 }
 
-// request turns a panel's query into Kedge's, with the dashboard's time range:
-// the backend does it, so an alert rule asks the same question as the panel.
-func (d *Datasource) request(q backend.DataQuery) (query.Request, error) {
+// request turns a panel's query into Kedge's, with the dashboard's time range
+// and filters: the backend does it, so an alert rule asks the same question as
+// the panel. What the kind does not read stays out, because Kedge refuses it.
+func (d *Datasource) request(ctx context.Context, c *query.Client, q backend.DataQuery) (query.Request, []query.Notice, error) {
 	var p panelQuery
 	if err := json.Unmarshal(q.JSON, &p); err != nil {
-		return query.Request{}, fmt.Errorf("query %s: %w", q.RefID, err)
+		return query.Request{}, nil, fmt.Errorf("query %s: %w", q.RefID, err)
 	}
 	r := p.Request
 	if r.Kind == "" {
-		return r, fmt.Errorf("query %s: no kind is chosen", q.RefID)
+		return r, nil, fmt.Errorf("query %s: no kind is chosen", q.RefID)
+	}
+	k := kindOf(ctx, c, r.Kind)
+	r, notices, err := applyFilters(r, k, p.Adhoc)
+	if err != nil {
+		return r, nil, fmt.Errorf("query %s: %w", q.RefID, err)
 	}
 	if r.Namespace == "" {
 		r.Namespace = d.options.Namespace
 	}
 	r.From, r.To = q.TimeRange.From.UTC(), q.TimeRange.To.UTC()
-	if r.Step == 0 && q.Interval > 0 {
+	if r.Step == 0 && q.Interval > 0 && slices.Contains(k.Reads, "step") {
 		r.Step = query.Duration(q.Interval)
 	}
-	if r.MaxPoints == 0 {
+	if r.MaxPoints == 0 && slices.Contains(k.Reads, "max_points") {
 		r.MaxPoints = int(q.MaxDataPoints)
 	}
-	return r, nil
+	return r, notices, nil
+}
+
+// kindOf describes a kind: as this build knows it, else as the server does,
+// which may be newer.
+func kindOf(ctx context.Context, c *query.Client, name string) query.Kind {
+	if k, ok := query.KindNamed(name); ok {
+		return k
+	}
+	served, err := servedKinds(ctx, c)
+	if i := slices.IndexFunc(served, func(k query.Kind) bool { return k.Name == name }); err == nil && i >= 0 {
+		return served[i]
+	}
+	return query.Kind{Name: name, Title: name} // the server will say what it thinks of it
+}
+
+func servedKinds(ctx context.Context, c *query.Client) ([]query.Kind, error) {
+	body, err := c.Send(ctx, http.MethodGet, "/v1/kinds", "application/json", nil)
+	if err != nil {
+		return nil, err
+	}
+	var kinds []query.Kind
+	if err := json.Unmarshal(body, &kinds); err != nil {
+		return nil, fmt.Errorf("read the kinds of %s: %w", c.Server, err)
+	}
+	return kinds, nil
+}
+
+func (d *Datasource) maxRows() int {
+	if d.options.MaxRows > 0 {
+		return d.options.MaxRows
+	}
+	return 10_000
 }
 
 func (d *Datasource) timeout() time.Duration {

@@ -14,15 +14,20 @@ import (
 // types follow; without a version that is not zero, alerting guesses by shape.
 var dataPlane = data.FrameTypeVersion{0, 1}
 
-// traceColumn is the column that links to a trace.
-const traceColumn = "trace_id"
+// exemplarFrame is the name by which Grafana's panels know exemplars.
+const exemplarFrame = "exemplar"
 
 // toGrafana turns one of Kedge's frames into Grafana's.
 func toGrafana(f *query.Frame, traceURL string) (*data.Frame, error) {
 	out := data.NewFrame(f.Name)
 	out.Meta = &data.FrameMeta{Type: data.FrameType(f.Type), TypeVersion: dataPlane}
-	if f.Type == query.NodeGraph {
-		out.Meta.Type, out.Meta.PreferredVisualization = "", data.VisTypeNodeGraph
+	switch {
+	case f.Type == query.NodeGraph: // not a type of the data plane
+		out.Meta.Type, out.Meta.PreferredVisualization = data.FrameTypeTable, data.VisTypeNodeGraph
+	case f.Type == query.LogLines:
+		out.Meta.PreferredVisualization = data.VisTypeLogs
+	case f.Name == exemplarFrame:
+		out.Meta.DataTopic = data.DataTopicAnnotations
 	}
 	for _, n := range f.Notices {
 		out.Meta.Notices = append(out.Meta.Notices, data.Notice{Severity: severity(n.Severity), Text: n.Text})
@@ -34,7 +39,7 @@ func toGrafana(f *query.Frame, traceURL string) (*data.Frame, error) {
 			return nil, fmt.Errorf("frame %q: %w", f.Name, err)
 		}
 		field := data.NewField(c.Name, c.Labels, values)
-		field.Config = fieldConfig(c, traceURL)
+		field.Config = fieldConfig(c, f.Type, traceURL)
 		out.Fields = append(out.Fields, field)
 	}
 	return out, nil
@@ -76,33 +81,4 @@ func fieldValues(c *query.Column) (any, error) {
 		return []json.RawMessage{}, nil
 	}
 	return []string{}, nil
-}
-
-// colours of the threshold states, by Grafana's palette names.
-func colour(state string) string {
-	switch state {
-	case "critical":
-		return "red"
-	case "warning":
-		return "orange"
-	}
-	return "green"
-}
-
-// fieldConfig carries what Kedge knows of a column, so that panels are right
-// without hand work.
-func fieldConfig(c *query.Column, traceURL string) *data.FieldConfig {
-	cfg := &data.FieldConfig{Unit: c.Unit, DisplayNameFromDS: c.Display}
-	if len(c.Thresholds) > 0 {
-		steps := []data.Threshold{data.NewThreshold(0, "green", "")}
-		steps[0].Value = data.ConfFloat64(negativeInfinity)
-		for _, t := range c.Thresholds {
-			steps = append(steps, data.NewThreshold(t.Value, colour(t.State), t.State))
-		}
-		cfg.Thresholds = &data.ThresholdsConfig{Mode: data.ThresholdsModeAbsolute, Steps: steps}
-	}
-	if c.Name == traceColumn && traceURL != "" {
-		cfg.Links = []data.DataLink{{Title: "Open trace", URL: traceURL, TargetBlank: true}}
-	}
-	return cfg
 }

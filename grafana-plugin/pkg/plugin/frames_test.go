@@ -89,7 +89,7 @@ func TestRequest(t *testing.T) {
 	q := backend.DataQuery{RefID: "A", MaxDataPoints: 300, Interval: 15 * time.Second,
 		TimeRange: backend.TimeRange{From: times[0], To: times[1]},
 		JSON:      []byte(`{"refId":"A","datasource":{"uid":"x"},"kind":"summary","view":"v","columns":["a"],"hide":false,"intervalMs":15000}`)}
-	r, err := d.request(q)
+	r, _, err := d.request(t.Context(), &d.client, q)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,12 +97,12 @@ func TestRequest(t *testing.T) {
 		t.Errorf("request: %+v", r)
 	}
 	q.JSON = []byte(`{"kind":"summary","step":"1h","namespace":"other","max_points":7}`)
-	if r, err = d.request(q); err != nil || time.Duration(r.Step) != time.Hour || r.Namespace != "other" || r.MaxPoints != 7 {
+	if r, _, err = d.request(t.Context(), &d.client, q); err != nil || time.Duration(r.Step) != time.Hour || r.Namespace != "other" || r.MaxPoints != 7 {
 		t.Errorf("what the query states wins: %+v, %v", r, err)
 	}
 	for _, bad := range []string{`{}`, `{"kind":`, `{"kind":"x","step":"soon"}`} {
 		q.JSON = []byte(bad)
-		if _, err := d.request(q); err == nil {
+		if _, _, err := d.request(t.Context(), &d.client, q); err == nil {
 			t.Errorf("accepted %s", bad)
 		}
 	}

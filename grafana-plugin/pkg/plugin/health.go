@@ -17,20 +17,25 @@ import (
 
 var negativeInfinity = math.Inf(-1)
 
-// CheckHealth runs a real query: a probe of an address alone passes while the
-// query path is broken.
+// CheckHealth runs real queries: a probe of an address alone passes while the
+// query path is broken, and the catalogue alone while the store is.
 func (d *Datasource) CheckHealth(ctx context.Context, req *backend.CheckHealthRequest) (*backend.CheckHealthResult, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+	c := d.caller(req.GetHTTPHeader(forwardedIdentity))
 	now := time.Now().UTC()
-	ask := query.Request{Kind: "catalog", Namespace: d.options.Namespace, From: now.Add(-time.Hour), To: now}
-	a, err := d.caller(req.GetHTTPHeader(forwardedIdentity)).Do(ctx, ask)
-	if err != nil {
-		return &backend.CheckHealthResult{Status: backend.HealthStatusError, Message: explain(d.client.Server, err)}, nil
-	}
 	subjects := 0
-	if len(a.Frames) > 0 {
-		subjects = a.Frames[0].Rows()
+	for _, ask := range []query.Request{
+		{Kind: "catalog", Namespace: d.options.Namespace, From: now.Add(-time.Hour), To: now},
+		{Kind: "throughput", Namespace: d.options.Namespace, From: now.Add(-time.Minute), To: now},
+	} {
+		a, err := c.Do(ctx, ask)
+		if err != nil {
+			return &backend.CheckHealthResult{Status: backend.HealthStatusError, Message: explain(d.client.Server, err)}, nil
+		}
+		if ask.Kind == "catalog" && len(a.Frames) > 0 {
+			subjects = a.Frames[0].Rows()
+		}
 	}
 	return &backend.CheckHealthResult{
 		Status:  backend.HealthStatusOk,
@@ -45,6 +50,8 @@ func explain(server string, err error) string {
 		return "Kedge refused the key: " + refused.Message
 	case errors.As(err, &refused) && refused.Status == http.StatusNotFound:
 		return server + " answers, but not as a Kedge: check the URL."
+	case errors.As(err, &refused) && refused.Code == "unknown_kind":
+		return "This Kedge has no store to ask: point the data source at a process with the role query."
 	case errors.Is(err, context.DeadlineExceeded):
 		return "Kedge at " + server + " did not answer within 10 s."
 	case refused == nil:
@@ -67,15 +74,27 @@ func (d *Datasource) CallResource(ctx context.Context, req *backend.CallResource
 func (d *Datasource) resource(ctx context.Context, req *backend.CallResourceRequest) (int, []byte) {
 	switch strings.Trim(req.Path, "/") {
 	case "kinds":
-		body, err := json.Marshal(query.Kinds())
-		if err != nil {
-			return http.StatusInternalServerError, message("write the kinds: " + err.Error())
-		}
-		return http.StatusOK, body
+		return d.kinds(ctx, req)
 	case "catalog":
 		return d.catalog(ctx, req)
 	}
 	return http.StatusNotFound, message("unknown resource " + req.Path + ": this data source has kinds and catalog")
+}
+
+// kinds are those that the server answers; a server that cannot be asked leaves
+// the editor with those that this build knows.
+func (d *Datasource) kinds(ctx context.Context, req *backend.CallResourceRequest) (int, []byte) {
+	ctx, cancel := context.WithTimeout(ctx, d.timeout())
+	defer cancel()
+	kinds, err := servedKinds(ctx, d.caller(req.GetHTTPHeader(forwardedIdentity)))
+	if err != nil {
+		kinds = query.Kinds()
+	}
+	body, err := json.Marshal(kinds)
+	if err != nil {
+		return http.StatusInternalServerError, message("write the kinds: " + err.Error())
+	}
+	return http.StatusOK, body
 }
 
 func (d *Datasource) catalog(ctx context.Context, req *backend.CallResourceRequest) (int, []byte) {

@@ -45,6 +45,9 @@ export function ConfigEditor({ options, onOptionsChange }: Props) {
         <InlineField label="Query timeout" labelWidth={LABEL} tooltip="Deadline of one query in seconds; the others of the same dashboard are not held up.">
           <Input aria-label="Query timeout" width={WIDTH} type="number" min={1} suffix="s" placeholder="30" value={json.timeoutSeconds ?? ''} onChange={(e: FormEvent<HTMLInputElement>) => set({ timeoutSeconds: Number(value(e)) || undefined })} />
         </InlineField>
+        <InlineField label="Row limit" labelWidth={LABEL} tooltip="Rows of one table at most; the panel says when it was cut.">
+          <Input aria-label="Row limit" width={WIDTH} type="number" min={1} placeholder="10000" value={json.maxRows ?? ''} onChange={(e: FormEvent<HTMLInputElement>) => set({ maxRows: Number(value(e)) || undefined })} />
+        </InlineField>
         <InlineField label="Trace link" labelWidth={LABEL} tooltip="Where a trace id leads. ${__value.raw} stands for the id.">
           <Input aria-label="Trace link" width={WIDTH} value={json.traceUrl ?? ''} placeholder="https://traces.example/trace/${__value.raw}" onChange={(e: FormEvent<HTMLInputElement>) => set({ traceUrl: value(e) })} />
         </InlineField>

@@ -194,7 +194,7 @@ function Members({ kind, query, all, one, apply }: Part & { kind: Kind; all: Wir
 /** The request as JSON: what `kedge query --json` takes as well. */
 function Code({ query, apply }: Part) {
   const [error, setError] = useState<string>();
-  const { refId, datasource, hide, key, queryType, code, ...request } = query;
+  const { refId, datasource, hide, key, queryType, code, adhoc, ...request } = query;
   const accept = (text: string) => {
     try {
       const read = JSON.parse(text);

@@ -12,6 +12,7 @@ const LISTS: Array<{ value: VariableQuery['list']; label: string }> = [
   { value: 'views', label: 'Feature views' },
   { value: 'columns', label: 'Columns of a model or view' },
   { value: 'versions', label: 'Versions of a model' },
+  { value: 'detectors', label: 'Detectors' },
 ];
 
 /** Where the values of a dashboard variable come from. */

@@ -1,0 +1,79 @@
+package plugin
+
+import (
+	"github.com/grafana/grafana-plugin-sdk-go/data"
+
+	"github.com/kedge-ml/kedge/query"
+)
+
+// colour of a state, by Grafana's palette names.
+func colour(state string) string {
+	switch state {
+	case "critical", "error", "high":
+		return "red"
+	case "warning", "medium":
+		return "orange"
+	case "low", "notice":
+		return "yellow"
+	}
+	return "green"
+}
+
+// fieldConfig carries what Kedge knows of a column, so that panels are right
+// without hand work.
+func fieldConfig(c *query.Column, t query.FrameType, traceURL string) *data.FieldConfig {
+	cfg := &data.FieldConfig{Unit: c.Unit, DisplayNameFromDS: c.Display, Mappings: mappings(c), Links: links(c, traceURL)}
+	if len(c.Thresholds) > 0 {
+		steps := []data.Threshold{{Value: data.ConfFloat64(negativeInfinity), Color: "green"}}
+		for _, t := range c.Thresholds {
+			steps = append(steps, data.NewThreshold(t.Value, colour(t.State), t.State))
+		}
+		cfg.Thresholds = &data.ThresholdsConfig{Mode: data.ThresholdsModeAbsolute, Steps: steps}
+	}
+	if c.Type == query.Text && t == query.Table {
+		filterable := true
+		cfg.Filterable = &filterable
+	}
+	return cfg
+}
+
+// mappings give states their colours.
+func mappings(c *query.Column) data.ValueMappings {
+	switch {
+	case c.Type == query.Text && (c.Name == "severity" || c.Name == "state"):
+		words := data.ValueMapper{}
+		for i, w := range []string{"ok", "quiet", "notice", "low", "warning", "medium", "high", "critical", "error"} {
+			words[w] = data.ValueMappingResult{Text: w, Color: colour(w), Index: i}
+		}
+		return data.ValueMappings{words}
+	case c.Type == query.Bool && c.Name == "drifted":
+		return data.ValueMappings{data.ValueMapper{
+			"true":  {Text: "drifted", Color: "red", Index: 0},
+			"false": {Text: "as the reference", Color: "green", Index: 1},
+		}}
+	}
+	return nil
+}
+
+// links lead from a value to where it is told of in full: a trace, or the
+// dashboard of the model or view that it names.
+func links(c *query.Column, traceURL string) []data.DataLink {
+	to := func(title, url string) data.DataLink { return data.DataLink{Title: title, URL: url} }
+	const time = "&from=${__from}&to=${__to}"
+	switch c.Name {
+	case "trace_id":
+		if traceURL != "" {
+			return []data.DataLink{{Title: "Open trace", URL: traceURL, TargetBlank: true}}
+		}
+	case "model":
+		return []data.DataLink{to("Model", "/d/kedge-model?var-model=${__value.raw}"+time)}
+	case "view":
+		return []data.DataLink{to("Feature view", "/d/kedge-view?var-view=${__value.raw}"+time)}
+	case "subject":
+		return []data.DataLink{
+			to("As a model", "/d/kedge-model?var-model=${__value.raw}"+time),
+			to("As a feature view", "/d/kedge-view?var-view=${__value.raw}"+time),
+		}
+	}
+	return nil
+}

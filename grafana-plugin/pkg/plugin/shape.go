@@ -1,0 +1,299 @@
+package plugin
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kedge-ml/kedge/query"
+)
+
+// limits bound what one query sends to a browser.
+type limits struct {
+	points int // of one series; 0: as many as there are
+	rows   int // of a table
+}
+
+// shape makes of Kedge's frames what panels and alerts both take: long series
+// are dealt out, several values in one frame too, and what is too much is cut
+// or thinned with a notice.
+func shape(frames []query.Frame, r query.Request, l limits) []query.Frame {
+	var out []query.Frame
+	for _, f := range frames {
+		for _, part := range dealOut(f) {
+			if series(part.Type) {
+				part = thin(labelled(part, r), l.points)
+			} else {
+				part = cut(part, l.rows)
+			}
+			out = append(out, part)
+		}
+	}
+	return out
+}
+
+func series(t query.FrameType) bool {
+	return t == query.TimeSeriesWide || t == query.TimeSeriesMulti || t == query.HeatmapRows
+}
+
+// dealOut makes frames of one time and one value each of a long frame, and of a
+// multi frame with several values: a panel draws a long one as a zigzag, and
+// alerting reads only the first value of a multi one.
+func dealOut(f query.Frame) []query.Frame {
+	if f.Type != query.TimeSeriesLong && f.Type != query.TimeSeriesMulti || len(f.Columns) == 0 {
+		return []query.Frame{f}
+	}
+	var times *query.Column
+	var names, values []query.Column
+	for i, c := range f.Columns {
+		switch {
+		case c.Type == query.Time && times == nil:
+			times = &f.Columns[i]
+		case c.Type == query.Text:
+			names = append(names, c)
+		case c.Type != query.RawJSON:
+			values = append(values, c)
+		}
+	}
+	if times == nil || len(values) == 0 {
+		return []query.Frame{f}
+	}
+	var out []query.Frame
+	groups, order := groupBy(names, f.Rows())
+	for _, key := range order {
+		rows := groups[key]
+		for _, v := range values {
+			part := f
+			part.Type = query.TimeSeriesMulti
+			v.Labels = maps.Clone(v.Labels)
+			for i, n := range names {
+				if v.Labels == nil {
+					v.Labels = map[string]string{}
+				}
+				v.Labels[n.Name] = strings.Split(key, "\x00")[i]
+			}
+			part.Columns = []query.Column{pick(*times, rows), pick(v, rows)}
+			out = append(out, part)
+		}
+	}
+	if len(out) == 0 { // no rows: the type and the value's name remain
+		f.Type, f.Columns = query.TimeSeriesMulti, []query.Column{*times, values[0]}
+		return []query.Frame{f}
+	}
+	return out
+}
+
+// groupBy lists the rows of each combination of names, in the order met.
+func groupBy(names []query.Column, rows int) (groups map[string][]int, order []string) {
+	groups = map[string][]int{}
+	parts := make([]string, len(names))
+	for i := range rows {
+		for k, n := range names {
+			parts[k] = textAt(n, i)
+		}
+		key := strings.Join(parts, "\x00")
+		if groups[key] == nil {
+			order = append(order, key)
+		}
+		groups[key] = append(groups[key], i)
+	}
+	return groups, order
+}
+
+func textAt(c query.Column, i int) string {
+	switch v := c.Values.(type) {
+	case []string:
+		return v[i]
+	case []*string:
+		if v[i] != nil {
+			return *v[i]
+		}
+	}
+	return ""
+}
+
+// labelled says of every value whose it is: without labels two series of one
+// alert rule would be the same.
+func labelled(f query.Frame, r query.Request) query.Frame {
+	own := map[string]string{"model": r.Model, "view": r.View, "version": r.Version}
+	f.Columns = slices.Clone(f.Columns)
+	for i := range f.Columns {
+		c := &f.Columns[i]
+		if c.Type == query.Time {
+			continue
+		}
+		shown := c.Labels
+		c.Labels = maps.Clone(c.Labels)
+		for k, v := range own {
+			if _, has := c.Labels[k]; !has && v != "" && f.Type != query.HeatmapRows {
+				if c.Labels == nil {
+					c.Labels = map[string]string{}
+				}
+				c.Labels[k] = v
+			}
+		}
+		if c.Display == "" {
+			c.Display = display(c.Name, shown)
+		}
+	}
+	return f
+}
+
+// display is what a legend says of a series: what tells it from its neighbours,
+// not everything that names it.
+func display(name string, labels map[string]string) string {
+	var parts []string
+	for _, k := range slices.Sorted(maps.Keys(labels)) {
+		if v := labels[k]; v != "" && v != name && k != "monitor" {
+			parts = append(parts, v)
+		}
+	}
+	if len(parts) == 0 || labels["series"] == name {
+		return name
+	}
+	return strings.Join(append(parts, name), " · ")
+}
+
+// cut keeps the first rows of a table.
+func cut(f query.Frame, most int) query.Frame {
+	rows := f.Rows()
+	if most <= 0 || rows <= most {
+		return f
+	}
+	keep := make([]int, most)
+	for i := range keep {
+		keep[i] = i
+	}
+	f.Columns = pickAll(f.Columns, keep)
+	f.Notices = append(slices.Clone(f.Notices), query.Notice{Severity: "warning",
+		Text: fmt.Sprintf("%d of %d rows are shown: narrow the time range, filter, or raise the data source's row limit", most, rows)})
+	return f
+}
+
+// thin brings a series down to about as many points as the panel is wide.
+// Each stretch leaves two points, its smallest and its largest, so that no
+// spike is lost to a panel or to an alert that reduces by min or max.
+func thin(f query.Frame, points int) query.Frame {
+	rows := f.Rows()
+	if points <= 0 || rows <= points || f.Type == query.HeatmapRows {
+		return f
+	}
+	stretches := max(points/2, 1)
+	out := make([]query.Column, len(f.Columns))
+	for i, c := range f.Columns {
+		out[i] = thinned(c, stretches)
+	}
+	f.Columns = out
+	f.Notices = append(slices.Clone(f.Notices), query.Notice{Severity: "info",
+		Text: fmt.Sprintf("%d points were thinned to %d: of each stretch its smallest and its largest", rows, 2*stretches)})
+	return f
+}
+
+func thinned(c query.Column, stretches int) query.Column {
+	rows := c.Len()
+	keep := make([]int, 0, 2*stretches)
+	for s := range stretches {
+		from, to := s*rows/stretches, (s+1)*rows/stretches
+		if to-from < 1 {
+			continue
+		}
+		low, high := from, to-1
+		if c.Type != query.Time {
+			low, high = extremes(c, from, to)
+		}
+		keep = append(keep, low, high)
+	}
+	return pick(c, keep)
+}
+
+// extremes are the places of the smallest and the largest value; what is null
+// or not a number loses to what is.
+func extremes(c query.Column, from, to int) (low, high int) {
+	low, high = from, from
+	for i := from; i < to; i++ {
+		v, ok := numberAt(c, i)
+		if !ok {
+			continue
+		}
+		if l, has := numberAt(c, low); !has || v < l {
+			low = i
+		}
+		if h, has := numberAt(c, high); !has || v > h {
+			high = i
+		}
+	}
+	return low, high
+}
+
+func numberAt(c query.Column, i int) (float64, bool) {
+	switch v := c.Values.(type) {
+	case []float64:
+		return v[i], v[i] == v[i]
+	case []*float64:
+		if v[i] != nil {
+			return *v[i], *v[i] == *v[i]
+		}
+	case []int64:
+		return float64(v[i]), true
+	case []*int64:
+		if v[i] != nil {
+			return float64(*v[i]), true
+		}
+	case []uint64:
+		return float64(v[i]), true
+	case []*uint64:
+		if v[i] != nil {
+			return float64(*v[i]), true
+		}
+	}
+	return 0, false
+}
+
+func pickAll(cols []query.Column, rows []int) []query.Column {
+	out := make([]query.Column, len(cols))
+	for i, c := range cols {
+		out[i] = pick(c, rows)
+	}
+	return out
+}
+
+// pick keeps some rows of a column.
+func pick(c query.Column, rows []int) query.Column {
+	switch v := c.Values.(type) {
+	case []time.Time:
+		c.Values = take(v, rows)
+	case []*time.Time:
+		c.Values = take(v, rows)
+	case []float64:
+		c.Values = take(v, rows)
+	case []*float64:
+		c.Values = take(v, rows)
+	case []int64:
+		c.Values = take(v, rows)
+	case []*int64:
+		c.Values = take(v, rows)
+	case []uint64:
+		c.Values = take(v, rows)
+	case []*uint64:
+		c.Values = take(v, rows)
+	case []string:
+		c.Values = take(v, rows)
+	case []*string:
+		c.Values = take(v, rows)
+	case []bool:
+		c.Values = take(v, rows)
+	case []*bool:
+		c.Values = take(v, rows)
+	}
+	return c
+}
+
+func take[T any](v []T, rows []int) []T {
+	out := make([]T, len(rows))
+	for i, r := range rows {
+		out[i] = v[r]
+	}
+	return out
+}

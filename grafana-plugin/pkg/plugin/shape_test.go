@@ -1,0 +1,110 @@
+package plugin
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/kedge-ml/kedge/query"
+)
+
+func minutes(n int) []time.Time {
+	out := make([]time.Time, n)
+	for i := range out {
+		out[i] = time.Unix(int64(60*i), 0).UTC()
+	}
+	return out
+}
+
+// TestThinKeepsExtremes holds, for any series, that what is left is within the
+// width, in order of time, and has the smallest and the largest value.
+func TestThinKeepsExtremes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		values := rapid.SliceOfN(rapid.OneOf(rapid.Float64Range(-1e6, 1e6), rapid.Just(math.NaN())), 1, 500).Draw(t, "values")
+		points := rapid.IntRange(2, 200).Draw(t, "points")
+		f := thin(query.Frame{Type: query.TimeSeriesWide, Columns: []query.Column{
+			{Name: "time", Type: query.Time, Values: minutes(len(values))}, {Name: "v", Type: query.Float, Values: values}}}, points)
+		times, got := f.Columns[0].Values.([]time.Time), f.Columns[1].Values.([]float64)
+		if len(got) != len(times) || len(got) > max(points, 2) || len(values) <= points && len(got) != len(values) {
+			t.Fatalf("%d of %d values at %d times for %d points", len(got), len(values), len(times), points)
+		}
+		if !slices.IsSortedFunc(times, time.Time.Compare) {
+			t.Fatal("times are out of order")
+		}
+		isNumber := func(v float64) bool { return !math.IsNaN(v) }
+		all, kept := slices.DeleteFunc(slices.Clone(values), not(isNumber)), slices.DeleteFunc(slices.Clone(got), not(isNumber))
+		if len(all) > 0 && (len(kept) == 0 || slices.Max(all) != slices.Max(kept) || slices.Min(all) != slices.Min(kept)) {
+			t.Fatalf("%v were thinned to %v", values, got)
+		}
+		if (len(f.Notices) > 0) != (len(values) > points) {
+			t.Fatalf("notices %v for %d values", f.Notices, len(values))
+		}
+	})
+}
+
+func not(f func(float64) bool) func(float64) bool { return func(v float64) bool { return !f(v) } }
+
+// TestDealOut holds that a long frame and a frame of several values become
+// series of one time and one value, labelled with whose they are.
+func TestDealOut(t *testing.T) {
+	long := query.Frame{Type: query.TimeSeriesLong, Columns: []query.Column{
+		{Name: "column", Type: query.Text, Values: []string{"a", "b", "a"}},
+		{Name: "time", Type: query.Time, Values: minutes(3)},
+		{Name: "rows", Type: query.Uint, Values: []uint64{1, 2, 3}},
+		{Name: "missing", Type: query.Float, Unit: "percentunit", Values: []float64{0.1, 0.2, 0.3}},
+	}}
+	var got []string
+	for _, f := range shape([]query.Frame{long}, query.Request{Model: "m"}, limits{}) {
+		v := f.Columns[1]
+		got = append(got, fmt.Sprint(f.Type, " ", v.Name, v.Labels, v.Values, " ", v.Display))
+	}
+	want := []string{
+		"timeseries-multi rowsmap[column:a model:m] [1 3] a · rows",
+		"timeseries-multi missingmap[column:a model:m] [0.1 0.3] a · missing",
+		"timeseries-multi rowsmap[column:b model:m] [2] b · rows",
+		"timeseries-multi missingmap[column:b model:m] [0.2] b · missing",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+	empty := long
+	empty.Columns = pickAll(long.Columns, nil)
+	if out := shape([]query.Frame{empty}, query.Request{}, limits{}); len(out) != 1 || out[0].Type != query.TimeSeriesMulti || len(out[0].Columns) != 2 {
+		t.Errorf("no rows: %+v", out)
+	}
+}
+
+func TestRowsAreCutWithANotice(t *testing.T) {
+	f := query.Frame{Type: query.Table, Columns: []query.Column{{Name: "n", Type: query.Int, Values: []int64{1, 2, 3}}}}
+	out := shape([]query.Frame{f}, query.Request{}, limits{rows: 2})[0]
+	if out.Rows() != 2 || len(out.Notices) != 1 || out.Notices[0].Severity != "warning" {
+		t.Errorf("%+v", out)
+	}
+	if out = shape([]query.Frame{f}, query.Request{}, limits{rows: 3})[0]; out.Rows() != 3 || len(out.Notices) != 0 {
+		t.Errorf("nothing is to be cut: %+v", out)
+	}
+}
+
+// TestFilters holds that a dashboard's filters reach the members that a kind
+// reads, and that the others are told of.
+func TestFilters(t *testing.T) {
+	summary, _ := query.KindNamed("summary")
+	ledger, _ := query.KindNamed("ledger")
+	r, notices, err := applyFilters(query.Request{View: "v", Filter: map[string]string{"x": "own"}}, summary, []adhocFilter{
+		{Key: "model", Operator: "=", Value: "m"}, {Key: "column", Operator: "=|", Values: []string{"a", "b"}},
+		{Key: "district", Operator: "=", Value: "centre"}, {Key: "x", Operator: "=", Value: "theirs"}, {Key: "detector", Operator: "=", Value: "ks"},
+	})
+	if err != nil || r.Model != "m" || r.View != "" || !slices.Equal(r.Columns, []string{"a", "b"}) || r.Filter["district"] != "centre" || r.Filter["x"] != "own" || len(notices) != 1 {
+		t.Errorf("%+v, %v, %v", r, notices, err)
+	}
+	if r, notices, err = applyFilters(query.Request{}, ledger, []adhocFilter{{Key: "model", Operator: "=", Value: "m"}}); err != nil || r.Model != "" || len(notices) != 1 {
+		t.Errorf("a kind without a subject: %+v, %v, %v", r, notices, err)
+	}
+	if _, _, err = applyFilters(query.Request{}, summary, []adhocFilter{{Key: "model", Operator: "=~", Value: "m"}}); err == nil {
+		t.Error("a comparison that Kedge lacks was ignored")
+	}
+}
