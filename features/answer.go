@@ -3,6 +3,7 @@ package features
 import (
 	"encoding/binary"
 	"math"
+	"net/http"
 	"strconv"
 
 	"github.com/kedge-ml/kedge/event"
@@ -228,13 +229,16 @@ func (a *answer) lookup(p *plan, now int64) error {
 	}
 	for i := range p.views {
 		v := &p.views[i]
+		if w := v.view.windows; w != nil && !w.live.Load() {
+			return &apiError{status: http.StatusServiceUnavailable, class: "FeastError", message: "the windows of view " + v.view.Name + " are still being filled from stored rows: try again"}
+		}
 		rows := &a.rows[i]
 		rows.Reset()
 		for row := range a.n {
 			if err := a.encodeKey(v, row); err != nil {
 				return err
 			}
-			v.view.Table.Get(a.key, now, rows)
+			v.view.get(a.key, now, rows)
 		}
 		a.describe(i, v, now)
 	}
@@ -285,7 +289,7 @@ func (a *answer) describe(i int, v *planView, now int64) {
 				ages = appendFloat(ages, float64(now-at)/1e6)
 			}
 			state = Present
-			if v.view.Table.Expired(at, now) {
+			if v.view.expired(at, now) {
 				state = OutsideMaxAge
 			}
 		}

@@ -20,6 +20,41 @@ type View struct {
 	Spec   *event.ViewSpec
 	Schema *event.Schema
 	Table  *Table // nil: not served online
+
+	windows *windowTable // of a window view, which has no Table and no rows of its own
+}
+
+// online reports whether requests can read the view.
+func (v *View) online() bool { return v.Table != nil || v.windows != nil }
+
+// layout is how the view's rows are laid out now.
+func (v *View) layout() *layout {
+	if v.windows != nil {
+		return v.windows.plan.layout
+	}
+	return v.Table.layout.Load()
+}
+
+// get looks a key up as of now.
+func (v *View) get(key []byte, now int64, rows *Rows) {
+	if v.windows != nil {
+		v.windows.get(key, now, rows)
+		return
+	}
+	v.Table.Get(key, now, rows)
+}
+
+// stats are the size of what is kept online.
+func (v *View) stats() Stats {
+	if v.windows != nil {
+		return v.windows.stats()
+	}
+	return v.Table.Stats()
+}
+
+// expired reports whether a row of event_time is older than the ttl at now.
+func (v *View) expired(eventTime, now int64) bool {
+	return v.Table != nil && v.Table.Expired(eventTime, now)
 }
 
 // pushTarget is where rows pushed under one name go.
@@ -48,13 +83,18 @@ type book struct {
 // at the same time.
 type Online struct {
 	books   atomic.Pointer[map[string]*book]
-	tables  map[uint64]*Table // by UID; owned by Define
-	defined atomic.Int64      // registry offset that Define has reached
+	tables  map[uint64]*Table       // by UID; owned by Define
+	windows map[uint64]*windowTable // by UID; owned by Define
+	ids     int64                   // offsets for which window views remember event ids
+	defined atomic.Int64            // registry offset that Define has reached
 }
+
+// defaultIDs is the id window that ingest has by default.
+const defaultIDs = 1_000_000
 
 // NewOnline returns an Online without definitions.
 func NewOnline() *Online {
-	o := &Online{tables: map[uint64]*Table{}}
+	o := &Online{tables: map[uint64]*Table{}, windows: map[uint64]*windowTable{}, ids: defaultIDs}
 	o.books.Store(&map[string]*book{})
 	o.defined.Store(-2)
 	return o
@@ -77,16 +117,18 @@ func (o *Online) Define(st *registry.State) error {
 			errs = append(errs, fmt.Errorf("definition %s %s/%s: %w", d.Kind, d.Namespace, d.Name, err))
 		}
 	}
-	for _, d := range st.List("", "") {
-		if err := books[d.Namespace].link(d); err != nil {
-			errs = append(errs, fmt.Errorf("definition %s %s/%s: %w", d.Kind, d.Namespace, d.Name, err))
-		}
-	}
+	errs = append(errs, o.link(st, books, seen)...)
 	o.books.Store(&books)
 	for uid, t := range o.tables {
 		if !seen[uid] {
 			t.Close()
 			delete(o.tables, uid)
+		}
+	}
+	for uid, t := range o.windows {
+		if !seen[uid] {
+			t.close()
+			delete(o.windows, uid)
 		}
 	}
 	o.defined.Store(st.Offset())
@@ -148,6 +190,54 @@ func (o *Online) defineView(b *book, d registry.Definition, seen map[uint64]bool
 	return t.Evolve(schema)
 }
 
+// link resolves what refers to views: window views first, because the others
+// may refer to them.
+func (o *Online) link(st *registry.State, books map[string]*book, seen map[uint64]bool) (errs []error) {
+	note := func(d registry.Definition, err error) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("definition %s %s/%s: %w", d.Kind, d.Namespace, d.Name, err))
+		}
+	}
+	for _, d := range st.List(WindowViewKind, "") {
+		note(d, o.defineWindows(books[d.Namespace], d, seen))
+	}
+	for _, d := range st.List("", "") {
+		note(d, books[d.Namespace].link(d))
+	}
+	return errs
+}
+
+// defineWindows links a window view with its source. A table whose definition
+// still keeps the same state stays as it is.
+func (o *Online) defineWindows(b *book, d registry.Definition, seen map[uint64]bool) error {
+	spec, err := ParseWindow(d.Spec)
+	if err != nil {
+		return err
+	}
+	source := b.views[spec.Source]
+	switch {
+	case b.views[d.Name] != nil:
+		return errors.New("a view of that name exists: choose another")
+	case source == nil || source.windows != nil:
+		return fmt.Errorf("source: no feature view %q", spec.Source)
+	}
+	p, err := compileWindow(spec, source.Schema, d.Name, d.UID)
+	if err != nil {
+		return err
+	}
+	t := o.windows[d.UID]
+	if t == nil || !p.same(t.plan) {
+		if t != nil {
+			t.close()
+		}
+		t = newWindowTable(p, o.ids)
+		o.windows[d.UID] = t
+	}
+	seen[d.UID] = true
+	b.views[d.Name] = &View{Name: d.Name, UID: d.UID, Spec: &event.ViewSpec{Ownership: spec.Ownership, Origin: event.Declared, Online: true}, Schema: t.plan.schema, windows: t}
+	return nil
+}
+
 // link reads what refers to views: push sources and on-demand views.
 func (b *book) link(d registry.Definition) error {
 	switch d.Kind {
@@ -181,8 +271,8 @@ func (b *book) linkSource(d registry.Definition) error {
 	}
 	for _, name := range spec.Views {
 		v := b.views[name]
-		if v == nil {
-			return fmt.Errorf("no view %q", name)
+		if v == nil || v.windows != nil {
+			return fmt.Errorf("no view %q that rows can be pushed to", name)
 		}
 		t.views = append(t.views, v)
 	}
@@ -202,7 +292,7 @@ func (b *book) source(name string) *pushTarget {
 // of the push source that feeds it, if there is one.
 func (b *book) viewTarget(name string) *pushTarget {
 	v := b.views[name]
-	if v == nil {
+	if v == nil || v.windows != nil {
 		return nil
 	}
 	for _, name := range slices.Sorted(maps.Keys(b.sources)) {
@@ -224,7 +314,7 @@ func (o *Online) book(namespace string) *book {
 func (o *Online) View(namespace, name string) *View { return o.book(namespace).served(name) }
 
 func (b *book) served(name string) *View {
-	if v := b.views[name]; v != nil && v.Table != nil {
+	if v := b.views[name]; v != nil && v.online() {
 		return v
 	}
 	return nil
@@ -237,7 +327,7 @@ func (o *Online) Views(namespace string) []*View {
 	for ns, b := range *o.books.Load() {
 		if namespace == "" || ns == namespace {
 			for _, v := range b.views {
-				if v.Table != nil {
+				if v.online() {
 					out = append(out, v)
 				}
 			}
@@ -254,7 +344,27 @@ func (o *Online) Views(namespace string) []*View {
 
 // Apply folds a batch of feature rows into its table, if the view is online.
 func (o *Online) Apply(b *event.Batch, now int64) {
-	if v := o.View(b.Schema.Namespace, b.Schema.Subject); v != nil && v.UID == b.Schema.TableID {
+	if v := o.View(b.Schema.Namespace, b.Schema.Subject); v != nil && v.Table != nil && v.UID == b.Schema.TableID {
 		v.Table.Apply(b, now)
 	}
+}
+
+// fold folds a batch of feature rows into the windows over its view. Unlike
+// Apply it must be given the rows of a partition in order.
+func (o *Online) fold(b *event.Batch, now int64) {
+	for _, v := range o.book(b.Schema.Namespace).views {
+		if w := v.windows; w != nil && w.plan.source.TableID == b.Schema.TableID && w.live.Load() {
+			w.apply(b, now)
+		}
+	}
+}
+
+// dormant are the window views that stored rows were not folded into yet.
+func (o *Online) dormant(namespace string) (out []*View) {
+	for _, v := range o.Views(namespace) {
+		if v.windows != nil && !v.windows.live.Load() {
+			out = append(out, v)
+		}
+	}
+	return out
 }

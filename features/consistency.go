@@ -207,7 +207,7 @@ func (m *Monitor) check(ctx context.Context, v *View, samples []sample, now int6
 			}
 		}
 	}
-	j, err := m.recompute(ctx, v, keys, at, columns)
+	j, err := m.recompute(ctx, v, keys, at, columns, samples)
 	if err != nil {
 		return err
 	}
@@ -220,7 +220,10 @@ func (m *Monitor) check(ctx context.Context, v *View, samples []sample, now int6
 	return nil
 }
 
-func (m *Monitor) recompute(ctx context.Context, v *View, keys []event.Column, at []int64, columns []string) (*joined, error) {
+func (m *Monitor) recompute(ctx context.Context, v *View, keys []event.Column, at []int64, columns []string, samples []sample) (*joined, error) {
+	if v.windows != nil {
+		return m.recomputeWindows(ctx, v.windows.plan, keys, at, columns, samples)
+	}
 	if err := m.store.Prepare(ctx, []*event.Schema{v.Schema}); err != nil {
 		return nil, err
 	}
@@ -239,13 +242,31 @@ func (m *Monitor) recompute(ctx context.Context, v *View, keys []event.Column, a
 	return join(newQuestions(pointers, at), r, types, ttl, false, rows)
 }
 
+// recomputeWindows aggregates the rows that the table had folded in when each
+// read was served: a hot key's windows hold something else a moment later.
+func (m *Monitor) recomputeWindows(ctx context.Context, w *windowPlan, keys []event.Column, at []int64, columns []string, samples []sample) (*joined, error) {
+	if err := m.store.Prepare(ctx, []*event.Schema{w.source}); err != nil {
+		return nil, err
+	}
+	var pointers []*event.Column
+	for i := range keys {
+		pointers = append(pointers, &keys[i])
+	}
+	had := func(question int32, v Version) bool {
+		last := samples[question/2].row.Version()
+		return v.Partition == last.Partition && (v.Epoch < last.Epoch || v.Epoch == last.Epoch && v.Offset <= last.Offset)
+	}
+	rows := m.store.History(ctx, store.HistoryQuery{Schema: w.source, Columns: w.columnNames(), From: slices.Min(at) - w.reach(), To: slices.Max(at), FirstKeys: firstKeys(pointers[0])})
+	return joinWindows(newQuestions(pointers, at), w, w.outputsOf(columns), false, had, rows)
+}
+
 // compare counts the features of one read. m.mu is held.
 func (m *Monitor) compare(counts map[featureName]*tally, s *sample, j *joined, i int, columns []string) {
 	for _, name := range s.columns {
 		c := slices.Index(columns, name)
 		served := newColumn(j.columns[c].Type, true)
 		state := s.row.AppendTo(&served, s.row.Column(name))
-		if s.row.Found() && s.view.Table.Expired(s.row.Version().EventTime, s.at) {
+		if s.row.Found() && s.view.expired(s.row.Version().EventTime, s.at) {
 			served = newColumn(served.Type, true)
 			served.AppendNull()
 			state = OutsideMaxAge

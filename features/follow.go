@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -39,7 +40,15 @@ func (t *Tail) starts(ctx context.Context) (map[stream.TopicPartition]int64, err
 		t.mu.Lock()
 		for tp, o := range offsets {
 			starts[tp] = min(max(o.First, next[tp.Partition]), o.Last)
-			t.positions[tp] = &position{next: starts[tp], start: starts[tp], goal: o.Last}
+			t.positions[tp] = &position{next: starts[tp], start: starts[tp], goal: o.Last, first: o.First}
+		}
+		t.mu.Unlock()
+		if err := t.wakeWindows(ctx, ns, starts); err != nil {
+			return nil, err
+		}
+		t.mu.Lock()
+		for tp, p := range t.positions {
+			p.next, p.start, p.read = starts[tp], starts[tp], starts[tp]
 		}
 		t.mu.Unlock()
 	}
@@ -58,6 +67,9 @@ func (t *Tail) fill(ctx context.Context, namespace, topic string) (map[int32]int
 	}
 	var next map[int32]int64
 	for _, v := range t.online.Views(namespace) {
+		if v.Table == nil {
+			continue
+		}
 		covered, err := t.cfg.Latest(ctx, v.Schema, topic, func(b *event.Batch) { v.Table.Apply(b, t.cfg.Now()) })
 		if err != nil {
 			return nil, fmt.Errorf("load stored rows of view %s: %w", v.Name, err)
@@ -87,7 +99,8 @@ type catalog struct {
 }
 
 // follow reads the partitions and applies what they bring. When ingest opens an
-// epoch, it reads on from where that begins.
+// epoch, it reads on from where that begins; when a window view is defined, from
+// where the stored rows that fill it end.
 func (t *Tail) follow(ctx context.Context, starts map[stream.TopicPartition]int64, state *registry.State) error {
 	if len(starts) == 0 {
 		<-ctx.Done()
@@ -97,7 +110,11 @@ func (t *Tail) follow(ctx context.Context, starts map[stream.TopicPartition]int6
 	for seen := state.Changed(epochKind); ; {
 		inner, stop := context.WithCancel(ctx)
 		opened := make(chan int64, 1)
-		go func() { opened <- t.awaitEpoch(inner, seen); stop() }()
+		woken := maps.Clone(starts)
+		for tp := range woken {
+			woken[tp] = maxTime
+		}
+		go func() { opened <- t.awaitChange(inner, seen, woken); stop() }()
 		f := t.client.NewFetcher(stream.FetchConfig{MinBytes: 1})
 		err := f.Run(inner, starts, func(ctx context.Context, b *stream.Batch) error {
 			d := pool.Get().(*decoding)
@@ -110,16 +127,25 @@ func (t *Tail) follow(ctx context.Context, starts map[stream.TopicPartition]int6
 		if err != nil || ctx.Err() != nil {
 			return err
 		}
-		if err := t.restart(starts, seen); err != nil {
+		if err := t.restart(starts, woken, seen); err != nil {
 			return err
 		}
 		seen = changed
 	}
 }
 
-// awaitEpoch blocks until an epoch is opened beyond a registry offset.
-func (t *Tail) awaitEpoch(ctx context.Context, seen int64) int64 {
+// awaitChange blocks until an epoch is opened beyond a registry offset, or until
+// a window view was defined and filled; woken then says from where on its rows
+// are to be read.
+func (t *Tail) awaitChange(ctx context.Context, seen int64, woken map[stream.TopicPartition]int64) int64 {
 	for at := seen; ; {
+		if t.settle(ctx, at) == nil && len(t.online.dormant("")) > 0 {
+			err := t.wakeWindows(ctx, "", woken)
+			if err == nil || ctx.Err() != nil {
+				return seen
+			}
+			t.cfg.Scope.Log.Error("windows cannot be filled", telemetry.LogError, err)
+		}
 		s, err := t.registry.Next(ctx, at)
 		if err != nil {
 			return seen
@@ -132,12 +158,13 @@ func (t *Tail) awaitEpoch(ctx context.Context, seen int64) int64 {
 }
 
 // restart says where to read on from: where a partition stands, or where an
-// epoch that was opened beyond a registry offset begins.
-func (t *Tail) restart(starts map[stream.TopicPartition]int64, seen int64) error {
+// epoch that was opened beyond a registry offset begins, or the rows of windows
+// that were filled.
+func (t *Tail) restart(starts, woken map[stream.TopicPartition]int64, seen int64) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for tp := range starts {
-		starts[tp] = t.positions[tp].next
+		starts[tp] = min(t.positions[tp].read, woken[tp])
 		for _, d := range t.registry.History(epochKind, "", tp.String()) {
 			var e epochSpan
 			if d.Deleted || d.Offset <= seen {
@@ -148,6 +175,7 @@ func (t *Tail) restart(starts map[stream.TopicPartition]int64, seen int64) error
 			}
 			starts[tp] = min(starts[tp], max(e.From, 0))
 		}
+		t.positions[tp].read = starts[tp] // another change may come before anything was read
 	}
 	return nil
 }
@@ -171,7 +199,7 @@ func (t *Tail) deliver(ctx context.Context, d *decoding, b *stream.Batch) error 
 	}
 	t.mu.Lock()
 	p := t.positions[b.TopicPartition]
-	p.next = max(p.next, b.Next)
+	p.next, p.read = max(p.next, b.Next), b.Next
 	t.wake()
 	t.mu.Unlock()
 	return nil
@@ -197,16 +225,26 @@ func (t *Tail) apply(ctx context.Context, d *decoding, b *stream.Batch, records 
 			t.online.Apply(rows, now)
 		}
 		if len(d.unit.Proposals) == 0 {
+			t.foldWindows(d, now)
 			return nil
 		}
 		if time.Now().After(patience) {
 			t.cfg.Scope.Log.Warn("rows without a definition are not online until the next start", telemetry.LogTopic, b.Topic,
 				telemetry.LogPartition, b.Partition, telemetry.LogOffset, records[0].Offset, "first", d.unit.Proposals[0].Name)
+			t.foldWindows(d, now)
 			return nil
 		}
 		wait, cancel := context.WithDeadline(ctx, patience)
 		_, _ = t.registry.Next(wait, state.Offset()) // either way the loop looks again
 		cancel()
+	}
+}
+
+// foldWindows folds decoded rows into windows: once per delivery, for a window
+// cannot tell a row that it has seen.
+func (t *Tail) foldWindows(d *decoding, now int64) {
+	for _, rows := range d.unit.Batches {
+		t.online.fold(rows, now)
 	}
 }
 

@@ -140,6 +140,9 @@ func (h *History) joinView(ctx context.Context, p *historyPlan, v *historyView, 
 		keys = append(keys, &c.keys[at])
 	}
 	schema := v.view.Schema
+	if w := v.view.windows; w != nil {
+		return h.joinWindows(ctx, w.plan, v, newQuestions(keys, c.at), firstKeys(keys[0]), p.leaky)
+	}
 	if err := h.store.Prepare(ctx, []*event.Schema{schema}); err != nil {
 		return nil, fmt.Errorf("history of view %s: %w", v.view.Name, err)
 	}
@@ -151,6 +154,24 @@ func (h *History) joinView(ctx context.Context, p *historyPlan, v *historyView, 
 	rows := h.store.History(ctx, store.HistoryQuery{Schema: schema, Columns: v.columns, From: r.From, To: r.To,
 		FirstKeys: firstKeys(keys[0]), Memory: h.cfg.Memory / 2})
 	return join(newQuestions(keys, c.at), r, v.types, ttl, p.leaky, rows)
+}
+
+// joinWindows aggregates the source's rows as they were known at each time.
+func (h *History) joinWindows(ctx context.Context, w *windowPlan, v *historyView, q *questions, first []string, leaky bool) (*joined, error) {
+	if err := h.store.Prepare(ctx, []*event.Schema{w.source}); err != nil {
+		return nil, fmt.Errorf("history of view %s: %w", v.view.Name, err)
+	}
+	rows := h.store.History(ctx, store.HistoryQuery{Schema: w.source, Columns: w.columnNames(), From: slices.Min(q.at) - w.reach(), To: slices.Max(q.at),
+		FirstKeys: first, Memory: h.cfg.Memory / 2})
+	return joinWindows(q, w, w.outputsOf(v.columns), leaky, nil, rows)
+}
+
+// outputsOf are the positions of features by name.
+func (p *windowPlan) outputsOf(names []string) (at []int) {
+	for _, n := range names {
+		at = append(at, p.layout.byName[n])
+	}
+	return at
 }
 
 // firstKeys are the distinct values of the first key column, sorted, as the

@@ -62,7 +62,7 @@ func (t *Tail) watch(meter metric.Meter) error {
 		now := t.cfg.Now()
 		for _, v := range t.online.Views("") {
 			attrs := metric.WithAttributes(telemetry.AttrView.String(v.Name), telemetry.AttrNamespace.String(v.Schema.Namespace))
-			st := v.Table.Stats()
+			st := v.stats()
 			o.ObserveInt64(rows, int64(st.Rows), attrs)
 			o.ObserveInt64(size, int64(st.Used), attrs)
 			if st.Newest != 0 {

@@ -11,6 +11,13 @@ import (
 	"github.com/kedge-ml/kedge/event"
 )
 
+// Bounds on expressions, those of event/source: an expression sees no clock,
+// and one that costs too much is an error.
+const (
+	maxExpression       = 200     // parts
+	maxExpressionMemory = 100_000 // elements that one run may make
+)
+
 // onDemandView computes features from stored ones and from what the caller
 // sends. The same code runs when serving and when building training sets.
 type onDemandView struct {
@@ -47,7 +54,7 @@ func newOnDemand(name string, spec *OnDemandSpec, views map[string]*View) (*onDe
 				v.inputs = append(v.inputs, in)
 			}
 		}}
-		p, err := expr.Compile(f.Expr, expr.Env(env), expr.Patch(uses))
+		p, err := expr.Compile(f.Expr, expr.Env(env), expr.MaxNodes(maxExpression), expr.DisableBuiltin("now"), expr.Patch(uses))
 		if err != nil {
 			return nil, fmt.Errorf("feature %s: %w", f.Name, err)
 		}
@@ -125,7 +132,8 @@ func (v *onDemandView) eval(feature int, inputs []any, request map[string]any) (
 		columns[in.column] = inputs[i]
 		null = null || inputs[i] == nil
 	}
-	out, err := expr.Run(v.programs[feature], env)
+	machine := vm.VM{MemoryBudget: maxExpressionMemory}
+	out, err := machine.Run(v.programs[feature], env)
 	if err != nil && null {
 		return nil, nil
 	}

@@ -221,10 +221,10 @@ func (p *plan) add(r featureRef) error {
 // addFeature returns the position of a feature in the plan, hidden if it is
 // new.
 func (p *plan) addFeature(v *View, name string) (int, error) {
-	if v.Table == nil {
+	if !v.online() {
 		return 0, p.book.noView(v.Name)
 	}
-	l := v.Table.layout.Load()
+	l := v.layout()
 	column, ok := l.byName[name]
 	if !ok {
 		return 0, badRequest("Feature %s not found in projection %s", name, v.Name)

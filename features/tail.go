@@ -22,6 +22,8 @@ type TailConfig struct {
 	Refresh    time.Duration       // how often rows that became due are let in and expired ones go; default 1 s
 	KeepDead   time.Duration       // how long a row stays after its ttl; default 24 h
 	Latest     LatestFunc          // where stored rows come from; nil: the topics are read from their beginning
+	Events     *EventSource        // where the events of window views come from; nil: the topics
+	IDs        int64               // offsets for which window views remember event ids; must be ingest's; default 1,000,000, -1: none
 	Patience   time.Duration       // how long rows of a view without definition hold up their partition; default 30 s
 	Now        func() int64        // µs; nil: the machine's clock
 	Scope      telemetry.Scope
@@ -44,8 +46,10 @@ type Tail struct {
 
 type position struct {
 	next  int64 // applied up to here
+	read  int64 // where reading stands: behind next while something is read again
 	goal  int64 // the log's end when the tail started: readiness waits for it
 	start int64
+	first int64 // of the log when the tail started
 }
 
 // LatestFunc calls apply with batches of rows until the newest stored row of
@@ -69,6 +73,9 @@ func NewTail(cfg TailConfig, c *stream.Client, r *registry.Registry, o *Online) 
 	}
 	if cfg.Now == nil {
 		cfg.Now = func() int64 { return time.Now().UnixMicro() }
+	}
+	if cfg.IDs != 0 {
+		o.ids = max(cfg.IDs, 0)
 	}
 	return &Tail{cfg: cfg, client: c, registry: r, online: o, moved: make(chan struct{}), positions: map[stream.TopicPartition]*position{}}
 }
@@ -129,6 +136,11 @@ func (t *Tail) keep(ctx context.Context) error {
 		}
 		now := t.cfg.Now()
 		for _, v := range t.online.Views("") {
+			if v.windows != nil {
+				v.windows.admit(now)
+				v.windows.sweep(now)
+				continue
+			}
 			v.Table.admit(now)
 			ttl := v.Table.TTL()
 			if every := max(ttl/4, time.Hour).Microseconds(); ttl > 0 && now-swept[v.UID] > every {

@@ -168,7 +168,7 @@ func (b *book) materializedViews(list *node) ([]string, error) {
 	if list == nil || list.kind == kindNull {
 		var all []string
 		for name, v := range b.views {
-			if v.Table != nil {
+			if v.online() {
 				all = append(all, name)
 			}
 		}

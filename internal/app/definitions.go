@@ -99,6 +99,7 @@ func specParsers() map[string]func(json.RawMessage) error {
 		features.FeatureServiceKind: func(b json.RawMessage) error { _, err := features.ParseService(b); return err },
 		features.EntityKind:         func(b json.RawMessage) error { _, err := features.ParseEntity(b); return err },
 		features.PushSourceKind:     func(b json.RawMessage) error { _, err := features.ParsePushSource(b); return err },
+		features.WindowViewKind:     func(b json.RawMessage) error { _, err := features.ParseWindow(b); return err },
 		features.OnDemandViewKind:   func(b json.RawMessage) error { _, err := features.ParseOnDemand(b); return err },
 		serving.DeploymentKind:      func(b json.RawMessage) error { _, err := serving.ParseDeployment(b); return err },
 	}

@@ -40,6 +40,7 @@ func (a *App) openFeatures(context.Context) (err error) {
 			return n[topic], err
 		}
 		cfg.Latest = features.LatestFrom(a.store, partitions, 0, func() int64 { return time.Now().UnixMicro() })
+		cfg.Events = features.EventsFrom(a.store, partitions, 0)
 		f.monitor = features.NewMonitor(features.MonitorConfig{Scope: sc}, a.store, partitions)
 	}
 	f.tail = features.NewTail(cfg, a.client, a.registry, f.online)

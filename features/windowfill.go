@@ -1,0 +1,168 @@
+package features
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"iter"
+
+	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/store"
+	"github.com/kedge-ml/kedge/stream"
+)
+
+// EventSource reads the stored rows that window views are filled from.
+type EventSource struct {
+	store      *store.Store
+	partitions func(ctx context.Context, topic string) (int, error)
+	memory     int64
+}
+
+// EventsFrom makes an EventSource. partitions is a topic's partition count;
+// memory bounds what the engine takes, 0: its own limit.
+func EventsFrom(st *store.Store, partitions func(ctx context.Context, topic string) (int, error), memory int64) *EventSource {
+	return &EventSource{st, partitions, memory}
+}
+
+// ends is, per partition of a topic, the newest epoch and how far its rows are
+// stored. Rows of older epochs are all stored.
+func (s *EventSource) ends(ctx context.Context, topic string) (map[int32]event.EpochRange, error) {
+	n, err := s.partitions(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	out := map[int32]event.EpochRange{}
+	for p := range int32(n) {
+		epochs, err := s.store.Epochs(ctx, topic, p)
+		if err != nil {
+			return nil, err
+		}
+		if k := len(epochs); k > 0 {
+			out[p] = epochs[k-1]
+		}
+	}
+	return out, nil
+}
+
+func (s *EventSource) rows(ctx context.Context, p *windowPlan, from int64) (iter.Seq2[*event.Batch, error], error) {
+	if err := s.store.Prepare(ctx, []*event.Schema{p.source}); err != nil {
+		return nil, err
+	}
+	return s.store.History(ctx, store.HistoryQuery{Schema: p.source, Columns: p.columnNames(), From: from, To: event.MaxTime, Memory: s.memory}), nil
+}
+
+func (p *windowPlan) columnNames() []string {
+	names := []string{}
+	for _, c := range p.columns {
+		names = append(names, c.name)
+	}
+	return names
+}
+
+// fillWindows folds the stored rows of a window view's source in and returns
+// from which offset on each partition is to be read.
+func (t *Tail) fillWindows(ctx context.Context, v *View) (map[int32]int64, error) {
+	w, next := v.windows, map[int32]int64{}
+	src, topic := t.cfg.Events, FeatureTopic(v.Schema.Namespace)
+	if src == nil {
+		return next, nil
+	}
+	ends, err := src.ends(ctx, topic)
+	if err == nil {
+		err = w.fill(ctx, src, ends, t.cfg.Now())
+	}
+	for p, e := range ends {
+		if err == nil && w.ids.size > 0 {
+			err = w.fillIDs(ctx, src, topic, p, e)
+		}
+		w.start(p, e.Epoch, e.Next)
+		next[p] = e.Next
+	}
+	if err != nil {
+		return nil, fmt.Errorf("fill the windows of view %s: %w", v.Name, err)
+	}
+	return next, nil
+}
+
+// fill folds stored rows in, key by key, each key's in the log's order.
+func (t *windowTable) fill(ctx context.Context, src *EventSource, ends map[int32]event.EpochRange, now int64) error {
+	rows, err := src.rows(ctx, t.plan, now-t.plan.reach())
+	if err != nil {
+		return err
+	}
+	events := newWindowEvents(t.plan)
+	var key, last []byte
+	for b, err := range rows {
+		if err != nil {
+			return err
+		}
+		keys := b.Columns[b.Schema.KeyStart():b.Schema.ValueStart()]
+		for row := range b.Rows {
+			v := batchVersion(b, row)
+			if e, ok := ends[v.Partition]; !ok || v.Epoch > e.Epoch || v.Epoch == e.Epoch && v.Offset >= e.Next {
+				continue // the log will bring it
+			}
+			if key = AppendKey(key[:0], keys, row); !bytes.Equal(key, last) {
+				t.foldAll(events, last, now)
+				last = append(last[:0], key...)
+			}
+			events.add(b, row, max(v.EventTime, b.Columns[event.ColKnownAt].Int64s[row]))
+		}
+	}
+	t.foldAll(events, last, now)
+	return nil
+}
+
+// foldAll folds one key's collected events in.
+func (t *windowTable) foldAll(events *windowEvents, key []byte, now int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	events.inOrder()
+	for i := range events.rows {
+		e := &events.rows[i]
+		t.key = append(t.key[:0], key...)
+		events.load(t.folder, e)
+		if e.v.EventTime > now {
+			t.wait(e.v, e.deleted)
+			continue
+		}
+		t.fold(e.v, e.deleted, now)
+	}
+	events.reset()
+}
+
+func (t *windowTable) fillIDs(ctx context.Context, src *EventSource, topic string, partition int32, e event.EpochRange) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id, err := range src.store.SeenIDs(ctx, topic, partition, e.Epoch, max(e.Next-t.ids.size, e.First), e.Next) {
+		if err != nil {
+			return err
+		}
+		if id.Kind == event.Features && id.TableID == t.plan.source.TableID {
+			t.ids.seen(partition, id.ID, id.Offset)
+		}
+	}
+	return nil
+}
+
+// wakeWindows fills the window views that have no rows yet and moves starts
+// back to where the log has to be read from for them. From the next batch on
+// they take part.
+func (t *Tail) wakeWindows(ctx context.Context, namespace string, starts map[stream.TopicPartition]int64) error {
+	for _, v := range t.online.dormant(namespace) {
+		next, err := t.fillWindows(ctx, v)
+		if err != nil {
+			return err
+		}
+		topic := FeatureTopic(v.Schema.Namespace)
+		t.mu.Lock()
+		for tp := range starts {
+			if tp.Topic == topic {
+				starts[tp] = min(starts[tp], max(next[tp.Partition], t.positions[tp].first))
+			}
+		}
+		t.mu.Unlock()
+		v.windows.live.Store(true)
+	}
+	return nil
+}
