@@ -4,45 +4,70 @@ import "github.com/kedge-ml/kedge/query"
 
 //go:generate go run ./gen
 
-// Uids of the dashboards; alert rules and links name them.
+// Uids of the dashboards; alert rules, links of the data source and links
+// between dashboards name them.
 const (
 	OverviewUID = "kedge-overview"
-	PipelineUID = "kedge-pipeline"
+	ModelUID    = "kedge-model"
 	ViewUID     = "kedge-view"
+	ServingUID  = "kedge-serving"
+	PipelineUID = "kedge-pipeline"
+	KedgeUID    = "kedge-itself"
 )
 
+// titleOf is what links call a dashboard; empty for one that there is not.
 func titleOf(uid string) string {
-	switch uid {
-	case OverviewUID:
-		return "Overview"
-	case PipelineUID:
-		return "Pipeline"
-	case ViewUID:
-		return "Feature view"
-	}
-	return uid
+	return map[string]string{OverviewUID: "Overview", ModelUID: "Model", ViewUID: "Feature view", ServingUID: "Serving", PipelineUID: "Pipeline", KedgeUID: "Kedge itself"}[uid]
 }
 
 // All returns every dashboard.
 func All() []Dashboard {
-	return []Dashboard{overview(), pipeline(), featureView()}
+	return []Dashboard{overview(), model(), featureView(), serving(), pipeline(), itself()}
 }
+
+// PanelID finds a panel's id by its title, for links and alert rules.
+func PanelID(uid, title string) (int, bool) {
+	for _, d := range All() {
+		id := 0
+		for _, r := range d.Rows {
+			id++ // the row's own
+			for _, p := range r.Panels {
+				if id++; d.UID == uid && p.Title == title {
+					return id, true
+				}
+			}
+		}
+	}
+	return 0, false
+}
+
+// learning is why drift has nothing to say of a young stream.
+const learning = "monitors are still learning their reference, or none is defined"
 
 func overview() Dashboard {
 	return Dashboard{
-		UID: OverviewUID, Title: "Kedge / Overview", From: "now-1h", Refresh: "30s", Links: []string{PipelineUID, ViewUID},
-		Description: "Everything that Kedge watches at a glance: what arrives, how fresh it is, what is wrong.",
+		UID: OverviewUID, Title: "Kedge / Overview", From: "now-1h", Refresh: "30s", Links: []string{ModelUID, ViewUID, ServingUID, PipelineUID, KedgeUID}, Marks: "*",
+		Description: "Everything that Kedge watches at a glance: what drifts, what is silent, what arrives, what is wrong.",
 		Rows: []Row{
-			{Title: "What arrives", Panels: []Panel{
-				{Title: "Rows a second", Type: timeseries, Width: 16, Query: query.Request{Kind: "throughput"},
-					Description: "Rows that landed in their tables, per stream. A stream that stops is a line that ends at zero."},
+			{Title: "Health", Panels: []Panel{
+				{Title: "Open incidents", Type: table, Width: 10, Query: query.Request{Kind: "drift_state"}, Empty: learning,
+					Description: "Every judged column, the worst first: 0 is quiet, 1 a notice, 2 a warning, 3 critical. Alert rules ask the same.",
+					Links:       []Link{{Title: "Model", URL: "/d/" + ModelUID}}},
+				{Title: "Share of columns that drift", Type: bargauge, Width: 6, Query: query.Request{Kind: "drift_share"}, Unit: "percentunit", Empty: learning,
+					Description: "Per view and model: how many of its watched columns have an open incident. Many at once are seldom the world."},
 				{Title: "Freshness", Type: table, Width: 8, Query: query.Request{Kind: "freshness"},
 					Description: "Seconds since the newest event of each model and view, the silent ones included."},
 			}},
+			{Title: "What arrives", Panels: []Panel{
+				{Title: "Rows a second", Type: timeseries, Width: 24, Query: query.Request{Kind: "throughput"},
+					Description: "Rows that landed in their tables, per stream. A stream that stops is a line that ends at zero."},
+			}},
 			{Title: "What is known", Panels: []Panel{
-				{Title: "Models and views", Type: table, Width: 24, Query: query.Request{Kind: "catalog"},
+				{Title: "Models and views", Type: table, Width: 14, Height: 10, Query: query.Request{Kind: "catalog"},
 					Description: "The catalogue: every model and view, who owns it, and what it is.",
 					Links:       []Link{{Title: "Feature view", URL: "/d/" + ViewUID}}},
+				{Title: "Lineage", Type: nodegraph, Width: 10, Height: 10, Query: query.Request{Kind: "lineage"},
+					Description: "What feeds what: topics, feature views, models and the versions that answer."},
 			}},
 			{Title: "What is wrong", Panels: []Panel{
 				{Title: "Dead letters", Type: table, Width: 12, Query: query.Request{Kind: "dead_letters", Limit: 20}, Empty: "no record is bad",
@@ -55,26 +80,49 @@ func overview() Dashboard {
 	}
 }
 
-func pipeline() Dashboard {
+func model() Dashboard {
+	of := query.Request{Model: "$model"}
+	ask := func(kind string, change func(*query.Request)) query.Request {
+		q := of
+		q.Kind = kind
+		if change != nil {
+			change(&q)
+		}
+		return q
+	}
 	return Dashboard{
-		UID: PipelineUID, Title: "Kedge / Pipeline", From: "now-1h", Refresh: "30s", Links: []string{OverviewUID},
-		Description: "From the broker to the tables: throughput, lag, the ledger, dead letters and storage.",
+		UID: ModelUID, Title: "Kedge / Model", From: "now-6h", Refresh: "1m", Links: []string{OverviewUID, ServingUID, ViewUID}, Marks: "$model",
+		Description: "One model: what it answers, what turned out true, how far its inputs are from their reference, and the rows behind it.",
+		Variables: []Variable{
+			{Name: "model", Label: "Model", List: "models"},
+			{Name: "column", Label: "Columns", List: "columns", Model: "$model", Multi: true},
+		},
 		Rows: []Row{
-			{Title: "Flow", Panels: []Panel{
-				{Title: "Rows a second by topic", Type: timeseries, Query: query.Request{Kind: "throughput", GroupBy: []string{"topic"}},
-					Description: "Rows that landed, per topic."},
-				{Title: "Ingest lag", Type: timeseries, Query: query.Request{Kind: "ingest_lag"},
-					Description: "From the broker's append time to the row being queryable."},
+			{Title: "How good is it", Panels: []Panel{
+				{Title: "Score against truth", Type: timeseries, Query: ask("label_coverage", nil), Values: []string{"mean_score", "mean_label"},
+					Description: "The mean score of predictions beside the mean of the labels that have come. Lines that part mean that the model is wrong on average."},
+				{Title: "Labels that have come", Type: timeseries, Query: ask("label_coverage", nil), Values: []string{"coverage"}, Unit: "percentunit",
+					Description: "The share of predictions whose label is known by now. Recent ones are still waiting."},
+				{Title: "Distribution of scores", Type: heatmap, Width: 24, Query: ask("score_distribution", nil),
+					Description: "How many scores fell into each twentieth of zero to one. A band that moves is a model that sees another world."},
 			}},
-			{Title: "Exactly once", Panels: []Panel{
-				{Title: "Ledger", Type: table, Width: 24, Query: query.Request{Kind: "ledger"},
-					Description: "Consumed = rows + dead letters + duplicates + tombstoned + dropped, per partition; gap and duplicate rows are zero."},
+			{Title: "What drifts", Panels: []Panel{
+				{Title: "Drift of all columns", Type: heatmap, Width: 24, Height: 10, Query: ask("drift_heatmap", nil), Empty: learning,
+					Description: "How many times its floor each column is away from its reference, window by window, the worst on top. Beyond one, neither chance nor the reference's own unrest explains it."},
+				{Title: "Distance over time", Type: timeseries, Query: ask("drift", nil), Values: []string{"effect", "floor"}, Empty: learning,
+					Description: "The distance of every judged window from its reference, beside the floor that it is held against."},
+				{Title: "Verdicts", Type: table, Query: ask("verdicts", func(q *query.Request) { q.Limit = 50 }), Empty: learning,
+					Description: "What monitors judged, newest first, each with a plain sentence: what moved, by how much, and where."},
 			}},
-			{Title: "Refused and stored", Panels: []Panel{
-				{Title: "Dead letters", Type: table, Width: 14, Query: query.Request{Kind: "dead_letters", Limit: 100}, Empty: "no record is bad",
-					Description: "Records that could not become rows, newest first, with the reason and the raw bytes. Replay them with kedge dead-letters replay."},
-				{Title: "Storage", Type: table, Width: 10, Query: query.Request{Kind: "disk"},
-					Description: "Bytes and rows per table, growth a day, and days until the disk is full."},
+			{Title: "Columns", Panels: []Panel{
+				{Title: "Chosen columns", Type: timeseries, Query: ask("summary", func(q *query.Request) { q.Columns = []string{"$column"} }), Values: []string{"mean"},
+					Description: "The mean of each chosen numeric column over time."},
+				{Title: "Missing values", Type: timeseries, Query: ask("summary", func(q *query.Request) { q.Columns = []string{"$column"} }), Values: []string{"null_share"}, Unit: "percentunit",
+					Description: "The share of rows in which a chosen column has no value."},
+			}},
+			{Title: "Rows behind it", Panels: []Panel{
+				{Title: "Newest predictions", Type: table, Width: 24, Height: 10, Query: ask("rows", func(q *query.Request) { q.Limit = 50 }),
+					Description: "The newest predictions of the range with their exact inputs. A trace id leads to its trace."},
 			}},
 		},
 	}
@@ -82,16 +130,24 @@ func pipeline() Dashboard {
 
 func featureView() Dashboard {
 	return Dashboard{
-		UID: ViewUID, Title: "Kedge / Feature view", From: "now-1h", Refresh: "30s", Links: []string{OverviewUID, PipelineUID},
-		Description: "One feature view: its columns over time and its newest rows.",
+		UID: ViewUID, Title: "Kedge / Feature view", From: "now-1h", Refresh: "30s", Links: []string{OverviewUID, ModelUID, PipelineUID}, Marks: "$view",
+		Description: "One feature view: how fresh it is, its columns over time, whether it serves what is stored, and its newest rows.",
 		Variables: []Variable{
 			{Name: "view", Label: "Feature view", List: "views"},
 			{Name: "column", Label: "Columns", List: "columns", View: "$view", Multi: true},
 		},
 		Rows: []Row{
 			{Title: "$view", Panels: []Panel{
-				{Title: "Columns over time", Type: timeseries, Width: 24, Height: 10, Query: query.Request{Kind: "summary", View: "$view", Columns: []string{"$column"}},
-					Description: "Mean, null share and quantiles of the chosen columns per step."},
+				{Title: "Age", Type: table, Width: 8, Query: query.Request{Kind: "freshness", View: "$view"},
+					Description: "Seconds since the newest event of the view, and how many rows there are."},
+				{Title: "Online and offline", Type: table, Width: 16, Query: query.Request{Kind: "consistency", View: "$view"}, Empty: "nothing of the view was served in the last hour",
+					Description: "Values served in the last hour, recomputed from stored rows as of then. Any difference is a fault."},
+				{Title: "Columns over time", Type: timeseries, Width: 24, Height: 10, Query: query.Request{Kind: "summary", View: "$view", Columns: []string{"$column"}}, Values: []string{"p05", "p50", "p95"},
+					Description: "The middle and the outer twentieths of the chosen numeric columns."},
+				{Title: "Missing values", Type: timeseries, Query: query.Request{Kind: "summary", View: "$view", Columns: []string{"$column"}}, Values: []string{"null_share"}, Unit: "percentunit",
+					Description: "The share of rows in which a chosen column has no value."},
+				{Title: "Drift of all columns", Type: heatmap, Query: query.Request{Kind: "drift_heatmap", View: "$view"}, Empty: learning,
+					Description: "How many times its floor each column is away from its reference, the worst on top."},
 				{Title: "Columns", Type: table, Width: 8, Query: query.Request{Kind: "catalog", View: "$view"},
 					Description: "Columns, roles and types of the view."},
 				{Title: "Newest rows", Type: table, Width: 16, Query: query.Request{Kind: "rows", View: "$view", Limit: 50},

@@ -45,7 +45,7 @@ func TestLint(t *testing.T) {
 		}
 		ids[d.UID] = true
 		for _, link := range d.Links {
-			if titleOf(link) == link {
+			if titleOf(link) == "" {
 				t.Errorf("%s links to %s, which has no title", d.UID, link)
 			}
 		}
@@ -63,6 +63,10 @@ func lintPanel(t *testing.T, d Dashboard, p Panel) {
 	at := d.UID + ": " + p.Title
 	if p.Title == "" || len(p.Description) < 20 || !strings.HasSuffix(p.Description, ".") {
 		t.Errorf("%s: a title and a sentence of description are required", at)
+	}
+	if len(p.Prometheus) > 0 {
+		lintMetrics(t, at, d, p)
+		return
 	}
 	k, ok := query.KindNamed(p.Query.Kind)
 	if !ok {
@@ -89,6 +93,42 @@ func lintPanel(t *testing.T, d Dashboard, p Panel) {
 		if !slices.ContainsFunc(d.Variables, func(x Variable) bool { return "$"+x.Name == v }) {
 			t.Errorf("%s names %s, which the dashboard lacks", at, v)
 		}
+	}
+}
+
+// lintMetrics looks at a panel about Kedge's own metrics: a unit, a legend, and
+// rates over the interval that Grafana chooses.
+func lintMetrics(t *testing.T, at string, d Dashboard, p Panel) {
+	t.Helper()
+	if !d.Metrics || p.Unit == "" || p.Query.Kind != "" {
+		t.Errorf("%s: no variable for Prometheus, no unit, or a kind beside it", at)
+	}
+	for _, m := range p.Prometheus {
+		if m.Legend == "" || strings.Contains(m.Expr, "rate(") && !strings.Contains(m.Expr, "[$__rate_interval]") {
+			t.Errorf("%s: %s", at, m.Expr)
+		}
+	}
+}
+
+// TestPanelID holds that ids found by title are those in the JSON.
+func TestPanelID(t *testing.T) {
+	for _, d := range All() {
+		b, err := d.Render()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out dashboardJSON
+		if err := json.Unmarshal(b, &out); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range out.Panels {
+			if id, ok := PanelID(d.UID, p.Title); p.Type != "row" && (!ok || id != p.ID) {
+				t.Errorf("%s: %q is panel %d in the JSON, %d by its title", d.UID, p.Title, p.ID, id)
+			}
+		}
+	}
+	if _, ok := PanelID(OverviewUID, "nothing"); ok {
+		t.Error("found a panel that there is not")
 	}
 }
 
@@ -123,7 +163,7 @@ func lintJSON(t *testing.T, d Dashboard) {
 			t.Errorf("%s: panel id %d twice", d.UID, p.ID)
 		}
 		seen[p.ID] = true
-		if p.Type != "row" && (p.Datasource == nil || p.Datasource.UID != "${datasource}") {
+		if p.Type != "row" && (p.Datasource == nil || p.Datasource.UID != "${datasource}" && (!d.Metrics || p.Datasource.UID != "${prometheus}")) {
 			t.Errorf("%s: %s does not ask the data source variable", d.UID, p.Title)
 		}
 		for x := p.GridPos.X; x < p.GridPos.X+p.GridPos.W; x++ {

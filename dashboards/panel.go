@@ -19,8 +19,8 @@ const (
 	stat       = "stat"
 	table      = "table"
 	heatmap    = "heatmap"
-	timeline   = "state-timeline"
-	barchart   = "barchart"
+	bargauge   = "bargauge"
+	nodegraph  = "nodeGraph"
 	logs       = "logs"
 )
 
@@ -30,14 +30,22 @@ type Panel struct {
 	Description string
 	Type        string
 	Query       query.Request
-	Unit        string // Grafana unit id; empty where the frame says it by itself
-	Width       int    // of 24; 0 means half
-	Height      int    // 0 means 8
-	Repeat      string // variable that the panel is drawn once for
+	Values      []string // of the answer, by name; empty: all
+	Prometheus  []Metric // asked of Prometheus instead of a Kedge
+	Unit        string   // Grafana unit id; empty where the frame says it by itself
+	Width       int      // of 24; 0 means half
+	Height      int      // 0 means 8
+	Repeat      string   // variable that the panel is drawn once for
 	Links       []Link
 	// Empty is the declared reason for which the panel may hold no rows, e.g.
 	// "no GPU"; empty means that it must hold some on the demo stream.
 	Empty string
+}
+
+// Metric is a query about Kedge's own metrics.
+type Metric struct {
+	Expr   string
+	Legend string
 }
 
 // Link leads from a panel to a place that says more.
@@ -74,4 +82,6 @@ type Dashboard struct {
 	From        string   // "now-6h"
 	Refresh     string   // "30s"
 	Links       []string // uids of dashboards to link to
+	Marks       string   // variable whose deployments and drift are marked on the time axis; "*": everything's
+	Metrics     bool     // asks Prometheus
 }

@@ -48,8 +48,11 @@ type (
 		Panels      []any          `json:"panels,omitempty"`
 	}
 	target struct {
-		RefID      string `json:"refId"`
-		Datasource source `json:"datasource"`
+		RefID      string   `json:"refId"`
+		Datasource source   `json:"datasource"`
+		Values     []string `json:"values,omitempty"`
+		Expr       string   `json:"expr,omitempty"`
+		Legend     string   `json:"legendFormat,omitempty"`
 		request
 	}
 	templating struct {
@@ -62,6 +65,7 @@ type (
 		Datasource *source        `json:"datasource,omitempty"`
 		Query      any            `json:"query"`
 		Refresh    int            `json:"refresh,omitempty"`
+		Regex      string         `json:"regex,omitempty"`
 		Multi      bool           `json:"multi,omitempty"`
 		IncludeAll bool           `json:"includeAll,omitempty"`
 		Current    map[string]any `json:"current,omitempty"`
@@ -87,7 +91,7 @@ type (
 // request is a query.Request without the time range: the panel's own goes in
 // its place.
 type request struct {
-	Kind     string            `json:"kind"`
+	Kind     string            `json:"kind,omitempty"`
 	View     string            `json:"view,omitempty"`
 	Model    string            `json:"model,omitempty"`
 	Version  string            `json:"version,omitempty"`
@@ -114,13 +118,16 @@ func requestOf(q query.Request) request {
 // asked is the data source that the dashboard's own variable names.
 func asked() source { return source{Type: pluginID, UID: "${datasource}"} }
 
+// measured is the Prometheus that scrapes Kedge.
+func measured() source { return source{Type: "prometheus", UID: "${prometheus}"} }
+
 // Render writes the dashboard as Grafana's classic JSON.
 func (d *Dashboard) Render() ([]byte, error) {
 	out := dashboardJSON{
 		UID: d.UID, Title: d.Title, Description: d.Description, Tags: append([]string{"kedge"}, d.Tags...),
 		GraphTooltip: 1, SchemaVersion: schemaVersion, Time: map[string]string{"from": d.From, "to": "now"}, Refresh: d.Refresh,
 		Templating:  templating{d.variables()},
-		Annotations: map[string]any{"list": []any{}}, Links: d.links(),
+		Annotations: map[string]any{"list": d.annotations()}, Links: d.links(),
 	}
 	y, id := 0, 1
 	for _, r := range d.Rows {
@@ -155,6 +162,13 @@ func place(panels []Panel, y, id int) (out []panelJSON, height int) {
 
 func (p *Panel) render(id int) panelJSON {
 	from := asked()
+	targets := []target{{RefID: "A", Datasource: from, Values: p.Values, request: requestOf(p.Query)}}
+	if len(p.Prometheus) > 0 {
+		from, targets = measured(), nil
+		for i, m := range p.Prometheus {
+			targets = append(targets, target{RefID: string(rune('A' + i)), Datasource: from, Expr: m.Expr, Legend: m.Legend})
+		}
+	}
 	w, h := p.Width, p.Height
 	if w == 0 {
 		w = 12
@@ -167,7 +181,7 @@ func (p *Panel) render(id int) panelJSON {
 		GridPos:     gridPos{H: h, W: w},
 		FieldConfig: &fieldConfig{Defaults: defaults{Unit: p.Unit, Custom: custom(p.Type)}, Overrides: []any{}},
 		Options:     options(p.Type),
-		Targets:     []target{{RefID: "A", Datasource: from, request: requestOf(p.Query)}},
+		Targets:     targets,
 		Links:       p.Links, Repeat: p.Repeat,
 	}
 }
@@ -183,8 +197,12 @@ func options(panelType string) map[string]any {
 	switch panelType {
 	case timeseries:
 		return map[string]any{"legend": map[string]any{"displayMode": "list", "placement": "bottom", "showLegend": true}, "tooltip": map[string]any{"mode": "multi", "sort": "desc"}}
+	case bargauge:
+		return map[string]any{"reduceOptions": map[string]any{"calcs": []string{"lastNotNull"}, "values": true}, "displayMode": "gradient", "orientation": "horizontal"}
+	case logs:
+		return map[string]any{"showTime": true, "wrapLogMessage": true, "enableLogDetails": true, "sortOrder": "Descending"}
 	case stat:
-		return map[string]any{"reduceOptions": map[string]any{"calcs": []string{"lastNotNull"}, "values": false}, "colorMode": "value", "graphMode": "area"}
+		return map[string]any{"reduceOptions": map[string]any{"calcs": []string{"lastNotNull"}, "values": true}, "colorMode": "value", "graphMode": "area"}
 	case heatmap:
 		return map[string]any{"calculate": false, "yAxis": map[string]any{"axisPlacement": "left"}, "color": map[string]any{"mode": "scheme", "scheme": "Oranges", "steps": 64}}
 	case table:
@@ -193,8 +211,33 @@ func options(panelType string) map[string]any {
 	return nil
 }
 
+// annotations mark what changed on the time axes.
+func (d *Dashboard) annotations() []any {
+	if d.Marks == "" {
+		return []any{}
+	}
+	mark := func(name, kind, colour string) map[string]any {
+		q := map[string]any{"refId": "Anno", "kind": "annotations", "filter": map[string]string{"type": kind}}
+		switch d.Marks {
+		case "$model":
+			q["model"] = d.Marks
+		case "$view":
+			q["view"] = d.Marks
+		}
+		return map[string]any{"name": name, "enable": true, "hide": false, "iconColor": colour, "datasource": asked(), "target": q}
+	}
+	out := []any{mark("Drift", "drift", "orange")}
+	if d.Marks != "$view" {
+		out = append(out, mark("Deployments", "deployment", "blue"), mark("Rollbacks", "rollback", "red"), mark("Retrainings", "retraining", "purple"))
+	}
+	return out
+}
+
 func (d *Dashboard) variables() []variableJSON {
 	out := []variableJSON{{Name: "datasource", Label: "Kedge", Type: "datasource", Query: pluginID}}
+	if d.Metrics {
+		out[0] = variableJSON{Name: "prometheus", Label: "Prometheus", Type: "datasource", Query: "prometheus"}
+	}
 	for _, v := range d.Variables {
 		from := asked()
 		q := map[string]any{"refId": "kedge", "list": v.List}

@@ -6,6 +6,8 @@ func panelKinds() []Kind {
 	return []Kind{
 		{Name: "drift_state", Title: "Drift state", Group: "Drift", Subject: Optional, Reads: []string{"detector"}, Frame: NumericLong, Default: "table",
 			Help: "Per judged column: 0 while no incident is open, else 1 (notice), 2 (warning) or 3 (critical). What alert rules ask."},
+		{Name: "drift_share", Title: "Share of columns that drift", Group: "Drift", Subject: Optional, Reads: []string{"detector"}, Frame: NumericLong, Default: "bargauge",
+			Help: "Per view and model: the share of its judged columns that have an open incident."},
 		{Name: "drift_heatmap", Title: "Drift heat map", Group: "Drift", Subject: ViewOrModel, Reads: []string{"detector", "limit"}, Frame: HeatmapRows, Default: "heatmap",
 			Help: "Per judged window and column: how many times its floor the column is away from its reference; the worst columns on top."},
 		{Name: "serving_latency", Title: "Latency", Group: "Serving", Subject: ModelOnly, Reads: step, Frame: TimeSeriesWide, Default: "timeseries",
@@ -16,6 +18,8 @@ func panelKinds() []Kind {
 			Help: "Predictions a second of a model, per version and variant."},
 		{Name: "deployments", Title: "Rollout history", Group: "Serving", Subject: Optional, Frame: Table, Default: "table",
 			Help: "Deployments, rollbacks, new artefacts and withdrawals, newest first, with who and why."},
+		{Name: "rollbacks", Title: "Rollbacks", Group: "Serving", Subject: Optional, Frame: NumericLong, Default: "stat",
+			Help: "Per deployed model: how often it went back to an earlier version in the range."},
 		{Name: "annotations", Title: "Annotations", Group: "Catalogue", Subject: Optional, Reads: []string{"filter"}, Frame: Table, Default: "table",
 			Help: "Marks for time axes: deployments, rollbacks, retrainings, drift incidents. Filter by type."},
 		{Name: "lineage", Title: "Lineage", Group: "Catalogue", Subject: Optional, Frame: NodeGraph, Default: "nodeGraph",

@@ -33,8 +33,8 @@ func verdictFilter(r query.Request, from, to time.Time) (string, params) {
 		where += " AND subject = {subject:String}"
 	}
 	if r.Detector != "" {
-		p["detector"] = r.Detector
-		where += " AND detector = {detector:String}"
+		p["detectors"] = textList(strings.Split(r.Detector, ","))
+		where += " AND has(arrayMap(h -> unhex(h), {detectors:Array(String)}), toString(detector))"
 	}
 	return where, p
 }
@@ -61,6 +61,37 @@ func (s *Store) DriftState(ctx context.Context, r query.Request) ([]query.Frame,
 		return nil, requestError(fmt.Errorf("drift state: %w", err))
 	}
 	return []query.Frame{f}, nil
+}
+
+// DriftShare answers the kind "drift_share": per subject the share of its judged
+// columns that have an open incident.
+func (s *Store) DriftShare(ctx context.Context, r query.Request) ([]query.Frame, error) {
+	frames, err := s.DriftState(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	states := frames[0]
+	open, all := map[string]map[string]bool{}, map[string]map[string]bool{}
+	for i := range states.Rows() {
+		subject, column := at[string](states.Columns[0], i), at[string](states.Columns[2], i)
+		if all[subject] == nil {
+			all[subject], open[subject] = map[string]bool{}, map[string]bool{}
+		}
+		all[subject][column] = true
+		if at[float64](states.Columns[4], i) > 0 {
+			open[subject][column] = true
+		}
+	}
+	subjects, shares := slices.Sorted(maps.Keys(all)), []float64{}
+	for _, name := range subjects {
+		shares = append(shares, float64(len(open[name]))/float64(len(all[name])))
+	}
+	if subjects == nil {
+		subjects = []string{}
+	}
+	return []query.Frame{{Name: "drift share", Type: query.NumericLong, Columns: []query.Column{
+		{Name: "subject", Type: query.Text, Values: subjects}, {Name: "share", Type: query.Float, Unit: "percentunit", Values: shares},
+	}}}, nil
 }
 
 // heatmapColumns is how many columns a heat map shows when not told.

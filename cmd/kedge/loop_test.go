@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kedge-ml/kedge/dashboards"
 	"github.com/kedge-ml/kedge/internal/testenv"
 	"github.com/kedge-ml/kedge/query"
 )
@@ -132,37 +131,4 @@ func columnAt(f query.Frame, name string, row int) int64 {
 		}
 	}
 	return -1
-}
-
-// TestDashboardPanels asks every panel of every dashboard of a kedge that has
-// the demo stream: each answers, and holds rows unless it says why not.
-func TestDashboardPanels(t *testing.T) {
-	p := startKedge(t, t.TempDir(), "--demo")
-	testenv.Eventually(t, 60*time.Second, func() error {
-		if landed(p, "features", "driver_stats") < 1000 || landed(p, "predictions", "ride_cancel") < 1000 {
-			return fmt.Errorf("the demo stream has not landed")
-		}
-		return nil
-	})
-	values := strings.NewReplacer("$view", "driver_stats", "$model", "ride_cancel")
-	panels := 0
-	for _, d := range dashboards.All() {
-		for _, r := range d.Rows {
-			for _, panel := range r.Panels {
-				q := panel.Query
-				q.View, q.Model = values.Replace(q.View), values.Replace(q.Model)
-				for i, c := range q.Columns {
-					q.Columns[i] = strings.ReplaceAll(c, "$column", "acceptance_rate")
-				}
-				frames := p.ask(q)
-				panels++
-				if len(frames) == 0 || frames[0].Rows() == 0 && panel.Empty == "" {
-					t.Errorf("%s, panel %q holds no rows", d.Title, panel.Title)
-				}
-			}
-		}
-	}
-	if panels < 10 {
-		t.Errorf("%d panels were asked", panels)
-	}
 }

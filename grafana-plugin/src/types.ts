@@ -15,6 +15,10 @@ export interface KedgeQuery extends DataQuery {
   filter?: Record<string, string>;
   step?: string;
   limit?: number;
+  /** Which values of a series to show, e.g. mean and p95; none means all. */
+  values?: string[];
+  /** "numeric": a table as one number for each combination of its texts, for alert rules. */
+  format?: 'numeric';
   /** What the dashboard's filters say; the backend applies them. */
   adhoc?: Array<{ key: string; operator: string; value: string; values?: string[] }>;
   /** Show the request as JSON instead of the builder. */
@@ -34,7 +38,7 @@ export interface Kind {
 }
 
 /** The members of a request that the builder can set, beside its subject. */
-export const MEMBERS = ['version', 'columns', 'segment', 'detector', 'group_by', 'filter', 'step', 'limit'] as const;
+export const MEMBERS = ['version', 'columns', 'segment', 'detector', 'group_by', 'filter', 'step', 'limit', 'values'] as const;
 
 export interface KedgeOptions extends DataSourceJsonData {
   namespace?: string;

@@ -18,8 +18,10 @@ func (a *App) panelKinds(k map[string]KindFunc) {
 	k["lineage"] = a.answerLineage
 	k["annotations"] = a.answerAnnotations
 	k["deployments"] = a.answerDeployments
+	k["rollbacks"] = a.answerRollbacks
 	if s := a.store; s != nil {
 		k["drift_state"] = s.DriftState
+		k["drift_share"] = s.DriftShare
 		k["drift_heatmap"] = s.DriftHeatmap
 		k["dead_letter_log"] = s.DeadLetterLog
 		k["serving_latency"] = s.ServingLatency
@@ -117,6 +119,25 @@ func (a *App) answerDeployments(_ context.Context, r query.Request) ([]query.Fra
 	return []query.Frame{{Name: "deployments", Type: query.Table, Columns: []query.Column{
 		{Name: "time", Type: query.Time, Values: orNone(at)}, text("model", model), text("what", what), text("champion", champion),
 		text("who", who), text("why", why), text("artifact", artifact), {Name: "definition", Type: query.Uint, Values: orNone(definition)},
+	}}}, nil
+}
+
+// answerRollbacks counts them per model in the range; a model that never went
+// back has 0, so that its silence is a value.
+func (a *App) answerRollbacks(_ context.Context, r query.Request) ([]query.Frame, error) {
+	var models []string
+	var counts []float64
+	for _, x := range a.rollouts(r.Namespace, r.Model) {
+		i := slices.Index(models, x.model)
+		if i < 0 {
+			i, models, counts = len(models), append(models, x.model), append(counts, 0)
+		}
+		if x.what == "rollback" && !x.at.Before(r.From) && (r.To.IsZero() || x.at.Before(r.To)) {
+			counts[i]++
+		}
+	}
+	return []query.Frame{{Name: "rollbacks", Type: query.NumericLong, Columns: []query.Column{
+		{Name: "model", Type: query.Text, Values: orNone(models)}, {Name: "rollbacks", Type: query.Float, Values: orNone(counts)},
 	}}}, nil
 }
 

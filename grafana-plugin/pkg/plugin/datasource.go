@@ -78,7 +78,9 @@ func (d *Datasource) Dispose() { d.client.HTTP.CloseIdleConnections() }
 // members that Grafana adds to every query.
 type panelQuery struct {
 	query.Request
-	Adhoc []adhocFilter `json:"adhoc"`
+	Adhoc  []adhocFilter `json:"adhoc"`
+	Values []string      `json:"values"` // of a series or of numbers, e.g. mean, p95; empty: all
+	Format string        `json:"format"` // "numeric": a table as one number for each combination of its texts
 }
 
 // QueryData answers all queries of one request.
@@ -113,7 +115,8 @@ func (d *Datasource) caller(identity string) *query.Client {
 func (d *Datasource) answer(ctx context.Context, c *query.Client, q backend.DataQuery) backend.DataResponse {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout())
 	defer cancel()
-	r, notices, err := d.request(ctx, c, q)
+	p, notices, err := d.request(ctx, c, q)
+	r := p.Request
 	if err != nil {
 		return backend.ErrDataResponseWithSource(backend.StatusBadRequest, backend.ErrorSourceDownstream, err.Error())
 	}
@@ -126,7 +129,7 @@ func (d *Datasource) answer(ctx context.Context, c *query.Client, q backend.Data
 	}
 	asked, _ := json.Marshal(r) // it was sent, so it can be written
 	var res backend.DataResponse
-	for _, kf := range shape(a.Frames, r, limits{points: int(q.MaxDataPoints), rows: d.maxRows()}) {
+	for _, kf := range shape(a.Frames, r, limits{points: int(q.MaxDataPoints), rows: d.maxRows(), values: p.Values, numeric: p.Format == "numeric"}) {
 		kf.Notices = append(notices, kf.Notices...)
 		f, err := toGrafana(&kf, d.options.TraceURL)
 		if err != nil {
@@ -142,19 +145,19 @@ func (d *Datasource) answer(ctx context.Context, c *query.Client, q backend.Data
 // request turns a panel's query into Kedge's, with the dashboard's time range
 // and filters: the backend does it, so an alert rule asks the same question as
 // the panel. What the kind does not read stays out, because Kedge refuses it.
-func (d *Datasource) request(ctx context.Context, c *query.Client, q backend.DataQuery) (query.Request, []query.Notice, error) {
+func (d *Datasource) request(ctx context.Context, c *query.Client, q backend.DataQuery) (panelQuery, []query.Notice, error) {
 	var p panelQuery
 	if err := json.Unmarshal(q.JSON, &p); err != nil {
-		return query.Request{}, nil, fmt.Errorf("query %s: %w", q.RefID, err)
+		return p, nil, fmt.Errorf("query %s: %w", q.RefID, err)
 	}
 	r := p.Request
 	if r.Kind == "" {
-		return r, nil, fmt.Errorf("query %s: no kind is chosen", q.RefID)
+		return p, nil, fmt.Errorf("query %s: no kind is chosen", q.RefID)
 	}
 	k := kindOf(ctx, c, r.Kind)
 	r, notices, err := applyFilters(r, k, p.Adhoc)
 	if err != nil {
-		return r, nil, fmt.Errorf("query %s: %w", q.RefID, err)
+		return p, nil, fmt.Errorf("query %s: %w", q.RefID, err)
 	}
 	if r.Namespace == "" {
 		r.Namespace = d.options.Namespace
@@ -166,7 +169,8 @@ func (d *Datasource) request(ctx context.Context, c *query.Client, q backend.Dat
 	if r.MaxPoints == 0 && slices.Contains(k.Reads, "max_points") {
 		r.MaxPoints = int(q.MaxDataPoints)
 	}
-	return r, notices, nil
+	p.Request = r
+	return p, notices, nil
 }
 
 // kindOf describes a kind: as this build knows it, else as the server does,

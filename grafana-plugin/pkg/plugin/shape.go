@@ -12,8 +12,10 @@ import (
 
 // limits bound what one query sends to a browser.
 type limits struct {
-	points int // of one series; 0: as many as there are
-	rows   int // of a table
+	points  int      // of one series; 0: as many as there are
+	rows    int      // of a table
+	values  []string // of a series or numbers, by name; none: all
+	numeric bool     // read tables as numbers
 }
 
 // shape makes of Kedge's frames what panels and alerts both take: long series
@@ -22,7 +24,10 @@ type limits struct {
 func shape(frames []query.Frame, r query.Request, l limits) []query.Frame {
 	var out []query.Frame
 	for _, f := range frames {
-		for _, part := range dealOut(f) {
+		if l.numeric && f.Type == query.Table {
+			f = numbers(chosen(f, l.values))
+		}
+		for _, part := range dealOut(chosen(f, l.values)) {
 			if series(part.Type) {
 				part = thin(labelled(part, r), l.points)
 			} else {
@@ -30,6 +35,59 @@ func shape(frames []query.Frame, r query.Request, l limits) []query.Frame {
 			}
 			out = append(out, part)
 		}
+	}
+	return out
+}
+
+// chosen keeps the named values of a series or of numbers.
+func chosen(f query.Frame, values []string) query.Frame {
+	if len(values) == 0 || f.Type == query.LogLines || f.Type == query.NodeGraph {
+		return f
+	}
+	isValue := func(c query.Column) bool {
+		return c.Type != query.Text && (c.Type != query.Time || f.Type == query.NumericLong)
+	}
+	kept := slices.DeleteFunc(slices.Clone(f.Columns), func(c query.Column) bool { return isValue(c) && !slices.Contains(values, c.Name) })
+	if !slices.ContainsFunc(kept, isValue) && slices.ContainsFunc(f.Columns, isValue) {
+		f.Notices = append(slices.Clone(f.Notices), query.Notice{Severity: "warning", Text: fmt.Sprintf("%s has none of the values %s: all are shown", f.Name, strings.Join(values, ", "))})
+		return f
+	}
+	f.Columns = kept
+	return f
+}
+
+// numbers reads a table as one number for each combination of its texts, which
+// become labels. Of rows with equal texts the largest value counts.
+func numbers(f query.Frame) query.Frame {
+	var names []query.Column
+	for _, c := range f.Columns {
+		if c.Type == query.Text {
+			names = append(names, c)
+		}
+	}
+	groups, order := groupBy(names, f.Rows())
+	var first []int
+	for _, key := range order {
+		first = append(first, groups[key][0])
+	}
+	out := f
+	out.Type, out.Columns = query.NumericLong, pickAll(names, first)
+	for _, c := range f.Columns {
+		if c.Type != query.Float && c.Type != query.Int && c.Type != query.Uint {
+			continue
+		}
+		var largest []int
+		for _, key := range order {
+			at := groups[key][0]
+			for _, i := range groups[key] {
+				v, ok := numberAt(c, i)
+				if w, has := numberAt(c, at); ok && (!has || v > w) {
+					at = i
+				}
+			}
+			largest = append(largest, at)
+		}
+		out.Columns = append(out.Columns, pick(c, largest))
 	}
 	return out
 }

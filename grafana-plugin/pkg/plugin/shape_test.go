@@ -89,6 +89,21 @@ func TestRowsAreCutWithANotice(t *testing.T) {
 	}
 }
 
+// TestTableAsNumbers holds that rows which agree in their texts become one
+// number, the largest: alerting refuses two of the same labels.
+func TestTableAsNumbers(t *testing.T) {
+	f := query.Frame{Type: query.Table, Columns: []query.Column{
+		{Name: "topic", Type: query.Text, Values: []string{"a", "b", "a"}},
+		{Name: "partition", Type: query.Int, Values: []int64{0, 0, 1}},
+		{Name: "gap", Type: query.Float, Values: []float64{math.NaN(), 2, 3}},
+		{Name: "at", Type: query.Time, Values: minutes(3)},
+	}}
+	out := shape([]query.Frame{f}, query.Request{}, limits{values: []string{"gap"}, numeric: true})[0]
+	if out.Type != query.NumericLong || len(out.Columns) != 2 || fmt.Sprint(out.Columns[0].Values, out.Columns[1].Values) != "[a b] [3 2]" {
+		t.Errorf("%+v", out)
+	}
+}
+
 // TestFilters holds that a dashboard's filters reach the members that a kind
 // reads, and that the others are told of.
 func TestFilters(t *testing.T) {

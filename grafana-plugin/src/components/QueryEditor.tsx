@@ -9,6 +9,8 @@ import { Pairs } from './Pairs';
 type Props = QueryEditorProps<KedgeDataSource, KedgeQuery, KedgeOptions>;
 type Option = SelectableValue<string>;
 
+const VALUES = ['count', 'null_share', 'mean', 'stddev', 'min', 'max', 'p01', 'p05', 'p25', 'p50', 'p75', 'p95', 'p99', 'effect', 'floor', 'rows', 'missing'];
+
 const option = (value: string): Option => ({ value, label: value });
 
 /** Options of the kind select, under their headings. */
@@ -24,7 +26,7 @@ export function kindOptions(kinds: Kind[]): Array<SelectableValue<string>> {
 export function switchKind(q: KedgeQuery, kind: Kind): KedgeQuery {
   const next: KedgeQuery = { ...q, kind: kind.name };
   for (const m of MEMBERS) {
-    if (!kind.reads?.includes(m)) {
+    if (!kind.reads?.includes(m)) { // values too belong to one kind
       delete next[m];
     }
   }
@@ -33,6 +35,9 @@ export function switchKind(q: KedgeQuery, kind: Kind): KedgeQuery {
   }
   if (kind.subject === 'none' || kind.subject === 'view') {
     delete next.model;
+  }
+  if (kind.name === 'summary') {
+    next.values = ['mean']; // twelve lines of different units are no first picture
   }
   return next;
 }
@@ -177,6 +182,11 @@ function Members({ kind, query, all, one, apply }: Part & { kind: Kind; all: Wir
         {reads('step') && (
           <InlineField label="Step" labelWidth={12} tooltip="Width of one point, e.g. 1m or 1h; empty follows the panel.">
             <Input aria-label="Step" width={12} defaultValue={query.step} placeholder="auto" onBlur={(e) => apply({ step: e.currentTarget.value || undefined })} />
+          </InlineField>
+        )}
+        {kind.frame.startsWith('timeseries') && (
+          <InlineField label="Values" labelWidth={12} tooltip="Which values of a series to show, e.g. mean; empty means all.">
+            <MultiSelect aria-label="Values" width={30} allowCustomValue options={VALUES.map(option)} value={(query.values ?? []).map(option)} placeholder="all" onChange={(v) => apply({ values: values(v).length > 0 ? values(v) : undefined })} />
           </InlineField>
         )}
         {reads('limit') && (

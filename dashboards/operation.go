@@ -1,0 +1,95 @@
+package dashboards
+
+import "github.com/kedge-ml/kedge/query"
+
+// untimed is why the demo stream has no latencies.
+const untimed = "no prediction of the range says how long it took"
+
+func serving() Dashboard {
+	return Dashboard{
+		UID: ServingUID, Title: "Kedge / Serving", From: "now-1h", Refresh: "30s", Links: []string{OverviewUID, ModelUID, KedgeUID}, Marks: "*",
+		Description: "What answers, how fast and how often, per model, and what was deployed when.",
+		Variables:   []Variable{{Name: "model", Label: "Models", List: "models", Multi: true}},
+		Rows: []Row{
+			{Title: "Deployments", Panels: []Panel{
+				{Title: "Rollout history", Type: table, Width: 16, Query: query.Request{Kind: "deployments"}, Empty: "nothing is deployed",
+					Description: "Deployments, rollbacks, new artefacts and withdrawals, newest first, with who and why."},
+				{Title: "Rollbacks", Type: stat, Width: 8, Query: query.Request{Kind: "rollbacks"}, Unit: "none", Empty: "nothing is deployed",
+					Description: "How often each deployed model went back to an earlier version in the range."},
+			}},
+			{Title: "$model", Repeat: "model", Panels: []Panel{
+				{Title: "Predictions a second", Type: timeseries, Width: 8, Query: query.Request{Kind: "serving_throughput", Model: "$model"},
+					Description: "Predictions a second per version and, where routing names one, variant."},
+				{Title: "Latency", Type: timeseries, Width: 8, Query: query.Request{Kind: "serving_latency", Model: "$model"}, Empty: untimed,
+					Description: "Median, 95th and 99th percentile of a prediction's time and its stages. A dot is the slowest of its step: its trace is one click away."},
+				{Title: "Latency heat map", Type: heatmap, Width: 8, Query: query.Request{Kind: "latency_heatmap", Model: "$model"}, Empty: untimed,
+					Description: "How many predictions took how long, in milliseconds."},
+			}},
+		},
+	}
+}
+
+func pipeline() Dashboard {
+	return Dashboard{
+		UID: PipelineUID, Title: "Kedge / Pipeline", From: "now-1h", Refresh: "30s", Links: []string{OverviewUID, KedgeUID},
+		Description: "From the broker to the tables: throughput, lag, the ledger, dead letters and storage.",
+		Rows: []Row{
+			{Title: "Flow", Panels: []Panel{
+				{Title: "Rows a second by topic", Type: timeseries, Query: query.Request{Kind: "throughput", GroupBy: []string{"topic"}},
+					Description: "Rows that landed, per topic."},
+				{Title: "Ingest lag", Type: timeseries, Query: query.Request{Kind: "ingest_lag"},
+					Description: "From the broker's append time to the row being queryable."},
+			}},
+			{Title: "Exactly once", Panels: []Panel{
+				{Title: "Ledger", Type: table, Width: 24, Query: query.Request{Kind: "ledger"},
+					Description: "Consumed = rows + dead letters + duplicates + tombstoned + dropped, per partition; gap and duplicate rows are zero."},
+			}},
+			{Title: "Refused and stored", Panels: []Panel{
+				{Title: "Dead letters", Type: logs, Width: 14, Query: query.Request{Kind: "dead_letter_log", Limit: 100}, Empty: "no record is bad",
+					Description: "Records that could not become rows, newest first, with the reason and the raw bytes. Replay them with kedge dead-letters replay."},
+				{Title: "Storage", Type: table, Width: 10, Query: query.Request{Kind: "disk"},
+					Description: "Bytes and rows per table, growth a day, and days until the disk is full."},
+			}},
+		},
+	}
+}
+
+// itself is about the process, by its own metrics: what a Kedge that is unwell
+// could not answer.
+func itself() Dashboard {
+	rate := func(m string) string { return "sum(rate(" + m + "[$__rate_interval]))" }
+	by := func(label, m string) string { return "sum by (" + label + ") (rate(" + m + "[$__rate_interval]))" }
+	slow := func(q, m, label string) string {
+		return "histogram_quantile(" + q + ", sum by (le, " + label + ") (rate(" + m + "[$__rate_interval])))"
+	}
+	return Dashboard{
+		UID: KedgeUID, Title: "Kedge / Kedge itself", From: "now-1h", Refresh: "30s", Links: []string{OverviewUID, PipelineUID}, Metrics: true,
+		Description: "Kedge's own requests, work and resources, from the metrics that Prometheus scrapes at /metrics.",
+		Rows: []Row{
+			{Title: "Requests", Panels: []Panel{
+				{Title: "Requests a second", Type: timeseries, Width: 8, Unit: "reqps", Prometheus: []Metric{{by("http_route", "http_server_request_duration_seconds_count"), "{{http_route}}"}},
+					Description: "What is asked of the API, per route."},
+				{Title: "Share of failures", Type: timeseries, Width: 8, Unit: "percentunit", Prometheus: []Metric{{rate(`http_server_request_duration_seconds_count{http_response_status_code=~"5.."}`) + " / " + rate("http_server_request_duration_seconds_count"), "5xx"}},
+					Description: "Requests that Kedge failed to answer. The objective is 99.9 %: 0.001 burns the budget exactly."},
+				{Title: "Time to answer", Type: timeseries, Width: 8, Unit: "s", Prometheus: []Metric{{slow("0.95", "http_server_request_duration_seconds_bucket", "http_route"), "{{http_route}}"}},
+					Description: "The 95th percentile of the time to answer, per route."},
+			}},
+			{Title: "Work", Panels: []Panel{
+				{Title: "Rows written a second", Type: timeseries, Width: 8, Unit: "rowsps", Prometheus: []Metric{{rate("kedge_ingest_rows_total"), "rows"}},
+					Description: "Rows that ingest wrote, of all streams together."},
+				{Title: "Records waiting", Type: timeseries, Width: 8, Unit: "short", Prometheus: []Metric{{"sum by (messaging_destination_name) (kedge_ingest_lag_records)", "{{messaging_destination_name}}"}},
+					Description: "Records that the broker has and the store has not, per topic."},
+				{Title: "Time of a unit", Type: timeseries, Width: 8, Unit: "s", Prometheus: []Metric{{slow("0.95", "kedge_ingest_unit_duration_seconds_bucket", "kedge_ingest_phase"), "{{kedge_ingest_phase}}"}},
+					Description: "The 95th percentile of the phases of one unit of work: decode, insert, ledger."},
+			}},
+			{Title: "Resources", Panels: []Panel{
+				{Title: "Processor", Type: timeseries, Width: 8, Unit: "short", Prometheus: []Metric{{rate("process_cpu_seconds_total"), "cores"}, {"sum(go_sched_gomaxprocs_threads)", "there are"}},
+					Description: "Processor cores in use, beside those that there are."},
+				{Title: "Memory", Type: timeseries, Width: 8, Unit: "bytes", Prometheus: []Metric{{"sum by (instance) (process_resident_memory_bytes)", "{{instance}}"}},
+					Description: "Resident memory, the embedded engine's included."},
+				{Title: "Disk", Type: timeseries, Width: 8, Unit: "bytes", Prometheus: []Metric{{"sum(kedge_store_size_bytes)", "used"}, {"sum(kedge_store_free_bytes)", "free"}},
+					Description: "Bytes that the tables take, and bytes that are left on the disk."},
+			}},
+		},
+	}
+}
