@@ -13,11 +13,7 @@ import (
 // if none) the shares of the reference and of the derived rows in [From, To) in
 // every bin, and the bin's part of their distance. It needs a first Tick.
 func (m *Monitor) Distribution(ctx context.Context, r query.Request) ([]query.Frame, error) {
-	from, to := r.From.Truncate(base), r.To.Truncate(base)
-	if m.baselines == nil || !from.Before(to) {
-		return nil, fmt.Errorf("distribution of %s: want a monitor that has learnt, and a range of whole minutes", m.cfg.Subject)
-	}
-	columns, err := m.columns(ctx, from, to)
+	columns, err := m.window(ctx, &r)
 	if err != nil {
 		return nil, fmt.Errorf("distribution of %s: %w", m.cfg.Subject, err)
 	}

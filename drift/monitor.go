@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/kedge-ml/kedge/dist"
@@ -17,23 +18,47 @@ type MonitorConfig struct {
 	Namespace, Name string
 	Subject         string // view or model, for readers
 	Table           store.Subject
-	Columns         []string      // numeric columns
-	From, To        time.Time     // the reference's range of event_time
-	Window          time.Duration // of one judgement; whole minutes
+	Columns         []WatchedColumn
+	From, To        time.Time     // the reference's range of event_time; zero: the first First rows
+	First           int           // rows of the reference
+	File            string        // name of a stored reference instead
+	Window          time.Duration // of one judgement, whole minutes; 0: chosen by the rate of the reference's rows
 	Season          time.Duration // the reference repeats after this long; 0: it does not
-	Lateness        time.Duration // how long a window waits for late rows
+	Grow            bool          // the reference grows to days, then weeks, and learns their season
+	Lateness        time.Duration // how long a window waits for late rows; 0: one window, at most five minutes
+	Between         time.Duration // expected time between false alarms of slow changes
 	Sample          int           // rows that a grid is cut from
+	Rules           []Constraint
+	Cadence         *Cadence
 	Options         Options
 	Policy          control.Policy
+	Digest          string // of the definition: another one learns anew
+}
+
+// WatchedColumn is a column under watch.
+type WatchedColumn struct {
+	Name        string
+	Categorical bool
+	Optional    bool    // without values in the reference it is left out without a word
+	Importance  float64 // 0 to 1
+}
+
+// Numeric are numeric columns of unknown importance.
+func Numeric(names ...string) []WatchedColumn {
+	out := make([]WatchedColumn, len(names))
+	for i, n := range names {
+		out[i] = WatchedColumn{Name: n, Importance: 0.5}
+	}
+	return out
 }
 
 // DefaultMonitorConfig judges hours against the same hour of the week.
 func DefaultMonitorConfig() MonitorConfig {
-	return MonitorConfig{Window: time.Hour, Season: 7 * 24 * time.Hour, Lateness: 5 * time.Minute, Sample: 20_000,
+	return MonitorConfig{Window: time.Hour, Season: 7 * 24 * time.Hour, Lateness: 5 * time.Minute, Sample: 20_000, Between: 90 * 24 * time.Hour,
 		Options: DefaultOptions(), Policy: control.DefaultPolicy()}
 }
 
-// base is the length of the windows that are derived and kept.
+// base is the shortest window that is derived and kept.
 const base = time.Minute
 
 // Validate joins all faults.
@@ -46,9 +71,9 @@ func (c MonitorConfig) Validate() error {
 	}
 	fault(c.Name == "", "a monitor needs a name")
 	fault(len(c.Columns) == 0, "monitor %s: no columns", c.Name)
-	fault(!c.From.Before(c.To), "monitor %s: the reference's range is empty", c.Name)
-	fault(c.Window < base || c.Window%base != 0, "monitor %s: window %v, want whole minutes", c.Name, c.Window)
-	fault(c.Season != 0 && (c.Season < c.Window || c.Season%c.Window != 0), "monitor %s: season %v, want a multiple of the window", c.Name, c.Season)
+	fault(c.First == 0 && c.File == "" && !c.From.Before(c.To), "monitor %s: the reference's range is empty", c.Name)
+	fault(c.Window < 0 || c.Window%base != 0, "monitor %s: window %v, want whole minutes", c.Name, c.Window)
+	fault(c.Season != 0 && c.Window > 0 && (c.Season < c.Window || c.Season%c.Window != 0), "monitor %s: season %v, want a multiple of the window", c.Name, c.Season)
 	fault(c.Sample < 1 || c.Lateness < 0, "monitor %s: sample %d, lateness %v", c.Name, c.Sample, c.Lateness)
 	return errors.Join(errs...)
 }
@@ -61,224 +86,403 @@ func (c MonitorConfig) slot(start time.Time) int {
 	return int(start.UnixMicro() % c.Season.Microseconds() / c.Window.Microseconds())
 }
 
-// Monitor derives windows, judges them and stores verdicts. It is not safe for
-// concurrent use.
-type Monitor struct {
-	cfg       MonitorConfig
-	store     *store.Store
-	grids     []store.SummaryColumn
-	baselines map[string]*Baseline
-	watch     *Watch
-	dirty     time.Time // ledger rows up to here are derived
-	first     time.Time // start of the first window after the reference
-	next      time.Time // start of the next window to judge
+// grain is the length of the windows that are derived and kept: merging many
+// short ones costs more than counting a few rows again.
+func (c MonitorConfig) grain() time.Duration {
+	switch {
+	case c.Window >= 24*time.Hour && c.Window%time.Hour == 0:
+		return time.Hour
+	case c.Window >= 3*time.Hour && c.Window%(15*time.Minute) == 0:
+		return 15 * time.Minute
+	}
+	return base
 }
 
-// NewMonitor returns a monitor that has judged nothing; its first window is the
-// first after the reference.
+// Monitor derives windows, judges them and stores verdicts. What it knows is
+// stored too: a new Monitor of the same name goes on where the last one
+// stopped. It is safe for concurrent use.
+type Monitor struct {
+	cfg   MonitorConfig // with what was chosen and learnt
+	asked MonitorConfig // as given
+	store *store.Store
+
+	mu        sync.Mutex
+	grids     []store.SummaryColumn
+	baselines map[string]*Baseline
+	refused   map[string]string // columns that cannot be watched, and why
+	watch     *Watch
+	evidence  map[string]*control.Detector
+	remembered
+	silence func(column, detector string, since, at time.Time) string // why an incident is not told; nil: never
+	loaded  bool
+	fault   string           // why the newest tick gave up
+	saved   time.Time        // Next as it was saved
+	changed []store.Incident // to be saved
+	told    []AlertChange    // to be told
+	renew   []renewal
+	outlook string // what the model's performance is expected to be, for sentences
+	skipped map[string]int
+}
+
+// remembered is what a monitor knows of time.
+type remembered struct {
+	Dirty    time.Time `json:"dirty"`    // ledger rows up to here are derived
+	First    time.Time `json:"first"`    // start of the first window after the reference
+	Next     time.Time `json:"next"`     // start of the next window to judge
+	Seen     time.Time `json:"seen"`     // end of the newest minute with rows
+	Arrived  time.Time `json:"arrived"`  // clock time at which rows were last found to have come
+	Live     bool      `json:"live"`     // rows once came as they happened
+	Stale    time.Time `json:"stale"`    // since when no rows came; zero: they come
+	Batch    time.Time `json:"batch"`    // newest deadline of the cadence that was judged
+	Measured time.Time `json:"measured"` // start of the next window whose performance is measured
+	Unrest   time.Time `json:"unrest"`   // when the oldest incident of the current alert began
+
+	Pending []time.Time               `json:"pending"` // minutes that are not over yet, or that were dirty too lately
+	Open    map[string]store.Incident `json:"open"`    // incidents, as they are told
+	Unquiet map[string][][2]time.Time `json:"unquiet"` // by column: when it was not itself
+	Volume  *volume                   `json:"volume"`
+	Acts    []string                  `json:"acts"` // actions that were carried out, newest last
+}
+
+// renewal is a column that gets a new reference from a time on.
+type renewal struct {
+	column string
+	from   time.Time
+}
+
+// NewMonitor returns a monitor; its first window is the first after the
+// reference.
 func NewMonitor(cfg MonitorConfig, st *store.Store) (*Monitor, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	next := cfg.To.UTC().Truncate(cfg.Window)
-	if next.Before(cfg.To) {
-		next = next.Add(cfg.Window)
-	}
-	return &Monitor{cfg: cfg, store: st, watch: NewWatch(cfg.Options, cfg.Policy), dirty: time.Unix(0, 0), first: next, next: next}, nil
+	return &Monitor{cfg: cfg, asked: cfg, store: st, watch: NewWatch(cfg.Options, cfg.Policy), evidence: map[string]*control.Detector{},
+		refused: map[string]string{}, skipped: map[string]int{}, remembered: remembered{Dirty: time.Unix(0, 0)}}, nil
 }
+
+// Learning says that a monitor waits for rows to learn its reference from.
+type Learning struct {
+	Rows, Of uint64
+	Windows  string // what else it waits for; empty: rows only
+}
+
+// Error says how far it is: "learning 3,412 of 10,000".
+func (l *Learning) Error() string {
+	if l.Rows < l.Of {
+		return fmt.Sprintf("learning %s of %s", thousands(l.Rows), thousands(l.Of))
+	}
+	return "learning: " + l.Windows
+}
+
+func thousands(n uint64) string {
+	if n < 1000 {
+		return fmt.Sprint(n)
+	}
+	return thousands(n/1000) + fmt.Sprintf(",%03d", n%1000)
+}
+
+// atOnce bounds the windows that one Tick judges; the next one goes on.
+const atOnce = 300
 
 // Tick brings derived windows up to date and judges every window that closed
 // before now, and once more those that late rows reached. It answers the
-// verdicts it stored.
+// verdicts it stored. The clock is now: a window closes when its rows' own time
+// has passed it, or when nothing has come for a while.
 func (m *Monitor) Tick(ctx context.Context, now time.Time) ([]store.Verdict, error) {
-	revision := uint64(now.UnixMicro())
-	if err := m.prepare(ctx, revision); err != nil {
-		return nil, fmt.Errorf("monitor %s: %w", m.cfg.Name, err)
-	}
-	late, err := m.derive(ctx, revision)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out, err := m.tick(ctx, now)
+	m.fault = ""
 	if err != nil {
-		return nil, fmt.Errorf("monitor %s: %w", m.cfg.Name, err)
+		m.fault = err.Error()
+		err = fmt.Errorf("monitor %s: %w", m.cfg.Name, err)
+	}
+	return out, err
+}
+
+func (m *Monitor) tick(ctx context.Context, now time.Time) ([]store.Verdict, error) {
+	revision := uint64(now.UnixMicro())
+	if err := m.load(ctx); err != nil {
+		return nil, err
+	}
+	var learning *Learning
+	if err := m.prepare(ctx, revision); errors.As(err, &learning) {
+		return m.tellLearning(ctx, learning, now, revision)
+	} else if err != nil {
+		return nil, err
+	}
+	if err := m.renewColumns(ctx, revision); err != nil {
+		return nil, err
+	}
+	late, err := m.derive(ctx, now, revision)
+	if err != nil {
+		return nil, err
 	}
 	var out []store.Verdict
 	for _, start := range late {
-		vs, err := m.judge(ctx, start, start.Add(m.cfg.Window), revision, false)
+		vs, err := m.judge(ctx, start, revision, false)
 		if err != nil {
-			return out, fmt.Errorf("monitor %s: window %s again: %w", m.cfg.Name, start.Format(time.RFC3339), err)
+			return out, fmt.Errorf("window %s again: %w", start.Format(time.RFC3339), err)
 		}
 		out = append(out, vs...)
 	}
-	for end := m.next.Add(m.cfg.Window); !end.Add(m.cfg.Lateness).After(now); end = m.next.Add(m.cfg.Window) {
-		vs, err := m.judge(ctx, m.next, end, revision, true)
+	vs, err := m.judgeClosed(ctx, now, revision)
+	out = append(out, vs...)
+	if err != nil {
+		return out, err
+	}
+	vs, err = m.judgeArrival(ctx, now, revision)
+	return append(out, vs...), errors.Join(err, m.grow(ctx, revision), m.save(ctx, revision))
+}
+
+// lateness is how long a window waits.
+func (m *Monitor) lateness() time.Duration {
+	if m.cfg.Lateness > 0 {
+		return m.cfg.Lateness
+	}
+	return min(m.cfg.Window, 5*time.Minute)
+}
+
+// closed says whether a window that ends at a time is complete: its time has
+// passed by the clock, and by the rows' own time unless rows have stopped.
+func (m *Monitor) closed(end, now time.Time) bool {
+	if end.Add(m.lateness()).After(now) {
+		return false
+	}
+	return !m.Seen.Before(end.Add(m.lateness())) || !end.After(m.Seen.Add(m.cfg.Window)) && now.Sub(m.Arrived) >= m.lateness()
+}
+
+// judgeClosed judges windows in order; stretches without rows are skipped, for
+// silence is a question of its own.
+func (m *Monitor) judgeClosed(ctx context.Context, now time.Time, revision uint64) (out []store.Verdict, err error) {
+	for n := 0; n < atOnce && m.closed(m.Next.Add(m.cfg.Window), now); n++ {
+		vs, err := m.judge(ctx, m.Next, revision, true)
 		if err != nil {
-			return out, fmt.Errorf("monitor %s: window %s: %w", m.cfg.Name, m.next.Format(time.RFC3339), err)
+			return out, fmt.Errorf("window %s: %w", m.Next.Format(time.RFC3339), err)
 		}
 		out = append(out, vs...)
-		m.next = end
+		m.Next = m.Next.Add(m.cfg.Window)
+		if len(vs) > 0 {
+			continue
+		}
+		m.skipped["no_rows"]++
+		at, err := m.store.NextSummary(ctx, m.cfg.Table, m.Next, m.cfg.grain())
+		if err != nil {
+			return out, err
+		}
+		if at.IsZero() {
+			break
+		}
+		m.Next = at.Truncate(m.cfg.Window)
 	}
 	return out, nil
 }
 
-// prepare finds the columns' grids, or cuts and stores them, and learns the
-// baselines, once.
-func (m *Monitor) prepare(ctx context.Context, revision uint64) error {
-	if m.baselines != nil {
-		return nil
+// derive counts anew every stretch of time that the ledger says is dirty, and
+// answers the judged windows that changed. Minutes that are not over wait.
+func (m *Monitor) derive(ctx context.Context, now time.Time, revision uint64) (late []time.Time, err error) {
+	since := m.Dirty
+	if now.Sub(m.Arrived) < time.Minute {
+		since = since.Add(-ledgerOverlap)
 	}
-	stored, err := m.store.Grids(ctx, m.cfg.Table)
-	if err != nil {
-		return err
-	}
-	var fresh []store.SummaryColumn
-	m.grids = nil
-	for _, name := range m.cfg.Columns {
-		i := slices.IndexFunc(stored, func(c store.SummaryColumn) bool { return c.Name == name })
-		if i >= 0 {
-			m.grids = append(m.grids, stored[i])
-			continue
-		}
-		c, err := m.cutGrid(ctx, name)
-		if err != nil {
-			return err
-		}
-		fresh = append(fresh, c)
-	}
-	if err := m.store.SaveGrids(ctx, m.cfg.Table, fresh, revision); err != nil {
-		return err
-	}
-	m.grids = append(m.grids, fresh...)
-	return m.learn(ctx)
-}
-
-func (m *Monitor) cutGrid(ctx context.Context, column string) (store.SummaryColumn, error) {
-	sample, err := m.store.ColumnNumbers(ctx, m.cfg.Table, column, m.cfg.From, m.cfg.To, m.cfg.Sample)
-	if err != nil {
-		return store.SummaryColumn{}, err
-	}
-	g, err := dist.NumericGrid(sample, dist.GridConfig{})
-	if err != nil {
-		return store.SummaryColumn{}, fmt.Errorf("reference of %s: %w", column, err)
-	}
-	return store.SummaryColumn{Name: column, Grid: g}, nil
-}
-
-// learn derives the reference in windows of the monitor's length.
-func (m *Monitor) learn(ctx context.Context) error {
-	windows, err := m.store.DeriveSummaries(ctx, m.cfg.Table, m.grids, m.cfg.From, m.cfg.To, m.cfg.Window)
-	if err != nil {
-		return err
-	}
-	parts := map[string][]SlotWindow{}
-	for _, w := range windows {
-		parts[w.Column] = append(parts[w.Column], SlotWindow{m.cfg.slot(w.Start), w.Summary})
-	}
-	learnt := map[string]*Baseline{}
-	for _, c := range m.grids {
-		b, err := LearnBaseline(c.Grid, parts[c.Name], 1)
-		if err != nil {
-			return fmt.Errorf("column %s: %w", c.Name, err)
-		}
-		learnt[c.Name] = b
-	}
-	m.baselines = learnt
-	return nil
-}
-
-// derive counts anew every stretch of minutes that the ledger says is dirty, and
-// answers the judged windows that changed.
-func (m *Monitor) derive(ctx context.Context, revision uint64) (late []time.Time, err error) {
-	minutes, until, err := m.store.DirtyMinutes(ctx, m.cfg.Table, m.dirty)
+	minutes, until, err := m.store.DirtyMinutes(ctx, m.cfg.Table, since)
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range stretches(minutes) {
-		windows, err := m.store.DeriveSummaries(ctx, m.cfg.Table, m.grids, s[0], s[1], base)
-		if err != nil {
-			return nil, err
-		}
-		if err := m.store.SaveSummaries(ctx, m.cfg.Table, windows, base, revision); err != nil {
-			return nil, err
-		}
+	minutes = append(minutes, m.Pending...)
+	slices.SortFunc(minutes, time.Time.Compare)
+	minutes = slices.CompactFunc(minutes, time.Time.Equal)
+	over := slices.IndexFunc(minutes, func(t time.Time) bool { return t.Add(base + 5*time.Second).After(now) })
+	var waiting []time.Time
+	if over >= 0 {
+		minutes, waiting = minutes[:over], slices.Clone(minutes[over:])
+	}
+	if err := m.deriveMinutes(ctx, minutes, revision); err != nil {
+		return nil, err
 	}
 	for _, t := range minutes {
 		start := t.Truncate(m.cfg.Window)
-		if !start.Before(m.first) && start.Before(m.next) && !slices.Contains(late, start) {
+		if !start.Before(m.First) && start.Before(m.Next) && !slices.Contains(late, start) {
 			late = append(late, start)
 		}
+		if end := t.Add(base); end.After(m.Seen) {
+			m.Seen = end
+		}
 	}
-	m.dirty = until
+	if until.After(m.Dirty) {
+		m.Dirty, m.Arrived = until, now
+	}
+	m.Pending = waiting
+	m.Live = m.Live || !m.Seen.IsZero() && now.Sub(m.Seen) < m.cfg.Window+10*time.Minute
 	return late, nil
 }
 
-// stretchGap joins dirty minutes that lie this near: one scan is cheaper than
-// two.
-const stretchGap = 10 * time.Minute
+// ledgerOverlap is how far back the ledger is read again after news: its rows
+// become visible in another order than that of their times.
+const ledgerOverlap = 5 * time.Second
 
-// stretches are half-open ranges that cover ascending minutes.
-func stretches(minutes []time.Time) [][2]time.Time {
+func (m *Monitor) deriveMinutes(ctx context.Context, minutes []time.Time, revision uint64) error {
+	grain := m.cfg.grain()
+	for _, s := range stretches(minutes, grain) {
+		windows, err := m.store.DeriveSummaries(ctx, m.cfg.Table, m.grids, s[0], s[1], grain)
+		if err != nil {
+			return err
+		}
+		if err := m.store.SaveSummaries(ctx, m.cfg.Table, windows, grain, revision); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const (
+	stretchGap   = 10 * time.Minute // dirty minutes that lie this near are one scan: cheaper than two
+	maxStretches = 64               // scans of one tick, unless they would be too long
+	maxDerived   = 4000             // windows of one scan
+)
+
+// stretches are half-open ranges that cover ascending minutes, on the windows'
+// boundaries.
+func stretches(minutes []time.Time, grain time.Duration) [][2]time.Time {
+	gap := max(stretchGap, grain)
+	for {
+		out := joined(minutes, grain, gap)
+		if len(out) <= maxStretches || gap > maxDerived*grain {
+			return out
+		}
+		gap *= 4
+	}
+}
+
+func joined(minutes []time.Time, grain, gap time.Duration) [][2]time.Time {
 	var out [][2]time.Time
 	for _, t := range minutes {
-		if n := len(out); n > 0 && t.Sub(out[n-1][1]) <= stretchGap {
-			out[n-1][1] = t.Add(base)
+		start, end := t.Truncate(grain), t.Truncate(grain).Add(grain)
+		if n := len(out); n > 0 && start.Sub(out[n-1][1]) <= gap && end.Sub(out[n-1][0]) <= maxDerived*grain {
+			out[n-1][1] = end
 			continue
 		}
-		out = append(out, [2]time.Time{t, t.Add(base)})
+		out = append(out, [2]time.Time{start, end})
 	}
 	return out
 }
 
-// judge merges a window's minutes and stores what is to be said of it. A window
-// judged before changes its verdict but not the incident, which saw it already.
-func (m *Monitor) judge(ctx context.Context, start, end time.Time, revision uint64, step bool) ([]store.Verdict, error) {
+// judge merges a window's parts and stores what is to be said of it: nothing
+// where it has no rows. A window judged before changes its verdict but not the
+// incident, which saw it already.
+func (m *Monitor) judge(ctx context.Context, start time.Time, revision uint64, step bool) ([]store.Verdict, error) {
+	end := start.Add(m.cfg.Window)
 	columns, err := m.columns(ctx, start, end)
 	if err != nil {
 		return nil, err
 	}
-	var findings []Finding
-	if step {
-		findings = m.watch.Take(columns, m.cfg.slot(start), end)
-	} else {
-		for _, j := range Judge(columns, m.cfg.slot(start), m.cfg.Options) {
-			findings = append(findings, Finding{Judgement: j, At: end})
-		}
-	}
-	var out []store.Verdict
-	for i, f := range findings {
-		out = append(out, m.verdict(columns[i/2], f, start, end))
-	}
+	rows := uint64(0)
 	for _, c := range columns {
-		out = append(out, m.verdict(c, Finding{Judgement: stability(c), At: end}, start, end))
+		rows = max(rows, c.Window.Rows())
+	}
+	if rows == 0 {
+		return nil, nil
+	}
+	slot := m.cfg.slot(start)
+	var out []store.Verdict
+	for _, j := range m.judgements(columns, slot, rows, step) {
+		c := Column{Name: j.Column}
+		if k := slices.IndexFunc(columns, func(o Column) bool { return o.Name == j.Column }); k >= 0 {
+			c = columns[k]
+		}
+		f := Finding{Judgement: j, At: end}
+		if step && j.Detector != "psi" {
+			f = m.watch.Step(j, end)
+		}
+		v := m.verdict(c, f, start, end)
+		if step {
+			m.hush(&v, f)
+		}
+		out = append(out, v)
 	}
 	return out, m.store.SaveVerdicts(ctx, m.cfg.Table, out, revision)
 }
 
-// columns merges the minutes of a window, column by column.
+// judgements are all that is to be said about a window.
+func (m *Monitor) judgements(columns []Column, slot int, rows uint64, step bool) []Judgement {
+	out := Judge(columns, slot, m.cfg.Options)
+	m.young(out)
+	for _, c := range columns {
+		out = append(out, stability(c))
+		out = append(out, keeps(c, m.cfg.Rules)...)
+	}
+	if m.Volume != nil {
+		out = append(out, m.Volume.judge(slot, float64(rows), m.cfg.Options.Alpha))
+	}
+	if step {
+		out = append(out, m.slow(columns)...)
+	}
+	return out
+}
+
+// young lowers the voice of a reference that has not seen a whole day: what it
+// takes for news may be the evening.
+func (m *Monitor) young(js []Judgement) {
+	if m.cfg.To.Sub(m.cfg.From) >= 24*time.Hour || m.cfg.File != "" || !m.cfg.Grow {
+		return
+	}
+	for i := range js {
+		js[i].Severity = min(js[i].Severity, control.Warning)
+	}
+}
+
+// columns merges the parts of a window, column by column.
 func (m *Monitor) columns(ctx context.Context, start, end time.Time) ([]Column, error) {
-	saved, err := m.store.SavedSummaries(ctx, m.cfg.Table, start, end, base)
+	saved, err := m.store.SavedSummaries(ctx, m.cfg.Table, start, end, m.cfg.grain())
 	if err != nil {
 		return nil, err
+	}
+	return m.merge(saved)
+}
+
+func (m *Monitor) merge(saved []store.WindowSummary) ([]Column, error) {
+	byName := map[string][]*dist.Summary{}
+	for _, w := range saved {
+		byName[w.Column] = append(byName[w.Column], w.Summary)
 	}
 	var out []Column
 	for _, c := range m.grids {
 		window := &dist.Summary{GridID: c.Grid.ID()}
-		for _, w := range saved {
-			if w.Column != c.Name || w.Summary.GridID != c.Grid.ID() {
+		for _, part := range byName[c.Name] {
+			if part.GridID != c.Grid.ID() {
 				continue
 			}
-			if err := window.Merge(w.Summary); err != nil {
+			if err := window.Merge(part); err != nil {
 				return nil, err
 			}
 		}
-		out = append(out, Column{Name: c.Name, Baseline: m.baselines[c.Name], Window: window, Importance: 0.5})
+		out = append(out, Column{Name: c.Name, Baseline: m.baselines[c.Name], Window: window, Importance: m.importance(c.Name)})
 	}
 	return out, nil
 }
 
+func (m *Monitor) importance(column string) float64 {
+	for _, c := range m.cfg.Columns {
+		if c.Name == column {
+			return c.Importance
+		}
+	}
+	return 0.5
+}
+
 func (m *Monitor) verdict(c Column, f Finding, start, end time.Time) store.Verdict {
-	return store.Verdict{
+	v := store.Verdict{
 		Namespace: m.cfg.Namespace, Monitor: m.cfg.Name, Subject: m.cfg.Subject,
 		Column: f.Column, Detector: f.Detector, Start: start, End: end,
 		Effect: f.Effect, Low: f.Low, High: f.High, Floor: f.Floor, Learnt: f.Learnt, Seasonal: f.Seasonal, Drifted: f.Drifted,
 		P: f.P, Adjusted: f.Adjusted, Severity: f.Severity.String(), Change: f.Change.String(), Reason: string(f.Reason),
-		Sentence: Sentence(c, f.Judgement), ReferenceRows: c.Baseline.Reference.Rows(), Rows: c.Window.Rows(),
+		Sentence: Sentence(c, f.Judgement),
 	}
+	if f.Drifted && m.outlook != "" {
+		v.Sentence += "; " + m.outlook
+	}
+	if c.Baseline != nil {
+		v.ReferenceRows, v.Rows = c.Baseline.Reference.Rows(), c.Window.Rows()
+	}
+	return v
 }

@@ -12,6 +12,15 @@ func Sentence(c Column, j Judgement) string {
 	switch {
 	case j.Reason != "":
 		return fmt.Sprintf("%s: no answer, %s (%s)", j.Column, j.Reason, j.Detail)
+	case j.Detector == freshness || j.Detector == cadence || j.Detector == "volume":
+		return j.Detail
+	case j.Detector == unseen && j.Drifted:
+		return fmt.Sprintf("%.1f %% of %s are values that the reference never had, %.1f %% would be chance", 100*j.Effect, j.Column, 100*j.Floor)
+	case j.Detector == constraint && j.Drifted:
+		return fmt.Sprintf("%s breaks its constraint: %s", j.Column, j.Detail)
+	case j.Drifted && (j.Detector == missingSlowly || j.Detector == meanSlowly):
+		what := map[string]string{missingSlowly: "the missing rate", meanSlowly: "the mean"}[j.Detector]
+		return fmt.Sprintf("%s of %s has left its range for good: %s", what, j.Column, j.Detail)
 	case j.Detector == "psi":
 		return fmt.Sprintf("%s: population stability index %.3g beyond chance", j.Column, j.Effect)
 	case !j.Drifted:
@@ -19,9 +28,20 @@ func Sentence(c Column, j Judgement) string {
 	case j.Detector == "missing_rate":
 		was, _ := c.Baseline.Reference.MissingRate()
 		is, _ := c.Window.MissingRate()
-		return fmt.Sprintf("%s is without a usable value in %.1f %% of rows, %.1f %% in the reference", j.Column, 100*is, 100*was)
+		return fmt.Sprintf("%s is without a usable value in %.1f %% of rows, %.1f %% in the reference%s", j.Column, 100*is, 100*was, weight(c))
 	}
-	return fmt.Sprintf("%s moved: distance %.3g, %s%s%s", j.Column, j.Effect, against(j), means(c), where(c))
+	return fmt.Sprintf("%s moved: distance %.3g, %s%s%s%s", j.Column, j.Effect, against(j), means(c), where(c), weight(c))
+}
+
+// weight says how much the column matters, where that is known.
+func weight(c Column) string {
+	switch {
+	case c.Importance > 0.5:
+		return "; it matters much to the model"
+	case c.Importance < 0.5 && c.Baseline != nil:
+		return "; it matters little to the model"
+	}
+	return ""
 }
 
 func against(j Judgement) string {

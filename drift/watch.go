@@ -26,17 +26,27 @@ func NewWatch(o Options, p control.Policy) *Watch {
 	return &Watch{Options: o, Policy: p, Incidents: map[string]control.Incident{}}
 }
 
-// Take judges one tick. A window without an answer leaves its incident as it is.
+// Take judges one tick.
 func (w *Watch) Take(columns []Column, slot int, at time.Time) []Finding {
 	var out []Finding
 	for _, j := range Judge(columns, slot, w.Options) {
-		f := Finding{Judgement: j, At: at}
-		if j.Reason == "" {
-			key := j.Column + "\x00" + j.Detector
-			o := control.Observation{At: at, Drifted: j.Drifted, Calm: j.Calm, Severity: j.Severity}
-			w.Incidents[key], f.Change = w.Policy.Step(w.Incidents[key], o)
-		}
-		out = append(out, f)
+		out = append(out, w.Step(j, at))
 	}
 	return out
+}
+
+// incidentKey names a question about a column.
+func incidentKey(column, detector string) string { return column + "\x00" + detector }
+
+// Step takes one judgement. A window without an answer leaves its incident as
+// it is.
+func (w *Watch) Step(j Judgement, at time.Time) Finding {
+	f := Finding{Judgement: j, At: at}
+	if j.Reason != "" {
+		return f
+	}
+	key := incidentKey(j.Column, j.Detector)
+	o := control.Observation{At: at, Drifted: j.Drifted, Calm: j.Calm, Severity: j.Severity}
+	w.Incidents[key], f.Change = w.Policy.Step(w.Incidents[key], o)
+	return f
 }

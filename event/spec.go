@@ -76,7 +76,12 @@ type SignatureSpec struct {
 
 // LabelSpec says what is known of a model's truth.
 type LabelSpec struct {
-	Delay       Duration `json:"delay,omitempty" yaml:"delay,omitempty"` // by when most labels have come
+	Delay       Duration `json:"delay,omitempty" yaml:"delay,omitempty"`         // by when most labels have come
+	By          string   `json:"by,omitempty" yaml:"by,omitempty"`               // how they find their predictions: id (default), key or view
+	Tolerance   Duration `json:"tolerance,omitempty" yaml:"tolerance,omitempty"` // by key and view: how long after the prediction
+	View        string   `json:"view,omitempty" yaml:"view,omitempty"`           // by view: whose column states the truth
+	Column      string   `json:"column,omitempty" yaml:"column,omitempty"`
+	Silence     string   `json:"silence,omitempty" yaml:"silence,omitempty"` // the label of a prediction that has none after Delay
 	Description string   `json:"description,omitempty" yaml:"description,omitempty"`
 }
 
@@ -197,7 +202,7 @@ func (s *ViewSpec) Validate() error {
 
 // Validate joins all faults of the definition.
 func (s *ModelSpec) Validate() error {
-	errs := []error{checkOrigin(s.Origin)}
+	errs := []error{checkOrigin(s.Origin), s.Labels.validate()}
 	ids, versions := map[int]bool{}, map[string]bool{}
 	for _, sig := range s.Signatures {
 		where := fmt.Sprintf("signatures: %d", sig.ID)
@@ -217,6 +222,20 @@ func (s *ModelSpec) Validate() error {
 		errs = append(errs, checkFields(where, sig.Columns, s.Origin))
 	}
 	return errors.Join(errs...)
+}
+
+func (l LabelSpec) validate() error {
+	switch {
+	case l.By != "" && l.By != "id" && l.By != "key" && l.By != "view":
+		return fmt.Errorf("labels: by %q: want id, key or view", l.By)
+	case (l.By == "key" || l.By == "view") && l.Tolerance <= 0:
+		return fmt.Errorf("labels: by %s needs a tolerance: how long after the prediction a label may be true", l.By)
+	case l.By == "view" && (l.View == "" || l.Column == ""):
+		return errors.New("labels: by view needs a view and a column")
+	case l.Silence != "" && l.Delay <= 0:
+		return errors.New("labels: silence needs a delay: after how long it means something")
+	}
+	return nil
 }
 
 func checkOrigin(o Origin) error {

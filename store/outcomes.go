@@ -3,134 +3,176 @@ package store
 import (
 	"context"
 	"fmt"
-	"strconv"
+	"math"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/kedge-ml/kedge/event"
-	"github.com/kedge-ml/kedge/query"
+	"github.com/kedge-ml/kedge/store/chdb"
 )
 
-// Outcome is what the predictions of one version and variant turned out to be.
-type Outcome struct {
-	Version, Variant  string
-	Units             uint64 // predictions, or entities
-	Labelled          uint64 // of them, those with a label and a loss
-	Loss, LossSquared float64
+// LabelJoin says how labels find their predictions.
+type LabelJoin struct {
+	By        string        // "id", "key" or "view"
+	Tolerance time.Duration // by key and by view: how long after the prediction the label may be true
+	View      string        // by view: whose column states the truth
+	Column    string
 }
 
-// OutcomeQuery says which predictions count and how they are judged.
-type OutcomeQuery struct {
-	Namespace, Model string
-	Loss             string    // error, brier, log_loss, absolute_error, squared_error; empty: counts only
-	Since            time.Time // when the broker appended the prediction
-	ByEntity         bool      // a unit is an entity key, with the mean loss of its predictions
+// Outcomes are predictions with what turned out true, as columns. NaN and the
+// empty string stand for nothing.
+type Outcomes struct {
+	Time                           []time.Time
+	Score, Value, Threshold, Label []float64
+	Class, LabelClass              []string
+	There                          []bool              // the label has come and was not withdrawn
+	Delay                          []float64           // s from prediction to label, by event time; NaN without one
+	Groups                         map[string][]string // by segment; "version" is one
+	Predictions                    uint64              // in the range; the columns may hold a sample of them
 }
 
-// lossOf is a loss as an expression over a prediction and its label: y is the
-// label as a number, truth as text. It is NULL where there is none.
-func lossOf(name string) (string, error) {
-	const y, truth = "coalesce(y, toFloat64OrNull(yc))", "coalesce(yc, toString(y))"
-	switch name {
-	case "":
-		return "CAST(NULL, 'Nullable(Float64)')", nil
-	case "error":
-		const best = "mapKeys(scores)[indexOf(mapValues(scores), arrayMax(mapValues(scores)))]"
-		return fmt.Sprintf("multiIf(isNotNull(`class`), toFloat64(`class` != %s), notEmpty(scores), toFloat64(%s != %s), isNotNull(score), toFloat64((score >= coalesce(threshold, 0.5)) != (%s >= 0.5)), NULL)", truth, best, truth, y), nil
-	case "brier":
-		return fmt.Sprintf("pow(score - %s, 2)", y), nil
-	case "log_loss":
-		return fmt.Sprintf("if(%s >= 0.5, -log(greatest(score, 1e-15)), -log(greatest(1 - score, 1e-15)))", y), nil
-	case "absolute_error":
-		return fmt.Sprintf("abs(coalesce(value, score) - %s)", y), nil
-	case "squared_error":
-		return fmt.Sprintf("pow(coalesce(value, score) - %s, 2)", y), nil
-	}
-	return "", invalid("loss %q: want error, brier, log_loss, absolute_error or squared_error", name)
-}
-
-// Outcomes counts predictions per version and variant and sums the losses of
-// those whose label has come; the newest label counts, a withdrawn one does
-// not. A shadow's predictions meet the labels of the answers that they stood
-// beside. Order: by version and variant.
-func (s *Store) Outcomes(ctx context.Context, q OutcomeQuery) ([]Outcome, error) {
-	loss, err := lossOf(q.Loss)
+// Outcomes joins a model's predictions of a range with their labels. At most
+// limit rows come back, chosen by a hash of the prediction's id.
+func (s *Store) Outcomes(ctx context.Context, sub Subject, j LabelJoin, groups []string, from, to time.Time, limit int) (*Outcomes, error) {
+	t, err := s.subjectTable(sub)
 	if err != nil {
+		return nil, fmt.Errorf("outcomes: %w", err)
+	}
+	p := params{"from": micro(from), "to": micro(to), "tolerance": fmt.Sprint(j.Tolerance.Microseconds()), "groups": textList(groups)}
+	joined, err := s.joinLabels(t, j)
+	if err != nil {
+		return nil, fmt.Errorf("outcomes of %s: %w", t.schema.Subject, err)
+	}
+	picked := fmt.Sprintf("(SELECT id, key, event_time, ifNull(score, nan) AS score, ifNull(value, nan) AS value, ifNull(class, '') AS class, ifNull(threshold, nan) AS threshold, "+
+		"arrayMap(g -> if(g = 'version', toString(version), segments[g]), arrayMap(h -> unhex(h), {groups:Array(String)})) AS grouped FROM %s WHERE %s ORDER BY cityHash64(id) LIMIT %d) AS p", s.ref(t.name), inRange("event_time"), limit)
+	sql := "SELECT event_time, score, value, class, threshold, grouped, ifNull(label, nan), truth, there, if(there, (toUnixTimestamp64Micro(at) - toUnixTimestamp64Micro(event_time)) / 1e6, nan) FROM " +
+		"(SELECT p.event_time AS event_time, p.score AS score, p.value AS value, p.class AS class, p.threshold AS threshold, p.grouped AS grouped, l.label AS label, l.truth AS truth, l.at AS at, " +
+		joined.there + " AS there FROM " + picked + joined.join + ")"
+	out := &Outcomes{Groups: map[string][]string{}}
+	if out.Predictions, err = s.CountRows(ctx, sub, from, to); err != nil {
 		return nil, err
 	}
-	predictions := s.predictionsSince(q)
-	if predictions == "" {
-		return nil, nil // nothing was predicted yet
-	}
-	unit := "id"
-	if q.ByEntity {
-		unit = "if(key != '', key, id)"
-	}
-	sql := fmt.Sprintf(`SELECT toString(version), toString(variant), count(), countIf(isFinite(l)), sumIf(l, isFinite(l)), sumIf(l * l, isFinite(l))
-FROM (SELECT version, variant, unit, ifNull(avg(loss), nan) AS l
-FROM (SELECT version, variant, %s AS unit, if(there, %s, NULL) AS loss FROM (%s) AS p LEFT ANY JOIN (%s) AS t ON p.label_id = t.prediction_id)
-GROUP BY version, variant, unit) GROUP BY version, variant ORDER BY version, variant`, unit, loss, predictions, s.truths(q))
-	rows, err := s.query(ctx, sql, params{"since": strconv.FormatInt(q.Since.UnixMicro(), 10)})
+	rows, err := s.query(ctx, sql, p)
 	if err != nil {
-		return nil, fmt.Errorf("outcomes of %s: %w", q.Model, err)
+		return nil, fmt.Errorf("outcomes of %s: %w", t.schema.Subject, err)
 	}
 	defer rows.Close()
-	var out []Outcome
 	for rows.Next() {
-		var o Outcome
-		if err := rows.Scan(&o.Version, &o.Variant, &o.Units, &o.Labelled, &o.Loss, &o.LossSquared); err != nil {
-			return nil, fmt.Errorf("outcomes of %s: %w", q.Model, err)
+		var at time.Time
+		var score, value, threshold, label, delay float64
+		var class, truth string
+		var there bool
+		var grouped []string
+		if err := rows.Scan(&at, &score, &value, &class, &threshold, &grouped, &label, &truth, &there, &delay); err != nil {
+			return nil, fmt.Errorf("outcomes of %s: %w", t.schema.Subject, err)
 		}
-		out = append(out, o)
+		there = there && (truth != "" || !math.IsNaN(label))
+		out.Time, out.Score, out.Value, out.Threshold = append(out.Time, at.UTC()), append(out.Score, score), append(out.Value, value), append(out.Threshold, threshold)
+		out.Class, out.Label, out.LabelClass = append(out.Class, class), append(out.Label, label), append(out.LabelClass, truth)
+		out.There, out.Delay = append(out.There, there), append(out.Delay, delay)
+		for i, g := range groups {
+			out.Groups[g] = append(out.Groups[g], grouped[i])
+		}
 	}
 	return out, rows.Err()
 }
 
-const sinceAppended = "appended_at >= fromUnixTimestamp64Micro({since:Int64}, 'UTC')"
+// labelJoin is the right side of a join whose left one is p, and what says that
+// a prediction has its label. Its rows have at, label, truth and there.
+type labelJoin struct{ join, there string }
 
-func (s *Store) predictionsSince(q OutcomeQuery) string {
-	tables, err := s.subjectOf(query.Request{Namespace: q.Namespace, Model: q.Model})
-	if err != nil {
-		return ""
+// joinLabels finds each prediction's label among those that were true at the
+// prediction or later.
+func (s *Store) joinLabels(t *table, j LabelJoin) (labelJoin, error) {
+	if j.By == "view" {
+		return s.joinView(t, j)
 	}
-	var parts []string
-	for _, t := range tables {
-		parts = append(parts, "SELECT id, version, variant, key, score, `class`, value, scores, threshold, "+
-			"if(variant = 'shadow', substring(id, 1, length(id) - length(version) - 1), id) AS label_id FROM "+s.ref(t.name)+" WHERE "+sinceAppended)
+	labels := s.tableFor(event.Labels, t.schema.Namespace, t.schema.Subject)
+	if labels == nil {
+		return labelJoin{" LEFT ANY JOIN (SELECT '' AS id, CAST(NULL, 'Nullable(Float64)') AS label, '' AS truth, false AS there, toDateTime64(0, 6, 'UTC') AS at WHERE 0) AS l ON p.id = l.id", "l.there"}, nil
 	}
-	return strings.Join(parts, " UNION ALL ")
+	picked := func(by, at string) string {
+		return fmt.Sprintf("SELECT %s, argMax(tuple(x.label), %[2]s).1 AS label, argMax(ifNull(x.label_class, ''), %[2]s) AS truth, NOT argMax(x.withdrawn, %[2]s) AS there, %[3]s AS at FROM %[4]s AS x",
+			by, newestLabel, at, s.ref(labels.name))
+	}
+	switch j.By {
+	case "", "id":
+		return labelJoin{" LEFT ANY JOIN (" + picked("x.prediction_id AS id", "argMax(x.event_time, "+newestLabel+")") +
+			fmt.Sprintf(" WHERE x.prediction_id IN (SELECT id FROM %s WHERE %s) AND x.prediction_id != '' GROUP BY id) AS l ON p.id = l.id", s.ref(t.name), inRange("event_time")), "l.there"}, nil
+	case "key":
+		return near("("+picked("x.key AS id", "x.event_time")+" WHERE x.key != '' AND "+untilTolerance("x.event_time")+" GROUP BY x.key, x.event_time)", "p.key"), nil
+	}
+	return labelJoin{}, invalid("labels by %q: want id, key or view", j.By)
 }
 
-// truths are the newest labels by prediction.
-func (s *Store) truths(q OutcomeQuery) string {
-	const newest = "(event_time, created, _epoch, _partition, _offset)"
-	for name, t := range s.tables() {
-		if t.schema.Kind == event.Labels && t.schema.Subject == q.Model && t.schema.Namespace == q.Namespace {
-			return fmt.Sprintf("SELECT prediction_id, argMax(tuple(`label`), %s).1 AS y, argMax(tuple(label_class), %s).1 AS yc, NOT argMax(withdrawn, %s) AS there FROM %s WHERE prediction_id != '' AND %s GROUP BY prediction_id",
-				newest, newest, newest, s.ref(name), sinceAppended)
-		}
-	}
-	return "SELECT '' AS prediction_id, CAST(NULL, 'Nullable(Float64)') AS y, CAST(NULL, 'Nullable(String)') AS yc, false AS there WHERE 0"
+// newestLabel orders the statements about one thing: the largest wins.
+const newestLabel = "(x.event_time, x.created, x._epoch, x._partition, x._offset)"
+
+// untilTolerance bounds what is read of labels that are joined by time.
+func untilTolerance(column string) string {
+	return column + " >= fromUnixTimestamp64Micro({from:Int64}, 'UTC') AND " + column + " < fromUnixTimestamp64Micro({to:Int64} + {tolerance:Int64}, 'UTC')"
 }
 
-// Drifted lists the columns of a view or model about which a window that ended
-// after a time has a verdict of drift, newest revisions only.
-func (s *Store) Drifted(ctx context.Context, namespace, subject string, since time.Time) ([]string, error) {
-	sql := "SELECT DISTINCT toString(`column`) AS c FROM (SELECT `column`, drifted FROM " + s.ref("verdicts") +
-		" WHERE namespace = {namespace:String} AND subject = {subject:String} AND end >= fromUnixTimestamp64Micro({since:Int64}, 'UTC')" +
-		" ORDER BY start, monitor, `column`, detector, revision DESC LIMIT 1 BY start, monitor, `column`, detector) WHERE drifted ORDER BY c"
-	rows, err := s.query(ctx, sql, params{"namespace": namespace, "subject": subject, "since": strconv.FormatInt(since.UnixMicro(), 10)})
-	if err != nil {
-		return nil, fmt.Errorf("drift verdicts of %s: %w", subject, err)
+// near joins the first label at or after the prediction, if it is within the
+// tolerance.
+func near(inner, key string) labelJoin {
+	return labelJoin{" ASOF LEFT JOIN " + inner + " AS l ON " + key + " = l.id AND p.event_time <= l.at",
+		"(l.there AND toUnixTimestamp64Micro(l.at) <= toUnixTimestamp64Micro(p.event_time) + {tolerance:Int64})"}
+}
+
+// joinView takes the truth from a view's column: the first row of the entity at
+// or after the prediction.
+func (s *Store) joinView(t *table, j LabelJoin) (labelJoin, error) {
+	v := s.tableFor(event.Features, t.schema.Namespace, j.View)
+	if v == nil {
+		return labelJoin{}, fmt.Errorf("%w: labels come from the view %q, of which nothing is stored", ErrUnknown, j.View)
 	}
-	defer rows.Close()
-	var out []string
-	for rows.Next() {
-		var c string
-		if err := rows.Scan(&c); err != nil {
-			return nil, fmt.Errorf("drift verdicts of %s: %w", subject, err)
+	c, f, ok := v.find(j.Column)
+	if !ok || f.Type.List || isMap(f.Type.Elem) {
+		return labelJoin{}, fmt.Errorf("%w: view %s has no column %q for labels", ErrUnknown, j.View, j.Column)
+	}
+	var keys, asked []string
+	for _, k := range v.schema.Keys() {
+		name := chdb.QuoteIdent(columnName(k))
+		keys = append(keys, "toString("+name+")")
+		asked = append(asked, "JSON_VALUE(p.key, '$.\""+strings.NewReplacer("'", "", `"`, "", `\\`, "").Replace(k.Name)+"\"')")
+	}
+	value := "CAST(" + chdb.QuoteIdent(c.name) + ", 'Nullable(String)')"
+	number, class := "toFloat64OrNull(ifNull("+value+", ''))", "''"
+	if f.Type.Elem == event.String {
+		number, class = "CAST(NULL, 'Nullable(Float64)')", "ifNull("+value+", '')"
+	}
+	if f.Type.Elem == event.Bool {
+		number = "CAST(" + chdb.QuoteIdent(c.name) + ", 'Nullable(Float64)')"
+	}
+	inner := fmt.Sprintf("(SELECT [%s] AS id, event_time AS at, %s AS label, %s AS truth, isNotNull(%s) AS there FROM %s WHERE NOT deleted AND %s)",
+		strings.Join(keys, ", "), number, class, chdb.QuoteIdent(c.name), s.ref(v.name), untilTolerance("event_time"))
+	return near(inner, "["+strings.Join(asked, ", ")+"]"), nil
+}
+
+// tableFor finds a subject's table, or nil.
+func (s *Store) tableFor(kind event.Kind, namespace, subject string) *table {
+	for _, t := range s.tables() {
+		if t.schema.Kind == kind && t.schema.Subject == subject && t.schema.Namespace == namespace {
+			return t
 		}
-		out = append(out, c)
 	}
-	return out, rows.Err()
+	return nil
+}
+
+// SegmentNames are the segments that a model's predictions of a range carry,
+// the most frequent first.
+func (s *Store) SegmentNames(ctx context.Context, sub Subject, from, to time.Time) ([]string, error) {
+	t, err := s.subjectTable(sub)
+	if err != nil {
+		return nil, fmt.Errorf("segments: %w", err)
+	}
+	var names []string
+	sql := fmt.Sprintf("SELECT arraySlice(arrayMap(x -> x.1, arrayReverseSort(x -> x.2, groupArray((k, n)))), 1, 8) FROM (SELECT arrayJoin(mapKeys(segments)) AS k, count() AS n FROM %s WHERE %s GROUP BY k)", s.ref(t.name), inRange("event_time"))
+	if err := s.queryRow(ctx, sql, params{"from": micro(from), "to": micro(to)}).Scan(&names); err != nil {
+		return nil, fmt.Errorf("segments of %s: %w", t.schema.Subject, err)
+	}
+	slices.Sort(names)
+	return names, nil
 }

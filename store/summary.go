@@ -242,6 +242,12 @@ func pickRows(cols []query.Column, rows []int, labels map[string]string) []query
 			c.Values = pick(v, rows)
 		case []*float64:
 			c.Values = pick(v, rows)
+		case []uint64:
+			c.Values = pick(v, rows)
+		case []bool:
+			c.Values = pick(v, rows)
+		case []string:
+			c.Values = pick(v, rows)
 		}
 		out[i] = c
 	}

@@ -34,7 +34,6 @@ func TestWrongCommandLines(t *testing.T) {
 		{"check " + dir + "/none.yaml", 1, "no such file"},
 		{"nonsense", 2, "unknown command"},
 		{"run --nonsense", 2, "unknown flag"},
-		{"run --roles drift", 1, `"drift" is not in this binary`},
 		{"run --config " + bad, 1, "lisen"},
 		{"run --http nonsense", 1, "http.listen"},
 		{"--server http://127.0.0.1:1 status", 1, "no kedge answers"},

@@ -73,7 +73,7 @@ func rootCommand() *cobra.Command {
 	root.AddCommand(
 		c.runCommand(), c.checkCommand(), c.configCommand(), c.versionCommand(),
 		c.statusCommand(), c.queryCommand(), c.topicsCommand(), c.deadLettersCommand(), c.sendCommand(), c.replayCommand(),
-		c.getCommand(), c.applyCommand(), c.trainCommand(), c.rolloutCommand(), workerCommand(),
+		c.getCommand(), c.applyCommand(), c.trainCommand(), workerCommand(),
 	)
 	return root
 }

@@ -86,6 +86,25 @@ type Incident struct {
 	Worst   Severity  `json:"worst"`
 	Calm    int       `json:"calm"` // calm windows in a row
 	Windows int       `json:"windows"`
+
+	// Silenced says that somebody or something asked not to be told of the
+	// incident while it lasts: a snooze, a planned change, a stale view upstream.
+	Silenced bool `json:"silenced,omitempty"`
+}
+
+// Silence takes back a notification that [Policy.Step] just decided.
+func (s Incident) Silence() (Incident, Change) {
+	s.Told, s.Silenced = false, true
+	return s, Suppressed
+}
+
+// Speak tells of an incident whose silence is over and which goes on.
+func (s Incident) Speak() (Incident, Change) {
+	if !s.Open || s.Told || !s.Silenced {
+		return s, Same
+	}
+	s.Told, s.Silenced = true, false
+	return s, Opened
 }
 
 // Step takes the next window, in event time. The incident given is not changed.
@@ -115,7 +134,7 @@ func (p Policy) whileOpen(s Incident, o Observation) (Incident, Change) {
 	switch {
 	case s.Calm >= p.Clear:
 		told := s.Told
-		s.Open, s.Told, s.Ended, s.Worst = false, false, o.At, Quiet
+		s.Open, s.Told, s.Silenced, s.Ended, s.Worst = false, false, false, o.At, Quiet
 		s.Recent = nil
 		if told {
 			return s, Resolved

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/kedge-ml/kedge/drift"
 	"github.com/kedge-ml/kedge/ingest"
 	"github.com/kedge-ml/kedge/internal/telemetry"
 	"github.com/kedge-ml/kedge/internal/web"
@@ -48,6 +49,7 @@ type App struct {
 	features *featureStore    // nil without the role features
 	serving  *modelServer     // nil without the role serving
 	runs     *mlflow.Store    // nil without the role trainer
+	drift    *drift.Scheduler // nil without the role drift
 	ports    []storePort
 	audit    audit
 

@@ -14,11 +14,8 @@ import (
 
 // BuiltRoles lists the roles that this binary can take, in starting order.
 func BuiltRoles() []string {
-	return []string{"store", "ingest", "query", "features", "serving", "trainer"}
+	return []string{"store", "ingest", "query", "features", "serving", "trainer", "drift"}
 }
-
-// plannedRoles are part of the design and not in this binary.
-func plannedRoles() []string { return []string{"drift"} }
 
 var nameRule = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,62}$`)
 
@@ -67,17 +64,12 @@ func must(b []byte, _ error) []byte { return b }
 func (c *Config) checkRoles(f *faults) {
 	f.check(len(c.Roles) > 0, "roles: none given: want some of %s", strings.Join(BuiltRoles(), ", "))
 	for i, r := range c.Roles {
-		switch {
-		case slices.Contains(plannedRoles(), r):
-			f.check(false, "roles: %q is not in this binary: it has %s", r, strings.Join(BuiltRoles(), ", "))
-		case !slices.Contains(BuiltRoles(), r):
-			f.check(false, "roles: unknown role %q: want some of %s", r, strings.Join(BuiltRoles(), ", "))
-		}
+		f.check(slices.Contains(BuiltRoles(), r), "roles: unknown role %q: want some of %s", r, strings.Join(BuiltRoles(), ", "))
 		f.check(!slices.Contains(c.Roles[:i], r), "roles: %q is given twice", r)
 	}
-	needsEngine := slices.Contains(c.Roles, "ingest") || slices.Contains(c.Roles, "query")
+	needsEngine := slices.Contains(c.Roles, "ingest") || slices.Contains(c.Roles, "query") || slices.Contains(c.Roles, "drift")
 	f.check(!c.EmbeddedStore() || !needsEngine || slices.Contains(c.Roles, "store"),
-		"roles: ingest and query need the role store in the same process, or clickhouse.url")
+		"roles: ingest, query and drift need the role store in the same process, or clickhouse.url")
 }
 
 func (c *Config) checkHTTP(f *faults) {

@@ -114,7 +114,6 @@ func TestConfigValidate(t *testing.T) {
 		"namespace":                 func(c *Config) { c.Namespace = "A b" },
 		"roles: none":               func(c *Config) { c.Roles = nil },
 		`unknown role "x"`:          func(c *Config) { c.Roles = []string{"x"} },
-		`"drift" is not in`:         func(c *Config) { c.Roles = []string{"drift"} },
 		"given twice":               func(c *Config) { c.Roles = []string{"store", "store"} },
 		"need the role store":       func(c *Config) { c.Roles = []string{"ingest"} },
 		"http.listen":               func(c *Config) { c.HTTP.Listen = "7070" },

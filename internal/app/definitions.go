@@ -11,6 +11,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/kedge-ml/kedge/drift"
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/features"
 	"github.com/kedge-ml/kedge/internal/auth"
@@ -101,6 +102,8 @@ func specParsers() map[string]func(json.RawMessage) error {
 		features.PushSourceKind:     func(b json.RawMessage) error { _, err := features.ParsePushSource(b); return err },
 		features.WindowViewKind:     func(b json.RawMessage) error { _, err := features.ParseWindow(b); return err },
 		features.OnDemandViewKind:   func(b json.RawMessage) error { _, err := features.ParseOnDemand(b); return err },
+		drift.MonitorKind:           func(b json.RawMessage) error { _, err := drift.ParseMonitor(b); return err },
+		drift.ActionKind:            func(b json.RawMessage) error { _, err := drift.ParseAction(b); return err },
 		serving.DeploymentKind:      func(b json.RawMessage) error { _, err := serving.ParseDeployment(b); return err },
 	}
 }

@@ -23,7 +23,7 @@ type KindFunc func(context.Context, query.Request) ([]query.Frame, error)
 
 // kinds wires every kind that this process can answer.
 func (a *App) kinds() map[string]KindFunc {
-	k := map[string]KindFunc{"catalog": a.answerCatalog, "rollouts": a.answerRollouts}
+	k := map[string]KindFunc{"catalog": a.answerCatalog}
 	a.panelKinds(k)
 	if a.store != nil {
 		k["throughput"] = a.store.Throughput
@@ -40,6 +40,7 @@ func (a *App) kinds() map[string]KindFunc {
 		k["drift"] = a.store.Drift
 		k["quality"] = a.store.Quality
 	}
+	a.driftKinds(k)
 	if a.features != nil && a.features.monitor != nil {
 		k["consistency"] = a.features.monitor.Consistency
 	}

@@ -35,6 +35,7 @@ func (a *App) open(ctx context.Context) error {
 		{"features", a.openFeatures},
 		{"serving", a.openServing},
 		{"runs", a.openRuns},
+		{"drift", a.openDrift},
 	} {
 		start := time.Now()
 		if err := step.open(ctx); err != nil {
@@ -127,7 +128,7 @@ func (t *KafkaTLS) config() (*tls.Config, error) {
 // openStore opens the embedded engine or reaches for a server. A process
 // without a role that reads or writes rows has none.
 func (a *App) openStore(ctx context.Context) (err error) {
-	if !a.hasRole("store") && !a.hasRole("ingest") && !a.hasRole("query") {
+	if !a.hasRole("store") && !a.hasRole("ingest") && !a.hasRole("query") && !a.hasRole("drift") {
 		return nil
 	}
 	opt := store.DefaultOptions()

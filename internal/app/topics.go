@@ -40,6 +40,7 @@ func (c *Config) Topics() []Topic {
 		log.Replication = c.Kafka.ReplicationFactor
 	}
 	out := []Topic{{Spec: log, Purpose: "definitions, kept for ever", ACLs: acls(RegistryTopic, "kedge", "Describe", "DescribeConfigs", "Read", "Write", "Create")}}
+	out = append(out, c.driftTopics()...)
 	for _, kind := range []event.Kind{event.Features, event.Predictions, event.Labels} {
 		name := TopicName(c.Namespace, kind)
 		spec := stream.TopicSpec{Name: name, Partitions: c.Kafka.Partitions, Config: map[string]string{
@@ -61,6 +62,8 @@ func (c *Config) GroupACLs() []ACL {
 	return []ACL{
 		{"kedge", "Describe", "Group:" + c.Ingest.Group},
 		{"kedge", "Read", "Group:" + c.Ingest.Group},
+		{"kedge", "Describe", "Group:" + driftGroup},
+		{"kedge", "Read", "Group:" + driftGroup},
 		{"kedge", "Describe", "Cluster:kafka-cluster"},
 	}
 }

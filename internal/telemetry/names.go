@@ -29,6 +29,8 @@ const (
 	MetricStoreFree        = "kedge.store.free"                   // gauge By
 	MetricDriftTime        = "kedge.drift.eval.duration"          // histogram s
 	MetricDriftSkipped     = "kedge.drift.eval.skipped"           // counter
+	MetricDriftIncidents   = "kedge.drift.incidents"              // gauge, by severity
+	MetricDriftSubjects    = "kedge.drift.subjects"               // gauge: views and models with an open incident
 	MetricFreshness        = "kedge.feature.freshness"            // gauge s, by view
 	MetricMismatch         = "kedge.feature.consistency.mismatch" // gauge ratio, by view and column
 	MetricModelLoadFailed  = "kedge.model.load_failures"          // counter

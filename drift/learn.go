@@ -1,0 +1,315 @@
+package drift
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/kedge-ml/kedge/dist"
+	"github.com/kedge-ml/kedge/store"
+)
+
+// learnWindows is how many windows a reference of first rows spans at least:
+// the floor needs twenty.
+const learnWindows = 24
+
+// windowRows is how many rows a window of a chosen length holds on average.
+const windowRows = 200
+
+// windowLengths are what a chosen window may be.
+func windowLengths() []time.Duration {
+	return []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, 6 * time.Hour, 24 * time.Hour}
+}
+
+// prepare finds the reference, finds or cuts the columns' grids, and learns the
+// baselines, once.
+func (m *Monitor) prepare(ctx context.Context, revision uint64) error {
+	if m.baselines != nil {
+		return nil
+	}
+	if m.cfg.File != "" {
+		return m.fromFile(ctx, revision)
+	}
+	if err := m.locate(ctx); err != nil {
+		return err
+	}
+	if err := m.cutGrids(ctx, revision); err != nil {
+		return err
+	}
+	if err := m.learn(ctx); err != nil {
+		return err
+	}
+	m.begin(m.cfg.To)
+	m.outlook = ""
+	return m.saveBaselines(ctx, revision)
+}
+
+// begin sets the first window to judge, unless judging is under way.
+func (m *Monitor) begin(after time.Time) {
+	start := upTo(after, m.cfg.Window)
+	m.First = start
+	if m.Next.Before(start) {
+		m.Next = start
+	}
+}
+
+// locate finds the range of a reference that is stated in rows, and the window
+// that suits its rate.
+func (m *Monitor) locate(ctx context.Context) error {
+	if m.cfg.From.Before(m.cfg.To) {
+		return m.chooseWindow(ctx)
+	}
+	first, err := m.store.FirstRows(ctx, m.cfg.Table, time.Unix(0, 0), m.cfg.First)
+	if err != nil {
+		return err
+	}
+	if first.Rows < uint64(m.cfg.First) {
+		return &Learning{Rows: first.Rows, Of: uint64(m.cfg.First)}
+	}
+	span := first.To.Sub(first.From)
+	if m.cfg.Window == 0 {
+		m.cfg.Window = windowFor(float64(first.Rows) / max(span.Seconds(), 1))
+	}
+	first.From = upTo(first.From, m.cfg.Window) // a window that rows began in the middle of is no example
+	least := first.From.Add(m.cfg.Window * learnWindows)
+	if first.To.Before(least) {
+		first.To = least
+	}
+	whole := upTo(first.To, m.cfg.Window)
+	after, err := m.store.FirstRows(ctx, m.cfg.Table, whole.Add(m.lateness()), 1)
+	if err != nil {
+		return err
+	}
+	if after.Rows == 0 {
+		return &Learning{Rows: first.Rows, Of: uint64(m.cfg.First), Windows: fmt.Sprintf("%d windows of %v, until %s", learnWindows, m.cfg.Window, whole.Format(time.RFC3339))}
+	}
+	m.cfg.From, m.cfg.To = first.From, whole
+	return nil
+}
+
+// upTo is the next boundary of windows at a time or after it.
+func upTo(t time.Time, window time.Duration) time.Time {
+	start := t.UTC().Truncate(window)
+	if start.Before(t) {
+		start = start.Add(window)
+	}
+	return start
+}
+
+func (m *Monitor) chooseWindow(ctx context.Context) error {
+	if m.cfg.Window != 0 {
+		return nil
+	}
+	n, err := m.store.CountRows(ctx, m.cfg.Table, m.cfg.From, m.cfg.To)
+	if err != nil {
+		return err
+	}
+	m.cfg.Window = windowFor(float64(n) / m.cfg.To.Sub(m.cfg.From).Seconds())
+	return nil
+}
+
+// windowFor is the shortest window that holds enough rows at a rate, rows a
+// second.
+func windowFor(rate float64) time.Duration {
+	lengths := windowLengths()
+	for _, w := range lengths {
+		if rate*w.Seconds() >= windowRows {
+			return w
+		}
+	}
+	return lengths[len(lengths)-1]
+}
+
+// cutGrids takes the stored grid of each column, or cuts one from the
+// reference. A column without values there is left out.
+func (m *Monitor) cutGrids(ctx context.Context, revision uint64) error {
+	stored, err := m.store.Grids(ctx, m.cfg.Table)
+	if err != nil {
+		return err
+	}
+	var fresh []store.SummaryColumn
+	m.grids = nil
+	for _, w := range m.cfg.Columns {
+		if i := slices.IndexFunc(stored, func(c store.SummaryColumn) bool { return c.Name == w.Name }); i >= 0 {
+			m.grids = append(m.grids, stored[i])
+			continue
+		}
+		c, err := m.cutGrid(ctx, w)
+		switch {
+		case errors.Is(err, dist.ErrNoSample):
+			if !w.Optional {
+				m.refused[w.Name] = "the reference has no value of it"
+			}
+		case errors.Is(err, errIdentifier):
+			m.refused[w.Name] = err.Error()
+		case err != nil:
+			return err
+		default:
+			fresh, m.grids = append(fresh, c), append(m.grids, c)
+		}
+	}
+	if len(m.grids) == 0 {
+		return fmt.Errorf("no column of %s has values in the reference", m.cfg.Subject)
+	}
+	return m.store.SaveGrids(ctx, m.cfg.Table, fresh, revision)
+}
+
+// errIdentifier says that nearly every row has a value of its own.
+var errIdentifier = errors.New("it looks like an identifier: nearly every row has a value of its own")
+
+// maxCategories bounds what is read of a column's categories.
+const maxCategories = 50_000
+
+func (m *Monitor) cutGrid(ctx context.Context, w WatchedColumn) (store.SummaryColumn, error) {
+	var g *dist.Grid
+	if w.Categorical {
+		counts, err := m.store.ColumnCategories(ctx, m.cfg.Table, w.Name, m.cfg.From, m.cfg.To, maxCategories)
+		if err != nil {
+			return store.SummaryColumn{}, err
+		}
+		rows := uint64(0)
+		for _, n := range counts {
+			rows += n
+		}
+		if rows >= 100 && float64(len(counts)) > 0.5*math.Min(float64(rows), maxCategories) {
+			return store.SummaryColumn{}, errIdentifier
+		}
+		if g, err = dist.CategoryGrid(counts, dist.GridConfig{}); err != nil {
+			return store.SummaryColumn{}, fmt.Errorf("reference of %s: %w", w.Name, err)
+		}
+		return store.SummaryColumn{Name: w.Name, Grid: g}, nil
+	}
+	sample, err := m.store.ColumnNumbers(ctx, m.cfg.Table, w.Name, m.cfg.From, m.cfg.To, m.cfg.Sample)
+	if err != nil {
+		return store.SummaryColumn{}, err
+	}
+	if g, err = dist.NumericGrid(sample, dist.GridConfig{}); err != nil {
+		return store.SummaryColumn{}, fmt.Errorf("reference of %s: %w", w.Name, err)
+	}
+	return store.SummaryColumn{Name: w.Name, Grid: g}, nil
+}
+
+// learn derives the reference in windows of the monitor's length.
+func (m *Monitor) learn(ctx context.Context) error {
+	learnt := map[string]*Baseline{}
+	var all []store.WindowSummary
+	for group := range slices.Chunk(m.grids, 8) {
+		windows, err := m.store.DeriveSummaries(ctx, m.cfg.Table, group, m.cfg.From, m.cfg.To, m.cfg.Window)
+		if err != nil {
+			return err
+		}
+		for _, c := range group {
+			b, err := LearnBaseline(c.Grid, m.parts(c.Name, windows), 1)
+			if err != nil {
+				return fmt.Errorf("column %s: %w", c.Name, err)
+			}
+			learnt[c.Name] = b
+		}
+		all = append(all, windows...)
+	}
+	m.baselines = learnt
+	for _, c := range m.grids {
+		m.startEvidence(c.Name, m.parts(c.Name, all))
+	}
+	m.learnVolume(all)
+	return nil
+}
+
+// learnVolume counts each window of the reference once: every column has the
+// same rows.
+func (m *Monitor) learnVolume(windows []store.WindowSummary) {
+	var slots []int
+	var rows []float64
+	for _, w := range windows {
+		if w.Column == m.grids[0].Name && !m.disturbed(allRows, w.Start) && !w.Start.Add(m.cfg.Window).After(m.cfg.To) {
+			slots, rows = append(slots, m.cfg.slot(w.Start)), append(rows, float64(w.Summary.Rows()))
+		}
+	}
+	m.Volume = nil
+	if len(rows) >= learnWindows-4 {
+		m.Volume = learnVolume(slots, rows)
+	}
+}
+
+// parts are a column's windows without those of its own incidents: what was
+// wrong must not become what is right.
+func (m *Monitor) parts(column string, windows []store.WindowSummary) []SlotWindow {
+	var out []SlotWindow
+	for _, w := range windows {
+		if w.Column == column && !m.disturbed(column, w.Start) {
+			out = append(out, SlotWindow{m.cfg.slot(w.Start), w.Summary})
+		}
+	}
+	return out
+}
+
+func (m *Monitor) disturbed(column string, start time.Time) bool {
+	for _, r := range m.Unquiet[column] {
+		if start.Before(r[1]) && !start.Before(r[0]) {
+			return true
+		}
+	}
+	return false
+}
+
+// renewColumns learns columns anew from where people accepted them as the new
+// normal.
+func (m *Monitor) renewColumns(ctx context.Context, revision uint64) error {
+	for len(m.renew) > 0 {
+		r := m.renew[0]
+		i := slices.IndexFunc(m.grids, func(c store.SummaryColumn) bool { return c.Name == r.column })
+		if i >= 0 {
+			windows, err := m.store.DeriveSummaries(ctx, m.cfg.Table, m.grids[i:i+1], r.from.Truncate(m.cfg.Window), m.Next, m.cfg.Window)
+			if err != nil {
+				return fmt.Errorf("learn %s anew: %w", r.column, err)
+			}
+			delete(m.Unquiet, r.column)
+			parts := m.parts(r.column, windows)
+			b, err := LearnBaseline(m.grids[i].Grid, parts, 1)
+			if err != nil {
+				return fmt.Errorf("learn %s anew: %w", r.column, err)
+			}
+			m.baselines[r.column] = b
+			delete(m.evidence, incidentKey(r.column, missingSlowly))
+			delete(m.evidence, incidentKey(r.column, meanSlowly))
+			m.startEvidence(r.column, parts)
+		}
+		m.renew = m.renew[1:]
+		if err := m.saveBaselines(ctx, revision); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stages are the lengths of history at which a growing reference is learnt
+// anew, and the season that it then knows.
+func stages() [][2]time.Duration {
+	const day = 24 * time.Hour
+	return [][2]time.Duration{{4 * day, day}, {28 * day, 7 * day}}
+}
+
+// grow learns a longer reference once there is enough history and no incident
+// is open. Verdicts given keep what they said.
+func (m *Monitor) grow(ctx context.Context, revision uint64) error {
+	if !m.cfg.Grow || m.baselines == nil || m.watch.open() > 0 {
+		return nil
+	}
+	for _, s := range slices.Backward(stages()) {
+		length, season := s[0], s[1]
+		if m.cfg.Season >= season || m.Next.Sub(m.cfg.From) < length || season%m.cfg.Window != 0 {
+			continue
+		}
+		old := m.cfg
+		m.cfg.To, m.cfg.Season = m.cfg.From.Add(length), season
+		if err := m.learn(ctx); err != nil {
+			m.cfg = old
+			return fmt.Errorf("learn a longer reference: %w", err)
+		}
+		return m.saveBaselines(ctx, revision)
+	}
+	return nil
+}

@@ -1,0 +1,125 @@
+package drift
+
+import (
+	"math"
+	"slices"
+
+	"github.com/kedge-ml/kedge/drift/perf"
+	"github.com/kedge-ml/kedge/store"
+)
+
+// rows are the labelled rows of a window in the form that a task's metrics
+// take.
+type rows struct {
+	task      string
+	labelled  int
+	index     []int // of the outcomes that are used
+	score     []float64
+	truth     []bool
+	predicted []bool
+	numbers   perf.Regression
+	classes   perf.Classified
+}
+
+func threshold(t float64) float64 {
+	if math.IsNaN(t) {
+		return 0.5
+	}
+	return t
+}
+
+func rowsOf(o *store.Outcomes, task string) *rows {
+	r := &rows{task: task}
+	classes := map[string]int{}
+	if task == "multiclass" {
+		r.classes.Classes = classNames(o)
+		for i, c := range r.classes.Classes {
+			classes[c] = i
+		}
+	}
+	for i := range o.Time {
+		if !o.There[i] {
+			continue
+		}
+		switch {
+		case task == "binary" && !math.IsNaN(o.Score[i]) && (o.Label[i] == 0 || o.Label[i] == 1):
+			r.score, r.truth = append(r.score, o.Score[i]), append(r.truth, o.Label[i] == 1)
+			r.predicted = append(r.predicted, o.Score[i] >= threshold(o.Threshold[i]))
+		case task == "multiclass" && o.Class[i] != "" && o.LabelClass[i] != "":
+			r.classes.Truth, r.classes.Predicted = append(r.classes.Truth, classes[o.LabelClass[i]]), append(r.classes.Predicted, classes[o.Class[i]])
+		case task == "regression" && !math.IsNaN(o.Value[i]) && !math.IsNaN(o.Label[i]):
+			r.numbers.Truth, r.numbers.Predicted = append(r.numbers.Truth, o.Label[i]), append(r.numbers.Predicted, o.Value[i])
+		default:
+			continue
+		}
+		r.labelled++
+		r.index = append(r.index, i)
+	}
+	return r
+}
+
+func classNames(o *store.Outcomes) []string {
+	var out []string
+	for i := range o.Time {
+		if o.There[i] && o.LabelClass[i] != "" && o.Class[i] != "" {
+			out = append(out, o.LabelClass[i], o.Class[i])
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// pick are some of the outcomes.
+func pick(o *store.Outcomes, index []int) *store.Outcomes {
+	out := &store.Outcomes{}
+	for _, i := range index {
+		out.Time, out.Score, out.Value, out.Threshold = append(out.Time, o.Time[i]), append(out.Score, o.Score[i]), append(out.Value, o.Value[i]), append(out.Threshold, o.Threshold[i])
+		out.Label, out.Class, out.LabelClass, out.There = append(out.Label, o.Label[i]), append(out.Class, o.Class[i]), append(out.LabelClass, o.LabelClass[i]), append(out.There, o.There[i])
+	}
+	return out
+}
+
+func (r *rows) rows() perf.Rows {
+	return perf.Rows{Score: r.score, Predicted: r.predicted, Truth: r.truth}
+}
+
+// metrics are all that can be computed; those that do not exist for these rows
+// are missing.
+func (r *rows) metrics(value perf.ValueMatrix) map[string]perf.Value {
+	out := map[string]perf.Value{}
+	add := func(name string, f func() (perf.Value, error)) {
+		if v, err := f(); err == nil && !math.IsNaN(v.Value) && !math.IsInf(v.Value, 0) {
+			out[name] = v
+		}
+	}
+	if r.labelled == 0 {
+		return out
+	}
+	switch r.task {
+	case "binary":
+		c, s := perf.Count(r.truth, r.predicted), perf.Scored{Score: r.score, Truth: r.truth}
+		for name, f := range map[string]func() (perf.Value, error){"accuracy": c.Accuracy, "precision": c.Precision, "recall": c.Recall, "f1": c.F1,
+			"specificity": c.Specificity, "selection_rate": c.SelectionRate, "roc_auc": s.ROCAUC, "average_precision": s.AveragePrecision, "log_loss": s.LogLoss, "brier": s.Brier} {
+			add(name, f)
+		}
+		for name, n := range map[string]float64{"true_positive": c.TP, "false_positive": c.FP, "true_negative": c.TN, "false_negative": c.FN} {
+			out[name] = perf.Value{Value: n}
+		}
+		out["business_value"] = c.Business(value)
+		if _, ece, err := s.Calibration(); err == nil {
+			out["calibration_error"] = perf.Value{Value: ece}
+		}
+	case "multiclass":
+		add("accuracy", r.classes.Accuracy)
+		add("kappa", r.classes.Kappa)
+		add("f1", func() (perf.Value, error) { return r.classes.F1(perf.Macro) })
+		add("precision", func() (perf.Value, error) { return r.classes.Precision(perf.Macro) })
+		add("recall", func() (perf.Value, error) { return r.classes.Recall(perf.Macro) })
+	case "regression":
+		n := r.numbers
+		for name, f := range map[string]func() (perf.Value, error){"mae": n.MAE, "mse": n.MSE, "rmse": n.RMSE, "mape": n.MAPE, "r2": n.R2, "mean_error": n.ME} {
+			add(name, f)
+		}
+	}
+	return out
+}

@@ -1,0 +1,463 @@
+package drift
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/kedge-ml/kedge/drift/control"
+	"github.com/kedge-ml/kedge/drift/perf"
+	"github.com/kedge-ml/kedge/drift/stat"
+	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/store"
+)
+
+// performance measures a model window by window: what it is worth as labels
+// come, and what it is expected to be worth before they do. It rides on the
+// model's monitor: same reference, same incidents.
+type performance struct {
+	store  *store.Store
+	table  store.Subject
+	model  *event.ModelSpec
+	fitted *fit
+	reason string // why there is no fit
+	tried  time.Time
+	rough  map[int64]time.Time // windows that were measured before they were mature, and when
+	groups []string
+}
+
+// fit is what the reference says of the model.
+type fit struct {
+	task     string
+	metric   string // what is judged
+	rising   bool   // a larger value of it is worse
+	values   map[string]perf.Value
+	floor    float64 // three deviations of the reference's own windows
+	lower    float64 // expected values below it are news
+	cbpe     *perf.CBPE
+	coverage float64
+	wait     time.Duration
+	window   time.Duration
+	labels   map[string]bool
+}
+
+// sampleRows bounds the rows that one window's metrics are made of.
+const sampleRows = 100_000
+
+func newPerformance(st *store.Store, w *watcher) *performance {
+	return &performance{store: st, table: store.Subject{Kind: w.schema.Kind, TableID: w.schema.TableID}, model: w.model, rough: map[int64]time.Time{}}
+}
+
+func (p *performance) join() store.LabelJoin {
+	if p.model == nil {
+		return store.LabelJoin{}
+	}
+	l := p.model.Labels
+	return store.LabelJoin{By: l.By, Tolerance: time.Duration(l.Tolerance), View: l.View, Column: l.Column}
+}
+
+// performanceWindow is longer than that of distributions: labels are one bit.
+func performanceWindow(w time.Duration) time.Duration {
+	for _, l := range windowLengths() {
+		if l > w && l%w == 0 {
+			return l
+		}
+	}
+	return w
+}
+
+// tick measures what can be measured.
+func (p *performance) tick(ctx context.Context, m *Monitor, now time.Time) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.baselines == nil || m.cfg.File != "" && m.Seen.IsZero() {
+		return nil
+	}
+	if p.fitted == nil {
+		if now.Sub(p.tried) < 30*time.Second {
+			return nil
+		}
+		p.tried = now
+		if err := p.learn(ctx, m, now); err != nil {
+			var none *stat.NotComputable
+			p.reason = err.Error()
+			if errors.As(err, &none) {
+				return nil // labels may come yet
+			}
+			return err
+		}
+	}
+	f := p.fitted
+	if m.Measured.Before(m.First) {
+		m.Measured = m.First.Truncate(f.window)
+		if m.Measured.Before(m.First) {
+			m.Measured = m.Measured.Add(f.window)
+		}
+	}
+	for n := 0; n < 50 && !m.Measured.Add(f.window).After(m.Next); n++ {
+		if err := p.measure(ctx, m, m.Measured, now); err != nil {
+			return err
+		}
+		m.Measured = m.Measured.Add(f.window)
+	}
+	return p.again(ctx, m, now)
+}
+
+// again measures windows anew that were not mature: once they are, and now and
+// then before.
+func (p *performance) again(ctx context.Context, m *Monitor, now time.Time) error {
+	var due []int64
+	for start, at := range p.rough {
+		if p.mature(m, time.UnixMicro(start).UTC(), now) || now.Sub(at) >= max(time.Minute, p.fitted.wait/10) {
+			due = append(due, start)
+		}
+	}
+	slices.Sort(due)
+	for _, start := range due[:min(len(due), 20)] {
+		if err := p.measure(ctx, m, time.UnixMicro(start).UTC(), now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mature says that labels have had the time they need, by the clock and, where
+// a history is being read in, by the events.
+func (p *performance) mature(m *Monitor, start, now time.Time) bool {
+	ready := start.Add(p.fitted.window + p.fitted.wait)
+	return !now.Before(ready) && (!m.Seen.Before(ready) || now.Sub(m.Arrived) >= time.Minute)
+}
+
+// learn fits on the reference's rows whose labels have come.
+func (p *performance) learn(ctx context.Context, m *Monitor, now time.Time) error {
+	groups, err := p.store.SegmentNames(ctx, p.table, m.cfg.From, m.cfg.To)
+	if err != nil {
+		return err
+	}
+	p.groups = append([]string{"version"}, groups...)
+	from, to := m.cfg.From, m.cfg.To
+	if m.cfg.File != "" { // labels of the file are not kept: the first day or so of rows stands for it
+		from, to = m.First, m.First.Add(learnWindows*m.cfg.Window)
+	}
+	o, err := p.store.Outcomes(ctx, p.table, p.join(), nil, from, to, sampleRows)
+	if err != nil {
+		return err
+	}
+	f := &fit{window: performanceWindow(m.cfg.Window)}
+	f.wait = p.wait(o, f.window)
+	if to.Add(f.wait).After(now) {
+		return &stat.NotComputable{Reason: stat.TooFew, Detail: "the reference's labels are not due yet"}
+	}
+	p.silence(o)
+	r := rowsOf(o, p.task(o))
+	f.task, f.coverage = r.task, float64(r.labelled)/float64(max(len(o.Time), 1))
+	if r.labelled < 100 {
+		return &stat.NotComputable{Reason: stat.TooFew, Detail: fmt.Sprintf("the reference has %d labels, a hundred are needed", r.labelled)}
+	}
+	f.values = r.metrics(p.values())
+	f.metric, f.rising = judgedMetric(f.task)
+	f.spread(o)
+	if f.task == "binary" {
+		if f.cbpe, err = perf.FitCBPE(r.rows(), p.values()); err != nil {
+			return err
+		}
+	}
+	p.fitted, p.reason = f, ""
+	return nil
+}
+
+// values is what outcomes are worth; without a statement every right answer
+// counts one.
+func (p *performance) values() perf.ValueMatrix { return perf.ValueMatrix{{1, 0}, {0, 1}} }
+
+// wait is how long labels are waited for: what the model's definition says, or
+// half as long again as nearly all labels of the reference took.
+func (p *performance) wait(o *store.Outcomes, window time.Duration) time.Duration {
+	if p.model != nil && p.model.Labels.Delay > 0 {
+		return time.Duration(p.model.Labels.Delay)
+	}
+	var delays []float64
+	for _, d := range o.Delay {
+		if !math.IsNaN(d) {
+			delays = append(delays, d)
+		}
+	}
+	if len(delays) == 0 {
+		return window
+	}
+	slices.Sort(delays)
+	return max(window, time.Duration(1.5*stat.Quantile(delays, 0.99)*float64(time.Second)))
+}
+
+// silence gives predictions without a label the one that their silence means.
+// The caller knows that they are old enough.
+func (p *performance) silence(o *store.Outcomes) {
+	if p.model == nil || p.model.Labels.Silence == "" {
+		return
+	}
+	v, err := strconv.ParseFloat(p.model.Labels.Silence, 64)
+	for i, there := range o.There {
+		if there {
+			continue
+		}
+		o.There[i] = true
+		if err == nil {
+			o.Label[i] = v
+		} else {
+			o.LabelClass[i] = p.model.Labels.Silence
+		}
+	}
+}
+
+// task is what the definition says, or what the outputs look like.
+func (p *performance) task(o *store.Outcomes) string {
+	if p.model != nil && p.model.Task != "" {
+		return p.model.Task
+	}
+	scores, values, classes, zeroOne := 0, 0, 0, true
+	for i := range o.Time {
+		if o.There[i] {
+			zeroOne = zeroOne && (o.Label[i] == 0 || o.Label[i] == 1)
+		}
+		switch {
+		case !math.IsNaN(o.Score[i]):
+			scores++
+		case !math.IsNaN(o.Value[i]):
+			values++
+		case o.Class[i] != "":
+			classes++
+		}
+	}
+	switch {
+	case scores > 0 && zeroOne:
+		return "binary"
+	case classes > values:
+		return "multiclass"
+	}
+	return "regression"
+}
+
+func judgedMetric(task string) (metric string, rising bool) {
+	switch task {
+	case "binary":
+		return string(perf.ROCAUC), false
+	case "multiclass":
+		return "accuracy", false
+	}
+	return string(perf.MAE), true
+}
+
+// spread learns how far the metric wanders from window to window of the
+// reference.
+func (f *fit) spread(o *store.Outcomes) {
+	byWindow := map[int64][]int{}
+	for i, t := range o.Time {
+		k := t.Truncate(f.window).UnixMicro()
+		byWindow[k] = append(byWindow[k], i)
+	}
+	var values []float64
+	for _, rows := range byWindow {
+		r := rowsOf(pick(o, rows), f.task)
+		if v, ok := r.metrics(perf.ValueMatrix{})[f.metric]; ok && r.labelled >= 30 {
+			values = append(values, v.Value)
+		}
+	}
+	f.floor, f.lower = math.NaN(), math.NaN()
+	if len(values) >= 5 {
+		s := stat.MomentsOf(values)
+		f.floor = 3 * math.Sqrt(s.Variance)
+		f.lower = s.Mean - f.floor
+	}
+}
+
+// measure computes a window's metrics, stores them and judges the one that
+// counts: the realised value once it is mature, the expected one at once.
+func (p *performance) measure(ctx context.Context, m *Monitor, start, now time.Time) error {
+	f, end := p.fitted, start.Add(p.fitted.window)
+	o, err := p.store.Outcomes(ctx, p.table, p.join(), p.groups, start, end, sampleRows)
+	if err != nil {
+		return err
+	}
+	if len(o.Time) == 0 {
+		delete(p.rough, start.UnixMicro())
+		return nil
+	}
+	due := p.mature(m, start, now)
+	if due {
+		p.silence(o)
+	}
+	whole := rowsOf(o, f.task)
+	coverage := float64(whole.labelled) / float64(len(o.Time))
+	mature := due && coverage >= f.coverage/2
+	var out []store.Performance
+	base := store.Performance{Namespace: m.cfg.Namespace, Model: m.cfg.Subject, Start: start, End: end, Predictions: o.Predictions, Mature: mature}
+	base.Scale = float64(o.Predictions) / float64(len(o.Time))
+	values := p.add(&out, base, "", whole, len(o.Time), f.expected(o))
+	for _, g := range p.groups {
+		p.addGroup(&out, base, g, o)
+	}
+	_, before := p.rough[start.UnixMicro()]
+	if err := p.judge(ctx, m, start, values, f.expected(o), mature, before, now); err != nil {
+		return err
+	}
+	if due {
+		delete(p.rough, start.UnixMicro())
+	} else {
+		p.rough[start.UnixMicro()] = now
+	}
+	return p.store.SavePerformance(ctx, out, uint64(now.UnixMicro()))
+}
+
+// expected are the metrics that calibrated scores promise.
+func (f *fit) expected(o *store.Outcomes) map[perf.Metric]perf.Estimate {
+	if f.cbpe == nil {
+		return nil
+	}
+	rows := perf.Rows{}
+	for i, s := range o.Score {
+		if !math.IsNaN(s) {
+			rows.Score, rows.Predicted = append(rows.Score, s), append(rows.Predicted, s >= threshold(o.Threshold[i]))
+		}
+	}
+	e, err := f.cbpe.Estimate(rows)
+	if err != nil {
+		return nil
+	}
+	return e
+}
+
+// add appends a segment's metrics, realised and expected.
+func (p *performance) add(out *[]store.Performance, base store.Performance, segment string, r *rows, n int, expected map[perf.Metric]perf.Estimate) map[string]perf.Value {
+	values := r.metrics(p.values())
+	base.Segment = segment
+	base.Predictions, base.Labelled = uint64(math.Round(float64(n)*base.Scale)), uint64(math.Round(float64(r.labelled)*base.Scale))
+	names := map[string]bool{}
+	for n := range values {
+		names[n] = true
+	}
+	for n := range expected {
+		names[string(n)] = true
+	}
+	for n := range names {
+		row := base
+		row.Metric, row.Value, row.StdErr = n, math.NaN(), math.NaN()
+		row.Estimate, row.Lower, row.Upper, row.Reference = math.NaN(), math.NaN(), math.NaN(), math.NaN()
+		if v, ok := values[n]; ok {
+			row.Value, row.StdErr = v.Value, v.StdErr
+		}
+		if e, ok := expected[perf.Metric(n)]; ok {
+			row.Estimate, row.Lower, row.Upper = e.Value, e.Lower, e.Upper
+		}
+		if v, ok := p.fitted.values[n]; ok {
+			row.Reference = v.Value
+		}
+		*out = append(*out, row)
+	}
+	return values
+}
+
+// segmentValues is how many values of a segment are measured one by one.
+const segmentValues = 20
+
+// addGroup measures the values of a segment, and how unequally the model
+// treats them.
+func (p *performance) addGroup(out *[]store.Performance, base store.Performance, group string, o *store.Outcomes) {
+	byValue := map[string][]int{}
+	for i, v := range o.Groups[group] {
+		byValue[v] = append(byValue[v], i)
+	}
+	if len(byValue) < 2 {
+		return
+	}
+	names := make([]string, 0, len(byValue))
+	for v := range byValue {
+		names = append(names, v)
+	}
+	slices.SortFunc(names, func(a, b string) int { return len(byValue[b]) - len(byValue[a]) })
+	for _, v := range names[:min(len(names), segmentValues)] {
+		part := rowsOf(pick(o, byValue[v]), p.fitted.task)
+		p.add(out, base, group+"="+v, part, len(byValue[v]), nil)
+	}
+	if p.fitted.task == "binary" && group != "version" {
+		p.addGaps(out, base, group, o)
+	}
+}
+
+func (p *performance) addGaps(out *[]store.Performance, base store.Performance, group string, o *store.Outcomes) {
+	r := rowsOf(o, "binary")
+	var of []string
+	for _, i := range r.index {
+		of = append(of, o.Groups[group][i])
+	}
+	f := perf.CompareGroups(of, r.truth, r.predicted)
+	for name, gap := range map[string]*perf.Gap{"selection_gap": f.Selection, "tpr_gap": f.TruePos, "fpr_gap": f.FalsePos} {
+		if gap == nil {
+			continue
+		}
+		row := base
+		row.Segment, row.Metric, row.Value, row.StdErr, row.Labelled = group, name, gap.Value.Value, gap.Value.StdErr, uint64(math.Round(float64(r.labelled)*base.Scale))
+		row.Estimate, row.Lower, row.Upper, row.Reference = math.NaN(), math.NaN(), math.NaN(), math.NaN()
+		row.Reason = gap.High + " against " + gap.Low
+		*out = append(*out, row)
+	}
+}
+
+// performanceColumn is the column that judgements of performance carry.
+const performanceColumn = "(performance)"
+
+// leastLoss is the loss that is worth a word however steady the reference was.
+const leastLoss = 0.02
+
+// judge turns a mature value and an expected one into verdicts, once each.
+func (p *performance) judge(ctx context.Context, m *Monitor, start time.Time, values map[string]perf.Value, expected map[perf.Metric]perf.Estimate, mature, before bool, now time.Time) error {
+	f, end := p.fitted, start.Add(p.fitted.window)
+	var js []Judgement
+	if e, ok := expected[perf.Metric(f.metric)]; ok && !before {
+		j := f.loss("expected_"+f.metric, perf.Value{Value: e.Value, StdErr: e.StdErr}, m.cfg.Options.Alpha)
+		j.Severity = min(j.Severity, control.Warning) // it holds only while scores stay calibrated
+		js = append(js, j)
+		m.outlook = fmt.Sprintf("the model's expected %s is %.3f, %.3f in the reference", f.metric, e.Value, f.values[f.metric].Value)
+	}
+	if v, ok := values[f.metric]; ok && mature {
+		js = append(js, f.loss(f.metric, v, m.cfg.Options.Alpha))
+	}
+	var out []store.Verdict
+	for _, j := range js {
+		finding := m.watch.Step(j, end)
+		v := m.verdict(Column{Name: j.Column}, finding, start, end)
+		v.Sentence = j.Detail
+		m.hush(&v, finding)
+		out = append(out, v)
+	}
+	return m.store.SaveVerdicts(ctx, p.table, out, uint64(now.UnixMicro()))
+}
+
+// loss judges how much worse a value is than the reference's: chance must not
+// explain it, nor the reference's own unrest.
+func (f *fit) loss(name string, v perf.Value, alpha float64) Judgement {
+	ref := f.values[f.metric]
+	worse := ref.Value - v.Value
+	scale := 1.0
+	if f.rising {
+		worse, scale = -worse, max(math.Abs(ref.Value), 1e-12)
+	}
+	j := Judgement{Column: performanceColumn, Detector: name, Effect: worse, Low: worse, High: worse, Floor: leastLoss * scale, P: 1}
+	if !math.IsNaN(f.floor) {
+		j.Learnt, j.Floor = true, max(j.Floor, f.floor)
+	}
+	if se := math.Hypot(v.StdErr, ref.StdErr); se > 0 {
+		j.P = math.Erfc(worse/se/math.Sqrt2) / 2
+	}
+	j.Adjusted = j.P
+	j.Drifted = j.P <= alpha && worse >= j.Floor
+	j.Calm = worse < calmShare*j.Floor
+	if j.Drifted {
+		j.Severity = control.Grade(worse/j.Floor, 0.9)
+	}
+	j.Detail = fmt.Sprintf("%s is %.3f ± %.3f, %.3f in the reference, whose own windows wander by %.3f", name, v.Value, v.StdErr, ref.Value, j.Floor)
+	return j
+}

@@ -1,0 +1,474 @@
+package drift
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/internal/telemetry"
+	"github.com/kedge-ml/kedge/registry"
+	"github.com/kedge-ml/kedge/store"
+	"github.com/kedge-ml/kedge/stream"
+)
+
+// SchedulerConfig says what a scheduler watches and how often it looks.
+type SchedulerConfig struct {
+	Namespace string
+	Every     time.Duration // between looks; 10 s when zero
+	Topic     string        // where alerts go
+	Scope     telemetry.Scope
+}
+
+// Scheduler runs a monitor for every view and model: the defined ones, and the
+// default for whatever has none. Only one process of an installation may run
+// it: see [Scheduler.Run].
+type Scheduler struct {
+	cfg      SchedulerConfig
+	store    *store.Store
+	registry *registry.Registry
+	producer *stream.Producer
+	metrics  schedulerMetrics
+
+	mu       sync.Mutex
+	monitors map[string]*watcher
+	actions  []namedAction
+	ticked   time.Time
+}
+
+// watcher is a monitor with where it comes from.
+type watcher struct {
+	spec    *MonitorSpec
+	schema  *event.Schema
+	model   *event.ModelSpec // nil for a view
+	monitor *Monitor
+	perf    *performance // nil for a view
+}
+
+type namedAction struct {
+	name, who, why string
+	action         *Action
+}
+
+type schedulerMetrics struct {
+	took    metric.Float64Histogram
+	skipped metric.Int64Counter
+	open    metric.Int64Gauge
+	drifted metric.Int64Gauge
+}
+
+// NewScheduler returns a scheduler that watches nothing yet. Without a producer
+// nobody is told.
+func NewScheduler(cfg SchedulerConfig, st *store.Store, reg *registry.Registry, p *stream.Producer) (*Scheduler, error) {
+	if cfg.Every == 0 {
+		cfg.Every = 10 * time.Second
+	}
+	s := &Scheduler{cfg: cfg, store: st, registry: reg, producer: p, monitors: map[string]*watcher{}}
+	var errs [4]error
+	m := cfg.Scope.Meter
+	s.metrics.took, errs[0] = m.Float64Histogram(telemetry.MetricDriftTime, metric.WithUnit("s"), metric.WithDescription("Time to bring one monitor up to date"))
+	s.metrics.skipped, errs[1] = m.Int64Counter(telemetry.MetricDriftSkipped, metric.WithDescription("Evaluations that did not happen, by reason: learning, no_rows, error"))
+	s.metrics.open, errs[2] = m.Int64Gauge(telemetry.MetricDriftIncidents, metric.WithDescription("Open incidents, by severity"))
+	s.metrics.drifted, errs[3] = m.Int64Gauge(telemetry.MetricDriftSubjects, metric.WithDescription("Views and models with an open incident"))
+	return s, errors.Join(errs[:]...)
+}
+
+// Run looks again and again while this process holds the lease, which is the
+// assignment of the single partition of a topic to one member of a group.
+func (s *Scheduler) Run(ctx context.Context, lease *stream.Group) error {
+	defer lease.Close() //nolint:errcheck // leaving late is no failure
+	for {
+		gen, err := lease.Next(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("drift lease: %w", err)
+		}
+		if len(gen.Assigned) == 0 {
+			select {
+			case <-gen.Done:
+			case <-ctx.Done():
+				return nil
+			}
+			continue
+		}
+		s.hold(ctx, gen.Done)
+	}
+}
+
+// hold works until the lease or the context ends. What another process did
+// meanwhile is read anew.
+func (s *Scheduler) hold(ctx context.Context, done <-chan struct{}) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-done:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	s.mu.Lock()
+	s.monitors = map[string]*watcher{}
+	s.mu.Unlock()
+	tick := time.NewTicker(s.cfg.Every)
+	defer tick.Stop()
+	for {
+		s.Look(ctx, time.Now())
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Look brings every monitor up to date. A monitor that fails is skipped, said
+// so, and tried again at the next look.
+func (s *Scheduler) Look(ctx context.Context, now time.Time) {
+	s.sync()
+	for _, w := range s.sorted() {
+		if ctx.Err() != nil {
+			return
+		}
+		if err := w.monitor.remember(ctx); err == nil { // else the tick says so
+			for _, a := range s.actions {
+				w.monitor.act(a.name, a.action, a.who, a.why)
+			}
+		}
+		s.tick(ctx, w, now)
+	}
+	s.mu.Lock()
+	s.ticked = now
+	s.mu.Unlock()
+	s.count(ctx)
+}
+
+func (s *Scheduler) tick(ctx context.Context, w *watcher, now time.Time) {
+	start := time.Now()
+	_, err := w.monitor.Tick(ctx, now)
+	if err == nil && w.perf != nil {
+		err = w.perf.tick(ctx, w.monitor, now)
+	}
+	s.metrics.took.Record(ctx, time.Since(start).Seconds())
+	if err != nil && ctx.Err() == nil {
+		w.monitor.skip("error")
+		s.cfg.Scope.Log.Error("a monitor was not evaluated; the next look tries again", "monitor", w.monitor.cfg.Name, telemetry.LogError, err)
+	}
+	for reason, n := range w.monitor.takeSkipped() {
+		s.metrics.skipped.Add(ctx, int64(n), metric.WithAttributes(attribute.String("reason", reason)))
+	}
+	if a, ok := w.monitor.Alert(now); ok {
+		s.tell(ctx, a)
+	}
+}
+
+func (s *Scheduler) tell(ctx context.Context, a Alert) {
+	s.cfg.Scope.Log.Warn("drift", "subject", a.Subject, "severity", a.Severity, "sentence", a.Sentence, "alert", a.ID)
+	if s.producer == nil {
+		return
+	}
+	b, err := json.Marshal(a)
+	if err == nil {
+		err = s.producer.Produce(ctx, s.cfg.Topic, stream.Message{Key: []byte(a.Subject), Value: b})
+	}
+	if err != nil && ctx.Err() == nil {
+		s.cfg.Scope.Log.Error("an alert was not published; the incident is stored", "alert", a.ID, telemetry.LogError, err)
+	}
+}
+
+func (m *Monitor) skip(reason string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.skipped[reason]++
+}
+
+func (m *Monitor) takeSkipped() map[string]int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := m.skipped
+	m.skipped = map[string]int{}
+	return out
+}
+
+// count publishes how many incidents are open; the series are as many as there
+// are severities.
+func (s *Scheduler) count(ctx context.Context) {
+	bySeverity := map[string]int64{"notice": 0, "warning": 0, "critical": 0}
+	subjects := int64(0)
+	for _, w := range s.sorted() {
+		open := w.monitor.openIncidents()
+		for _, rec := range open {
+			bySeverity[rec.Severity]++
+		}
+		if len(open) > 0 {
+			subjects++
+		}
+	}
+	for severity, n := range bySeverity {
+		s.metrics.open.Record(ctx, n, metric.WithAttributes(attribute.String("severity", severity)))
+	}
+	s.metrics.drifted.Record(ctx, subjects)
+}
+
+func (m *Monitor) openIncidents() []store.Incident {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []store.Incident
+	for _, rec := range m.Open {
+		out = append(out, rec)
+	}
+	return out
+}
+
+func (s *Scheduler) sorted() []*watcher {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []*watcher
+	for _, w := range s.monitors {
+		out = append(out, w)
+	}
+	// views first: a stale one silences the models behind it in the same look
+	slices.SortFunc(out, func(a, b *watcher) int {
+		if (a.perf == nil) != (b.perf == nil) {
+			return map[bool]int{true: -1, false: 1}[a.perf == nil]
+		}
+		return strings.Compare(a.monitor.cfg.Name, b.monitor.cfg.Name)
+	})
+	return out
+}
+
+// sync reads the definitions: monitors that are new or changed start, those
+// that are gone stop.
+func (s *Scheduler) sync() {
+	state := s.registry.State()
+	wanted := s.wanted(state)
+	var actions []namedAction
+	for _, d := range state.List(ActionKind, s.cfg.Namespace) {
+		if a, err := ParseAction(d.Spec); err == nil {
+			actions = append(actions, namedAction{fmt.Sprintf("%s@%d", d.Name, d.Version), d.Who, d.Why, a})
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.actions = actions
+	for name := range s.monitors {
+		if _, ok := wanted[name]; !ok {
+			delete(s.monitors, name)
+		}
+	}
+	for name, w := range wanted {
+		old := s.monitors[name]
+		if old != nil && old.monitor.asked.Digest == w.spec.digest() {
+			old.monitor.setColumns(w.spec.columns(w.schema))
+			old.schema, old.model = w.schema, w.model
+			if old.perf != nil {
+				old.perf.model = w.model
+			}
+			continue
+		}
+		m, err := NewMonitor(w.spec.config(s.cfg.Namespace, name, w.schema), s.store)
+		if err != nil {
+			s.cfg.Scope.Log.Error("a monitor cannot run as it is defined", "monitor", name, telemetry.LogError, err)
+			continue
+		}
+		m.silence = s.silence(name, w.spec)
+		w.monitor = m
+		if w.schema.Kind == event.Predictions {
+			w.perf = newPerformance(s.store, w)
+		}
+		s.monitors[name] = w
+	}
+}
+
+// wanted pairs every stored view and model with its definitions.
+func (s *Scheduler) wanted(state *registry.State) map[string]*watcher {
+	specs := map[string][]*MonitorSpec{}
+	names := map[*MonitorSpec]string{}
+	for _, d := range state.List(MonitorKind, s.cfg.Namespace) {
+		spec, err := ParseMonitor(d.Spec)
+		if err != nil {
+			s.cfg.Scope.Log.Error("a monitor's definition cannot be read", "monitor", d.Name, telemetry.LogError, err)
+			continue
+		}
+		key := subjectKey(spec.Model != "", spec.subject())
+		specs[key], names[spec] = append(specs[key], spec), d.Name
+	}
+	out := map[string]*watcher{}
+	for _, sc := range s.schemas() {
+		model := sc.Kind == event.Predictions
+		key := subjectKey(model, sc.Subject)
+		of := specs[key]
+		if len(of) == 0 {
+			spec := &MonitorSpec{View: sc.Subject}
+			if model {
+				spec = &MonitorSpec{Model: sc.Subject}
+			}
+			of, names[spec] = []*MonitorSpec{spec}, key
+		}
+		for _, spec := range of {
+			if spec.Off || len(spec.columns(sc)) == 0 {
+				continue
+			}
+			name := names[spec]
+			for n := 2; out[name] != nil; n++ {
+				name = fmt.Sprintf("%s#%d", names[spec], n)
+			}
+			out[name] = &watcher{spec: spec, schema: sc, model: modelOf(state, s.cfg.Namespace, sc)}
+		}
+	}
+	return out
+}
+
+// schemas are the namespace's tables of features and predictions, oldest first.
+func (s *Scheduler) schemas() []*event.Schema {
+	var out []*event.Schema
+	for _, sc := range s.store.Schemas() {
+		if sc.Namespace == s.cfg.Namespace && sc.Kind != event.Labels {
+			out = append(out, sc)
+		}
+	}
+	slices.SortFunc(out, func(a, b *event.Schema) int {
+		if a.TableID != b.TableID {
+			return map[bool]int{true: -1, false: 1}[a.TableID < b.TableID]
+		}
+		return int(a.Kind) - int(b.Kind)
+	})
+	return out
+}
+
+func modelOf(state *registry.State, namespace string, sc *event.Schema) *event.ModelSpec {
+	d, ok := state.Get(event.ModelKind, namespace, sc.Subject)
+	if !ok || sc.Kind != event.Predictions {
+		return nil
+	}
+	spec, err := event.ParseModel(d.Spec)
+	if err != nil {
+		return nil
+	}
+	return spec
+}
+
+// subjectKey is also the name of the default monitor.
+func subjectKey(model bool, subject string) string {
+	if model {
+		return "model/" + subject
+	}
+	return "view/" + subject
+}
+
+// silence says why an incident is not told: a person asked so, or what feeds
+// the model has stopped.
+func (s *Scheduler) silence(name string, spec *MonitorSpec) func(column, detector string, since, at time.Time) string {
+	return func(column, detector string, since, at time.Time) string {
+		for _, a := range s.actions {
+			if a.action.silences(name, column, detector, since, at) {
+				return fmt.Sprintf("%s by %s: %s", a.action.Do, a.who, a.why)
+			}
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, view := range spec.Upstream {
+			for _, w := range s.monitors {
+				if w.spec.View == view && w.monitor.stale() {
+					return "its view " + view + " is stale"
+				}
+			}
+		}
+		return ""
+	}
+}
+
+func (m *Monitor) stale() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !m.Stale.IsZero()
+}
+
+// defaultFirst is how many rows the default reference has.
+const defaultFirst = 5_000
+
+// config is the definition with its defaults.
+func (s *MonitorSpec) config(namespace, name string, sc *event.Schema) MonitorConfig {
+	c := DefaultMonitorConfig()
+	c.Namespace, c.Name, c.Subject, c.Digest = namespace, name, sc.Subject, s.digest()
+	c.Table = store.Subject{Kind: sc.Kind, TableID: sc.TableID}
+	c.Columns = s.columns(sc)
+	c.Window, c.Lateness = time.Duration(s.Window), time.Duration(s.Lateness)
+	c.Season = time.Duration(s.Season)
+	c.Grow = s.Season == 0 && s.Reference.From.IsZero() && s.Reference.File == ""
+	if c.Season == 1 {
+		c.Season = 0
+	}
+	c.From, c.To, c.First, c.File = s.Reference.From, s.Reference.To, s.Reference.First, s.Reference.File
+	if c.From.IsZero() && c.First == 0 && c.File == "" {
+		c.First = defaultFirst
+	}
+	if s.Alpha > 0 {
+		c.Options.Alpha = s.Alpha
+	}
+	if s.Between > 0 {
+		c.Between = time.Duration(s.Between)
+	}
+	c.Policy, c.Rules, c.Cadence = s.Policy.policy(), s.Rules, s.Cadence
+	return c
+}
+
+// columns are those of the table that can be watched, or those asked for.
+func (s *MonitorSpec) columns(sc *event.Schema) []WatchedColumn {
+	var out []WatchedColumn
+	for _, f := range sc.Fields {
+		output := f.Role == event.System && sc.Kind == event.Predictions && slices.Contains([]string{"score", "class", "value"}, f.Name)
+		if len(s.Columns) == 0 && calendar(f.Name) {
+			continue
+		}
+		if f.Role != event.ValueRole && !output || f.Type.List || slices.Contains(s.Ignore, f.Name) || len(s.Columns) > 0 && !slices.Contains(s.Columns, f.Name) {
+			continue
+		}
+		w := WatchedColumn{Name: f.Name, Optional: output, Importance: 0.5}
+		switch f.Type.Elem {
+		case event.Int32, event.Int64, event.Float32, event.Float64:
+		case event.String, event.Bool:
+			w.Categorical = true
+		default:
+			continue
+		}
+		if v, ok := s.Weights[f.Name]; ok {
+			w.Importance = v
+		}
+		if !slices.ContainsFunc(out, func(o WatchedColumn) bool { return o.Name == w.Name }) {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+// calendar says that a column tells the time: it moves by itself, and is
+// watched only when it is named.
+func calendar(name string) bool {
+	return slices.Contains([]string{"minute", "hour", "hour_of_day", "day", "weekday", "day_of_week", "day_of_month", "day_of_year", "week", "month", "year", "date", "time"}, strings.ToLower(name))
+}
+
+// setColumns takes the columns of a table that has grown. New ones are learnt
+// once they have been there for as many windows as a reference needs.
+func (m *Monitor) setColumns(columns []WatchedColumn) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, c := range columns {
+		if !slices.ContainsFunc(m.cfg.Columns, func(o WatchedColumn) bool { return o.Name == c.Name }) {
+			m.cfg.Columns = append(m.cfg.Columns, c)
+			if m.baselines != nil {
+				m.refused[c.Name] = "it is new; it is learnt once it has been there for a while"
+			}
+		}
+	}
+}

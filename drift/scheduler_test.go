@@ -1,0 +1,154 @@
+package drift_test
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kedge-ml/kedge/drift"
+	"github.com/kedge-ml/kedge/internal/telemetry"
+	"github.com/kedge-ml/kedge/query"
+	"github.com/kedge-ml/kedge/registry"
+	"github.com/kedge-ml/kedge/registry/memlog"
+)
+
+// define writes a definition to the registry.
+func define(t *testing.T, reg *registry.Registry, kind, name, spec, why string) {
+	t.Helper()
+	d, _ := reg.State().Get(kind, "test", name)
+	if _, err := reg.Apply(t.Context(), registry.Entry{Kind: kind, Namespace: "test", Name: name, Op: registry.Put, Expect: d.Version, Spec: []byte(spec), Who: "ann", Why: why}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func openRegistry(t *testing.T) *registry.Registry {
+	t.Helper()
+	reg, err := registry.Open(t.Context(), memlog.New(time.Now))
+	if err != nil {
+		t.Fatal(err)
+	}
+	go reg.Run(t.Context()) //nolint:errcheck // ends with the test
+	return reg
+}
+
+func newScheduler(t *testing.T, s *stream, reg *registry.Registry) *drift.Scheduler {
+	t.Helper()
+	d, err := drift.NewScheduler(drift.SchedulerConfig{Namespace: "test", Scope: telemetry.Discard()}, s.store, reg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// cells are a frame's texts, column by column name.
+func cells(t *testing.T, f query.Frame, column string) []string {
+	t.Helper()
+	for _, c := range f.Columns {
+		if v, ok := c.Values.([]string); ok && c.Name == column {
+			return v
+		}
+	}
+	t.Fatalf("no column %s in %v", column, f)
+	return nil
+}
+
+// One view without any definition: it is learnt, watched by a chosen window,
+// an incident opens, outlives a restart, is snoozed, and ends when its column
+// is accepted as it is.
+func TestSchedulerWatchesWithoutADefinition(t *testing.T) {
+	s, reg := newStream(t), openRegistry(t)
+	rng := rand.New(rand.NewPCG(3, 4))
+	begin := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	at := begin
+	minutes := func(n int, mean float64) {
+		for range n {
+			s.write(at, time.Minute, normals(rng, 250, mean), normals(rng, 250, 5))
+			at = at.Add(time.Minute)
+		}
+	}
+	minutes(3, 0)
+	d := newScheduler(t, s, reg)
+	d.Look(t.Context(), at)
+	state := ask(t, d.Monitors, query.Request{Namespace: "test"})
+	if got := cells(t, state, "state"); len(got) != 1 || got[0] != "learning 750 of 5,000" {
+		t.Fatalf("after 750 rows: %v", got)
+	}
+	minutes(30, 0)
+	d.Look(t.Context(), at.Add(10*time.Second))
+	d.Look(t.Context(), at.Add(3*time.Minute))
+	if got := cells(t, ask(t, d.Monitors, query.Request{Namespace: "test"}), "state"); got[0] != "watching" {
+		t.Fatalf("after %v: %v", at.Sub(begin), got)
+	}
+	if f := ask(t, s.store.Incidents, week(begin)); f.Rows() != 0 {
+		t.Fatalf("incidents without drift: %+v", f)
+	}
+	minutes(4, 1.5)
+	d.Look(t.Context(), at.Add(4*time.Minute))
+	open := ask(t, s.store.Incidents, week(begin))
+	i := slices.Index(cells(t, open, "detector"), "ks")
+	if i < 0 || cells(t, open, "column")[i] != "amount" || cells(t, open, "state")[i] != "open" || !strings.Contains(cells(t, open, "sentence")[i], "amount moved") {
+		t.Fatalf("incidents %+v", open)
+	}
+	id := cells(t, open, "id")[i]
+
+	define(t, reg, drift.ActionKind, "snooze-1", `{"do":"snooze","monitor":"view/user","column":"amount","until":"2026-03-02T00:00:00Z"}`, "a sale")
+	d = newScheduler(t, s, reg) // a restart
+	minutes(2, 3)
+	d.Look(t.Context(), at.Add(4*time.Minute))
+	again := ask(t, s.store.Incidents, week(begin))
+	i = slices.Index(cells(t, again, "id"), id)
+	if i < 0 || cells(t, again, "state")[i] != "snoozed" || cells(t, again, "who")[i] != "ann" || cells(t, again, "why")[i] != "a sale" {
+		t.Fatalf("the incident %s after a snooze and a restart: %+v", id, again)
+	}
+
+	minutes(28, 3)
+	d.Look(t.Context(), at.Add(4*time.Minute))
+	define(t, reg, drift.ActionKind, "accept-1", `{"do":"accept","monitor":"view/user","column":"amount"}`, "the sale stays")
+	d.Look(t.Context(), at.Add(5*time.Minute))
+	minutes(6, 3)
+	d.Look(t.Context(), at.Add(10*time.Minute))
+	end := ask(t, s.store.Incidents, week(begin))
+	if i = slices.Index(cells(t, end, "id"), id); i < 0 || cells(t, end, "state")[i] != "accepted" {
+		t.Fatalf("after acceptance: %+v", end)
+	}
+	if i = slices.Index(cells(t, end, "state"), "open"); i >= 0 && cells(t, end, "column")[i] == "amount" {
+		t.Errorf("what was accepted as normal is an incident again: %+v", end)
+	}
+	replay := ask(t, d.Backtest, query.Request{View: "user", Params: []byte(`{"need":3,"of":3}`)})
+	if replay.Rows() == 0 || !strings.Contains(replay.Notices[0].Text, "windows") {
+		t.Errorf("backtest %+v", replay)
+	}
+}
+
+func week(from time.Time) query.Request {
+	return query.Request{Namespace: "test", From: from, To: from.Add(7 * 24 * time.Hour)}
+}
+
+func TestSpecsNameEveryFault(t *testing.T) {
+	for text, want := range map[string]string{
+		`{}`: "want a view or a model", `{"view":"a","window":"90s"}`: "whole minutes", `{"view":"a","colums":["x"]}`: "colums",
+		`{"view":"a","reference":{"first":5,"from":"2026-01-01T00:00:00Z"}}`:  "one of first",
+		`{"view":"a","cadence":{"by":"6","zone":"Europe/Rome","rows":[1,2]}}`: "time of day",
+		"view: a\npolicy: {need: 4, of: 2}":                                   "need of at most of",
+	} {
+		if _, err := drift.ParseMonitor([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+	if _, err := drift.ParseAction([]byte(`{"do":"snooze","monitor":"a"}`)); err == nil || !strings.Contains(err.Error(), "until") {
+		t.Errorf("a snooze without an end: %v", err)
+	}
+}
+
+// ask asks for one frame.
+func ask(t *testing.T, f func(context.Context, query.Request) ([]query.Frame, error), r query.Request) query.Frame {
+	t.Helper()
+	frames, err := f(t.Context(), r)
+	if err != nil || len(frames) == 0 {
+		t.Fatalf("%+v: %d frames, %v", r, len(frames), err)
+	}
+	return frames[0]
+}

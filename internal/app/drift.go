@@ -1,0 +1,68 @@
+package app
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/kedge-ml/kedge/drift"
+	"github.com/kedge-ml/kedge/stream"
+)
+
+// LeasesTopic has one partition; who is assigned it does what must be done
+// once.
+const LeasesTopic = "kedge.leases"
+
+// driftGroup is the group whose member runs the monitors.
+const driftGroup = "kedge.leases.drift"
+
+// AlertsTopic is where the alerts of a namespace go.
+func AlertsTopic(namespace string) string { return "kedge." + namespace + ".alerts" }
+
+// driftTopics are the lease and the alerts.
+func (c *Config) driftTopics() []Topic {
+	lease := stream.LogTopic(LeasesTopic)
+	alerts := stream.TopicSpec{Name: AlertsTopic(c.Namespace), Partitions: 1, Config: map[string]string{
+		"retention.ms": strconv.FormatInt((30 * 24 * time.Hour).Milliseconds(), 10)}}
+	if !c.EmbeddedBroker() {
+		lease.Replication, alerts.Replication = c.Kafka.ReplicationFactor, c.Kafka.ReplicationFactor
+	}
+	return []Topic{
+		{Spec: lease, Purpose: "who runs the monitors; holds nothing", ACLs: acls(LeasesTopic, "kedge", "Describe", "Read", "Create")},
+		{Spec: alerts, Purpose: "incidents that opened, worsened or ended, namespace " + c.Namespace, ACLs: acls(alerts.Name, "kedge", "Describe", "Read", "Write", "Create")},
+	}
+}
+
+// openDrift prepares the monitors where this process has the role.
+func (a *App) openDrift(context.Context) (err error) {
+	if !a.hasRole("drift") {
+		return nil
+	}
+	cfg := drift.SchedulerConfig{Namespace: a.cfg.Namespace, Topic: AlertsTopic(a.cfg.Namespace), Scope: a.tel.Scope("drift")}
+	a.drift, err = drift.NewScheduler(cfg, a.store, a.registry, a.producer)
+	return err
+}
+
+// runDrift watches while this process holds the lease.
+func (a *App) runDrift(ctx context.Context) error {
+	group, err := a.client.JoinGroup(ctx, stream.GroupConfig{ID: driftGroup, Topics: []string{LeasesTopic}, Watch: time.Minute})
+	if err != nil {
+		return err
+	}
+	return a.drift.Run(ctx, group)
+}
+
+// driftKinds wires the questions about drift.
+func (a *App) driftKinds(k map[string]KindFunc) {
+	if a.store != nil {
+		k["incidents"] = a.store.Incidents
+		k["performance"] = a.store.Performance
+	}
+	if a.drift != nil {
+		k["distribution"] = a.drift.Distribution
+		k["contributions"] = a.drift.Contributions
+		k["monitors"] = a.drift.Monitors
+		k["reference"] = a.drift.Preview
+		k["backtest"] = a.drift.Backtest
+	}
+}
