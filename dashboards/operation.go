@@ -79,8 +79,8 @@ func itself() Dashboard {
 					Description: "Rows that ingest wrote, of all streams together."},
 				{Title: "Records waiting", Type: timeseries, Width: 8, Unit: "short", Prometheus: []Metric{{"sum by (messaging_destination_name) (kedge_ingest_lag_records)", "{{messaging_destination_name}}"}},
 					Description: "Records that the broker has and the store has not, per topic."},
-				{Title: "Time of a unit", Type: timeseries, Width: 8, Unit: "s", Prometheus: []Metric{{slow("0.95", "kedge_ingest_unit_duration_seconds_bucket", "kedge_ingest_phase"), "{{kedge_ingest_phase}}"}},
-					Description: "The 95th percentile of the phases of one unit of work: decode, insert, ledger."},
+				{Title: "Time of a unit", Type: timeseries, Width: 8, Unit: "s", Prometheus: []Metric{{slow("0.95", "kedge_ingest_unit_duration_seconds_bucket", "messaging_destination_name"), "{{messaging_destination_name}}"}},
+					Description: "The 95th percentile of the time that one unit of work takes, per topic: intent, rows, ledger."},
 			}},
 			{Title: "Resources", Panels: []Panel{
 				{Title: "Processor", Type: timeseries, Width: 8, Unit: "short", Prometheus: []Metric{{rate("process_cpu_seconds_total"), "cores"}, {"sum(go_sched_gomaxprocs_threads)", "there are"}},

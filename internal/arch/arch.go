@@ -35,7 +35,7 @@ func rooms() map[string][]string {
 
 		"grafana-plugin": {"query"},
 		"dashboards":     {"query"},
-		"alerts":         {"query"},
+		"alerts":         {"query", "dashboards"},
 
 		"internal/telemetry": {},
 		"internal/web":       {"query", "internal/telemetry"},
@@ -72,7 +72,7 @@ func owners() map[string][]string {
 		"github.com/twmb/franz-go":                 {"stream", "internal/kafkatest"}, // kfake in stream/broker alone
 		"github.com/ClickHouse/":                   {"store"},
 		"github.com/redis/":                        {"features"},
-		"github.com/grafana/grafana-plugin-sdk-go": {"grafana-plugin"},
+		"github.com/grafana/grafana-plugin-sdk-go": {"grafana-plugin", "alerts"},
 		"github.com/danielgtaylor/huma":            {"internal/web", "internal/app"},
 		"github.com/spf13/cobra":                   {"cmd"},
 		"github.com/NVIDIA/go-nvml":                {"internal/gpu"},

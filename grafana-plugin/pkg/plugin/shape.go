@@ -28,7 +28,9 @@ func shape(frames []query.Frame, r query.Request, l limits) []query.Frame {
 			f = numbers(chosen(f, l.values))
 		}
 		for _, part := range dealOut(chosen(f, l.values)) {
-			if series(part.Type) {
+			if series(part.Type) && len(part.Columns) < 2 {
+				part.Columns = nil // a time alone is a fault to readers, nothing at all is no data
+			} else if series(part.Type) {
 				part = thin(labelled(part, r), l.points)
 			} else {
 				part = cut(part, l.rows)

@@ -1,0 +1,315 @@
+package alerts
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/grafana/dataplane/sdata/numeric"
+	"github.com/grafana/dataplane/sdata/timeseries"
+	"github.com/grafana/grafana-plugin-sdk-go/data"
+)
+
+// Instance is one label set of a rule and whether its condition holds.
+type Instance struct {
+	Labels data.Labels
+	Value  float64
+	Firing bool
+	NoData bool // it was there, but without a value
+}
+
+// Outcome is one evaluation of a rule. Err and NoData exclude instances.
+type Outcome struct {
+	Instances []Instance
+	NoData    bool
+	Err       error
+}
+
+// value is one number, or the series that it is still to be made of.
+type value struct {
+	labels data.Labels
+	number *float64
+	series []float64
+}
+
+// Evaluate runs a rule's steps over the frames that its question was answered
+// with, as Grafana's expressions do: numbers and series by the data plane's own
+// readers, then reduce and threshold. An empty answer is no data; an answer
+// that cannot be read, and two instances of the same labels, are errors.
+func Evaluate(r FileRule, frames data.Frames, err error) Outcome {
+	if err != nil {
+		return Outcome{Err: err}
+	}
+	steps := map[string][]value{}
+	for _, q := range r.Data {
+		var out []value
+		switch kind, _ := q.Model["type"].(string); {
+		case q.DatasourceUID != expression:
+			out, err = read(frames)
+		case kind == "reduce":
+			out, err = reduce(q.Model, steps)
+		case kind == "threshold":
+			out, err = threshold(q.Model, steps)
+		default:
+			err = fmt.Errorf("step %s: %q is no expression that rules here use", q.RefID, kind)
+		}
+		if err != nil {
+			return Outcome{Err: err}
+		}
+		steps[q.RefID] = out
+	}
+	return conclude(steps[r.Condition], steps["A"])
+}
+
+// read turns frames into values, by the type that they say they have.
+func read(frames data.Frames) ([]value, error) {
+	var series, numbers data.Frames
+	for _, f := range frames {
+		if len(f.Fields) == 0 {
+			continue
+		}
+		if f.Meta == nil || f.Meta.TypeVersion.IsZero() {
+			return nil, fmt.Errorf("frame %q says no type and version", f.Name)
+		}
+		switch f.Meta.Type {
+		case data.FrameTypeTimeSeriesWide, data.FrameTypeTimeSeriesMulti:
+			series = append(series, f)
+		case data.FrameTypeNumericLong, data.FrameTypeNumericWide, data.FrameTypeNumericMulti:
+			numbers = append(numbers, f)
+		default:
+			if f.Meta.DataTopic != data.DataTopicAnnotations {
+				return nil, fmt.Errorf("frame %q is a %s: input data must be series or numbers", f.Name, f.Meta.Type)
+			}
+		}
+	}
+	if len(numbers) > 0 {
+		return readNumbers(numbers)
+	}
+	return readSeries(series)
+}
+
+func readNumbers(frames data.Frames) ([]value, error) {
+	r, err := numeric.CollectionReaderFromFrames(frames)
+	if err != nil {
+		return nil, err
+	}
+	c, err := r.GetCollection(false)
+	if err != nil {
+		return nil, err
+	}
+	var out []value
+	for _, ref := range c.Refs {
+		n, _, err := ref.NullableFloat64Value()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, value{labels: ref.GetLabels(), number: n})
+	}
+	return out, nil
+}
+
+func readSeries(frames data.Frames) ([]value, error) {
+	if len(frames) == 0 {
+		return nil, nil
+	}
+	r, err := timeseries.CollectionReaderFromFrames(frames)
+	if err != nil {
+		return nil, err
+	}
+	c, err := r.GetCollection(false)
+	if err != nil {
+		return nil, err
+	}
+	var out []value
+	for _, ref := range c.Refs {
+		v := value{labels: ref.GetLabels(), series: []float64{}}
+		n, err := ref.Len()
+		if err != nil {
+			return nil, err
+		}
+		for i := range n {
+			_, f, err := ref.NullableFloat64Point(i)
+			if err != nil {
+				return nil, err
+			}
+			if f != nil && !math.IsNaN(*f) && !math.IsInf(*f, 0) { // mode dropNN
+				v.series = append(v.series, *f)
+			}
+		}
+		out = append(out, v)
+	}
+	return out, nil
+}
+
+// reduce makes one number of each series; of an empty one there is none.
+func reduce(model map[string]any, steps map[string][]value) ([]value, error) {
+	if settings, _ := model["settings"].(map[string]any); settings["mode"] != "dropNN" {
+		return nil, errors.New("reduce: rules here drop what is no number")
+	}
+	var out []value
+	for _, v := range steps[fmt.Sprint(model["expression"])] {
+		if v.series == nil {
+			return nil, errors.New("reduce: can only reduce series, got a number")
+		}
+		r := value{labels: v.labels}
+		if len(v.series) > 0 {
+			n, err := reduced(fmt.Sprint(model["reducer"]), v.series)
+			if err != nil {
+				return nil, err
+			}
+			r.number = &n
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+func reduced(how string, v []float64) (float64, error) {
+	switch how {
+	case "last":
+		return v[len(v)-1], nil
+	case "max":
+		return slices.Max(v), nil
+	case "min":
+		return slices.Min(v), nil
+	case "mean":
+		sum := 0.0
+		for _, x := range v {
+			sum += x
+		}
+		return sum / float64(len(v)), nil
+	}
+	return 0, fmt.Errorf("reduce: no reducer %q", how)
+}
+
+// threshold makes 1 or 0 of each number.
+func threshold(model map[string]any, steps map[string][]value) ([]value, error) {
+	conditions, _ := model["conditions"].([]any)
+	if len(conditions) != 1 {
+		return nil, errors.New("threshold: want one condition")
+	}
+	condition, _ := conditions[0].(map[string]any)
+	evaluator, _ := condition["evaluator"].(map[string]any)
+	params, _ := evaluator["params"].([]any)
+	asked, _ := condition["query"].(map[string]any)
+	if evaluator["type"] != "gt" || len(params) != 1 || asked["params"] == nil {
+		return nil, errors.New("threshold: want gt with one parameter, and query.params, without which older rule editors crash")
+	}
+	var limit float64
+	if _, err := fmt.Sscan(fmt.Sprint(params[0]), &limit); err != nil {
+		return nil, fmt.Errorf("threshold: %w", err)
+	}
+	var out []value
+	for _, v := range steps[fmt.Sprint(model["expression"])] {
+		if v.series != nil {
+			return nil, errors.New("threshold: a series must be reduced first")
+		}
+		t := value{labels: v.labels}
+		if v.number != nil {
+			n := 0.0
+			if *v.number > limit {
+				n = 1
+			}
+			t.number = &n
+		}
+		out = append(out, t)
+	}
+	return out, nil
+}
+
+func conclude(condition, asked []value) Outcome {
+	if len(condition) == 0 {
+		return Outcome{NoData: true}
+	}
+	var o Outcome
+	seen := map[string]bool{}
+	for i, v := range condition {
+		if key := v.labels.String(); seen[key] {
+			return Outcome{Err: fmt.Errorf("duplicate results with labels {%s}", key)}
+		} else {
+			seen[key] = true
+		}
+		inst := Instance{Labels: v.labels, NoData: v.number == nil, Firing: v.number != nil && *v.number != 0}
+		if i < len(asked) && asked[i].number != nil {
+			inst.Value = *asked[i].number
+		}
+		o.Instances = append(o.Instances, inst)
+	}
+	return o
+}
+
+// Watch is the state of one rule between evaluations.
+type Watch struct {
+	rule  FileRule
+	since map[string]time.Time // when the condition began to hold, by labels
+	hold  time.Duration
+}
+
+// NewWatch begins to watch a rule.
+func NewWatch(r FileRule) (*Watch, error) {
+	hold, err := time.ParseDuration(r.For)
+	if err != nil {
+		return nil, fmt.Errorf("rule %s: for: %w", r.UID, err)
+	}
+	return &Watch{rule: r, since: map[string]time.Time{}, hold: hold}, nil
+}
+
+// Step takes an evaluation and answers which label sets alert now, with the
+// rule's own labels. What has no data or failed is a label set of its own, as
+// Grafana's DatasourceNoData and DatasourceError are, unless the rule says that
+// it is no trouble. What does not fire any more is forgotten.
+func (w *Watch) Step(o Outcome, now time.Time) []data.Labels {
+	firing := map[string]data.Labels{}
+	put := func(l data.Labels) { firing[l.String()] = l }
+	special := func(name, state string) {
+		if state == StateOK {
+			return
+		}
+		put(data.Labels{"alertname": name, "rulename": w.rule.Title})
+	}
+	switch {
+	case o.Err != nil:
+		special("DatasourceError", w.rule.ExecErrState)
+	case o.NoData:
+		special("DatasourceNoData", w.rule.NoDataState)
+	}
+	for _, i := range o.Instances {
+		if i.Firing {
+			l := data.Labels{"alertname": w.rule.Title}
+			for _, from := range []map[string]string{i.Labels, w.rule.Labels} {
+				for k, v := range from {
+					l[k] = v
+				}
+			}
+			put(l)
+		}
+	}
+	var out []data.Labels
+	for key, l := range firing {
+		if _, known := w.since[key]; !known {
+			w.since[key] = now
+		}
+		if now.Sub(w.since[key]) >= w.hold {
+			out = append(out, l)
+		}
+	}
+	for key := range w.since {
+		if firing[key] == nil {
+			delete(w.since, key)
+		}
+	}
+	slices.SortFunc(out, func(a, b data.Labels) int { return compareText(a.String(), b.String()) })
+	return out
+}
+
+func compareText(a, b string) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/grafana/grafana-plugin-sdk-go/backend"
+	"github.com/grafana/grafana-plugin-sdk-go/data"
+
+	"github.com/kedge-ml/kedge/alerts"
+	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/internal/testenv"
+)
+
+// provisioned are the committed rules as Grafana reads them from their file.
+func provisioned(t *testing.T) map[string]alerts.FileRule {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(testenv.Root(t), "alerts", "kedge-rules.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var f alerts.File
+	if err := event.DecodeYAML(b, &f); err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]alerts.FileRule{}
+	for _, g := range f.Groups {
+		for _, r := range g.Rules {
+			out[r.UID] = r
+		}
+	}
+	return out
+}
+
+// evaluate asks a rule's question through the plugin and runs its steps.
+func (p *pluginProcess) evaluate(r alerts.FileRule, now time.Time) alerts.Outcome {
+	p.t.Helper()
+	q := r.Data[0]
+	body, err := json.Marshal(q.Model)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	res := p.ask(backend.DataQuery{RefID: q.RefID, JSON: body, MaxDataPoints: 1000, Interval: time.Minute,
+		TimeRange: backend.TimeRange{From: now.Add(-time.Duration(q.RelativeTimeRange.From) * time.Second), To: now.Add(-time.Duration(q.RelativeTimeRange.To) * time.Second)}})[q.RefID]
+	return alerts.Evaluate(r, res.Frames, res.Error)
+}
+
+// ruleCase watches one rule of a running kedge.
+type ruleCase struct {
+	t *testing.T
+	p *pluginProcess
+	r alerts.FileRule
+	w *alerts.Watch
+}
+
+func (p *pluginProcess) watch(r alerts.FileRule) *ruleCase {
+	p.t.Helper()
+	w, err := alerts.NewWatch(r)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return &ruleCase{p.t, p, r, w}
+}
+
+// fires waits until the rule alerts with these labels, among others. Between
+// two evaluations the watch believes that the rule's patience has passed.
+func (c *ruleCase) fires(labels map[string]string) {
+	c.t.Helper()
+	now := time.Now()
+	testenv.Eventually(c.t, 30*time.Second, func() error {
+		now = now.Add(10 * time.Minute)
+		o := c.p.evaluate(c.r, time.Now())
+		for _, l := range c.w.Step(o, now) {
+			if l.Contains(labels) {
+				return nil
+			}
+		}
+		return fmt.Errorf("%s does not fire with %v: %+v", c.r.UID, labels, o)
+	})
+}
+
+// clears waits until the rule does not alert with these labels any more, asked
+// as of a time.
+func (c *ruleCase) clears(labels map[string]string, at time.Duration) {
+	c.t.Helper()
+	now := time.Now().Add(1000 * time.Hour)
+	testenv.Eventually(c.t, 30*time.Second, func() error {
+		now = now.Add(10 * time.Minute)
+		o := c.p.evaluate(c.r, time.Now().Add(at))
+		for _, l := range c.w.Step(o, now) {
+			if l.Contains(labels) {
+				return fmt.Errorf("%s still fires: %v", c.r.UID, l)
+			}
+		}
+		return o.Err
+	})
+}
+
+// TestAlertRules drives the committed rules end to end: events through Kafka,
+// Kedge's answers, the plugin's frames, the rules' own steps, labels and states.
+func TestAlertRules(t *testing.T) {
+	k := startKedge(t, t.TempDir())
+	p := startPlugin(t, k.http, `{}`, nil)
+	rules := provisioned(t)
+	for uid, r := range rules {
+		o := p.evaluate(r, time.Now())
+		if o.Err != nil {
+			t.Errorf("%s on an empty kedge: %v", uid, o.Err)
+		}
+		if got := p.watch(r).w.Step(o, time.Now()); len(got) != 0 {
+			t.Errorf("%s alerts on an empty kedge: %v", uid, got)
+		}
+	}
+	send := func(view string, age time.Duration) {
+		k.send(fmt.Sprintf(`{"view":%q,"key":{"id":1},"event_time":%q,"values":{"x":1}}`, view, time.Now().Add(-age).UTC().Format(time.RFC3339Nano)))
+	}
+
+	send("quiet", 2*time.Hour)
+	send("lively", 0)
+	silent, quiet := p.watch(rules["kedge-silent"]), map[string]string{"alertname": "A view or model is silent", "subject": "quiet", "kind": "features", "severity": "warning", "service": "kedge"}
+	silent.fires(quiet)
+	silent.clears(map[string]string{"subject": "lively"}, 0)
+	send("quiet", 0)
+	silent.clears(quiet, 0)
+
+	for version, champion := range []string{"1", "2", "1"} {
+		file := filepath.Join(t.TempDir(), "deployment.yaml")
+		spec := fmt.Sprintf("kind: Deployment\nname: fraud\nversion: %d\nspec:\n  versions: [{version: '1', artifact: %s}, {version: '2', artifact: %s}]\n  champion: %q\n", version, strings.Repeat("a", 64), strings.Repeat("b", 64), champion)
+		if err := os.WriteFile(file, []byte(spec), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		k.must("apply", "-f", file)
+	}
+	back := p.watch(rules["kedge-rollback"])
+	back.fires(map[string]string{"model": "fraud", "severity": "warning"})
+	back.clears(map[string]string{"model": "fraud"}, 2*time.Hour)
+
+	lag := rules["kedge-lag"]
+	p.watch(lag).clears(map[string]string{}, 0)
+	condition := lag.Data[2].Model["conditions"].([]any)[0].(map[string]any)
+	condition["evaluator"].(map[string]any)["params"] = []any{-1} // a minute is long for a test
+	p.watch(lag).fires(map[string]string{"series": "kedge.default.features", "severity": "warning"})
+
+	for _, uid := range []string{"kedge-ledger-gap", "kedge-ledger-duplicates"} {
+		o := p.evaluate(rules[uid], time.Now())
+		if o.Err != nil || len(o.Instances) == 0 || o.Instances[0].Labels["topic"] == "" || o.Instances[0].Firing {
+			t.Errorf("%s: %+v", uid, o)
+		}
+	}
+	checkTrouble(t, k, p, rules)
+}
+
+// checkTrouble takes the kedge away: every rule says so, whatever it asks.
+func checkTrouble(t *testing.T, k *kedgeProcess, p *pluginProcess, rules map[string]alerts.FileRule) {
+	t.Helper()
+	if err := k.stop(); err != nil {
+		t.Fatal(err)
+	}
+	for uid, r := range rules {
+		w := p.watch(r).w
+		o := p.evaluate(r, time.Now())
+		w.Step(o, time.Now())
+		got := w.Step(o, time.Now().Add(time.Hour))
+		if o.Err == nil || len(got) != 1 || !got[0].Contains(data.Labels{"alertname": "DatasourceError", "rulename": r.Title}) {
+			t.Errorf("%s without a kedge: %v, %v", uid, o.Err, got)
+		}
+	}
+}
