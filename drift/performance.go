@@ -429,7 +429,6 @@ func (p *performance) judge(ctx context.Context, m *Monitor, start time.Time, va
 	for _, j := range js {
 		finding := m.watch.Step(j, end)
 		v := m.verdict(Column{Name: j.Column}, finding, start, end)
-		v.Sentence = j.Detail
 		m.hush(&v, finding)
 		out = append(out, v)
 	}

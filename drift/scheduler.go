@@ -428,7 +428,7 @@ func (s *MonitorSpec) columns(sc *event.Schema) []WatchedColumn {
 	var out []WatchedColumn
 	for _, f := range sc.Fields {
 		output := f.Role == event.System && sc.Kind == event.Predictions && slices.Contains([]string{"score", "class", "value"}, f.Name)
-		if len(s.Columns) == 0 && calendar(f.Name) {
+		if len(s.Columns) == 0 && (calendar(f.Name) || identifier(f.Name)) {
 			continue
 		}
 		if f.Role != event.ValueRole && !output || f.Type.List || slices.Contains(s.Ignore, f.Name) || len(s.Columns) > 0 && !slices.Contains(s.Columns, f.Name) {
@@ -456,6 +456,13 @@ func (s *MonitorSpec) columns(sc *event.Schema) []WatchedColumn {
 // watched only when it is named.
 func calendar(name string) bool {
 	return slices.Contains([]string{"minute", "hour", "hour_of_day", "day", "weekday", "day_of_week", "day_of_month", "day_of_year", "week", "month", "year", "date", "time"}, strings.ToLower(name))
+}
+
+// identifier says that a column names things. Texts that do show by their
+// values, numbers only by what they are called.
+func identifier(name string) bool {
+	name = strings.ToLower(name)
+	return name == "id" || name == "uuid" || strings.HasSuffix(name, "_id")
 }
 
 // setColumns takes the columns of a table that has grown. New ones are learnt

@@ -12,6 +12,8 @@ func Sentence(c Column, j Judgement) string {
 	switch {
 	case j.Reason != "":
 		return fmt.Sprintf("%s: no answer, %s (%s)", j.Column, j.Reason, j.Detail)
+	case c.Baseline == nil: // about all rows, or about the model
+		return j.Detail
 	case j.Detector == freshness || j.Detector == cadence || j.Detector == "volume":
 		return j.Detail
 	case j.Detector == unseen && j.Drifted:

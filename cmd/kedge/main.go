@@ -26,7 +26,7 @@ func main() {
 }
 
 // run executes one command line and returns the exit status: 0 done, 1 failed,
-// 2 called wrongly.
+// 2 called wrongly, 3 (compare only) drift.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := rootCommand()
 	root.SetArgs(args)
@@ -46,6 +46,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return 2
 	}
 	fmt.Fprintf(stderr, "kedge: %v\n", err)
+	var own *exitError
+	if errors.As(err, &own) {
+		return own.status
+	}
 	return 1
 }
 
@@ -74,6 +78,7 @@ func rootCommand() *cobra.Command {
 		c.runCommand(), c.checkCommand(), c.configCommand(), c.versionCommand(),
 		c.statusCommand(), c.queryCommand(), c.topicsCommand(), c.deadLettersCommand(), c.sendCommand(), c.replayCommand(),
 		c.getCommand(), c.applyCommand(), c.trainCommand(), workerCommand(),
+		c.driftCommand(), c.performanceCommand(), c.monitorCommand(), c.incidentCommand(), c.reportCommand(), c.compareCommand(),
 	)
 	return root
 }

@@ -1,0 +1,437 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kedge-ml/kedge/drift"
+	"github.com/kedge-ml/kedge/drift/report"
+	"github.com/kedge-ml/kedge/internal/app"
+	"github.com/kedge-ml/kedge/query"
+)
+
+// aboutFlags name a view or a model and a range.
+type aboutFlags struct{ view, model, from, to, format string }
+
+func (f *aboutFlags) add(cmd *cobra.Command, view bool) {
+	if view {
+		cmd.Flags().StringVar(&f.view, "view", "", "feature view")
+	}
+	cmd.Flags().StringVar(&f.model, "model", "", "model")
+	cmd.Flags().StringVar(&f.from, "from", "", "begin: RFC 3339, or how long ago (1h, 30m, 7d)")
+	cmd.Flags().StringVar(&f.to, "to", "", "end, likewise (now)")
+}
+
+func (f *aboutFlags) request(kind, command string) (query.Request, error) {
+	r, err := (&queryFlags{view: f.view, model: f.model, from: f.from, to: f.to}).request(kind, time.Now())
+	if err != nil {
+		return r, &usageError{err, command}
+	}
+	return r, nil
+}
+
+func (f *aboutFlags) named(command string) error {
+	if (f.view == "") == (f.model == "") {
+		return &usageError{errors.New("want --view or --model"), command}
+	}
+	return nil
+}
+
+func (c *cli) driftCommand() *cobra.Command {
+	var f aboutFlags
+	cmd := &cobra.Command{
+		Use: "drift", Short: "What is open, and what moved most", Args: cobra.NoArgs,
+		Example: "  kedge drift\n  kedge drift --model ride_cancel",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			for i, kind := range []string{"monitors", "incidents", "contributions"} {
+				if kind == "contributions" && f.view+f.model == "" {
+					break
+				}
+				r, err := f.request(kind, "drift")
+				if err != nil {
+					return err
+				}
+				if i > 0 {
+					fmt.Fprintln(cmd.OutOrStdout())
+				}
+				if err := c.ask(cmd, r, "table"); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	f.add(cmd, true)
+	return cmd
+}
+
+func (c *cli) performanceCommand() *cobra.Command {
+	var f aboutFlags
+	var metrics, groupBy []string
+	var segment map[string]string
+	cmd := &cobra.Command{
+		Use: "performance --model MODEL", Short: "What a model is worth: as labels come, and expected before they do", Args: cobra.NoArgs,
+		Example: "  kedge performance --model ride_cancel --metrics roc_auc,accuracy\n  kedge performance --model ride_cancel --group-by version --metrics roc_auc\n  kedge performance --model ride_cancel --segment district=",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.model == "" {
+				return &usageError{errors.New("want --model"), "performance"}
+			}
+			r, err := f.request("performance", "performance")
+			if err != nil {
+				return err
+			}
+			r.Columns, r.GroupBy, r.Segment = metrics, groupBy, segment
+			return c.ask(cmd, r, f.format)
+		},
+	}
+	f.add(cmd, false)
+	cmd.Flags().StringSliceVar(&metrics, "metrics", nil, "metrics (all)")
+	cmd.Flags().StringSliceVar(&groupBy, "group-by", nil, "a segment whose values are shown one by one; version is one")
+	cmd.Flags().StringToStringVar(&segment, "segment", nil, "segment=value; segment= for the gaps between its values")
+	cmd.Flags().StringVarP(&f.format, "output", "o", "table", "table, json, csv or arrow")
+	return cmd
+}
+
+func (c *cli) monitorCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "monitor", Short: "What is watched, and what a policy would have said", Args: noArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	for _, sub := range []struct{ use, kind, short string }{
+		{"list", "monitors", "What is watched, against what, and how far each monitor is"},
+		{"preview", "reference", "What may be expected of a reference"},
+	} {
+		var f aboutFlags
+		one := &cobra.Command{Use: sub.use, Short: sub.short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+			r, err := f.request(sub.kind, sub.use)
+			if err != nil {
+				return err
+			}
+			return c.ask(cmd, r, "table")
+		}}
+		f.add(one, true)
+		cmd.AddCommand(one)
+	}
+	cmd.AddCommand(c.backtestCommand())
+	return cmd
+}
+
+func (c *cli) backtestCommand() *cobra.Command {
+	var f aboutFlags
+	var p struct {
+		Alpha    float64 `json:"alpha,omitempty"`
+		Need     int     `json:"need,omitempty"`
+		Of       int     `json:"of,omitempty"`
+		Clear    int     `json:"clear,omitempty"`
+		Cooldown string  `json:"cooldown,omitempty"`
+	}
+	cmd := &cobra.Command{
+		Use: "backtest", Short: "Replay past windows under a policy: how often would it have told somebody?", Args: cobra.NoArgs,
+		Example: "  kedge monitor backtest --model ride_cancel --from 7d --need 3 --of 4",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.named("backtest"); err != nil {
+				return err
+			}
+			r, err := f.request("backtest", "backtest")
+			if err != nil {
+				return err
+			}
+			if r.Params, err = json.Marshal(p); err != nil {
+				return err
+			}
+			return c.ask(cmd, r, "table")
+		},
+	}
+	f.add(cmd, true)
+	fl := cmd.Flags()
+	fl.Float64Var(&p.Alpha, "alpha", 0, "false discovery rate within a window")
+	fl.IntVar(&p.Need, "need", 0, "drifted windows that open an incident …")
+	fl.IntVar(&p.Of, "of", 0, "… among the last so many")
+	fl.IntVar(&p.Clear, "clear", 0, "calm windows in a row that end it")
+	fl.StringVar(&p.Cooldown, "cooldown", "", "silence after an end, such as 6h")
+	return cmd
+}
+
+func (c *cli) incidentCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "incident", Short: "Say what is to become of an incident", Args: noArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	for _, verb := range []struct {
+		do    drift.ActionVerb
+		short string
+	}{
+		{drift.Acknowledge, "Somebody is on it: silence until it ends"},
+		{drift.Snooze, "Silence for a while"},
+		{drift.Accept, "What the column is like since is its new reference"},
+	} {
+		var why, span string
+		one := &cobra.Command{Use: string(verb.do) + " ID", Short: verb.short, Args: exactly(1, string(verb.do)), RunE: func(cmd *cobra.Command, args []string) error {
+			return c.decide(cmd, verb.do, args[0], why, span)
+		}}
+		one.Flags().StringVar(&why, "why", "", "reason, kept with the decision")
+		_ = one.MarkFlagRequired("why") // the flag exists
+		if verb.do == drift.Snooze {
+			one.Flags().StringVar(&span, "for", "24h", "how long")
+		}
+		cmd.AddCommand(one)
+	}
+	return cmd
+}
+
+// decide finds an incident and writes what was decided to the registry.
+func (c *cli) decide(cmd *cobra.Command, do drift.ActionVerb, id, why, span string) error {
+	f, err := c.frame(cmd.Context(), query.Request{Kind: "incidents", Limit: 1000})
+	if err != nil {
+		return err
+	}
+	row := -1
+	for i, known := range texts(f, "id") {
+		if known == id {
+			row = i
+		}
+	}
+	if row < 0 {
+		return fmt.Errorf("no incident %q in the last week: kedge query incidents lists them", id)
+	}
+	now := time.Now().UTC()
+	a := drift.Action{Do: do, Monitor: texts(f, "monitor")[row], Column: texts(f, "column")[row], Detector: texts(f, "detector")[row], From: now}
+	if do == drift.Snooze {
+		d, err := parseSpan(span)
+		if err != nil {
+			return &usageError{fmt.Errorf("--for: %w", err), "snooze"}
+		}
+		a.Until = now.Add(d)
+	}
+	spec, err := json.Marshal(a)
+	if err != nil {
+		return err
+	}
+	name := fmt.Sprintf("%s-%s-%d", do, id, now.Unix())
+	if _, err := c.send(cmd.Context(), http.MethodPost, "/v1/definitions", "application/json", app.Definition{Kind: drift.ActionKind, Name: name, Why: why, Spec: spec}); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s: %s %s\n", do, id, a.Monitor, a.Column)
+	return err
+}
+
+// frame asks for the first frame of an answer.
+func (c *cli) frame(ctx context.Context, r query.Request) (*query.Frame, error) {
+	frames, err := c.frames(ctx, r)
+	if err != nil || len(frames) == 0 {
+		return &query.Frame{}, err
+	}
+	return &frames[0], nil
+}
+
+func (c *cli) frames(ctx context.Context, r query.Request) ([]query.Frame, error) {
+	b, err := c.send(ctx, http.MethodPost, "/v1/query", "application/json", r)
+	if err != nil {
+		return nil, err
+	}
+	var a query.Answer
+	if err := json.Unmarshal(b, &a); err != nil {
+		return nil, fmt.Errorf("read the answer of %s: %w", c.server, err)
+	}
+	return a.Frames, nil
+}
+
+func (c *cli) reportCommand() *cobra.Command {
+	var f aboutFlags
+	var out string
+	cmd := &cobra.Command{
+		Use: "report", Short: "One HTML page about a view or a model, with plots", Args: cobra.NoArgs,
+		Example: "  kedge report --model ride_cancel --from 24h --out ride_cancel.html",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.named("report"); err != nil {
+				return err
+			}
+			d, err := c.reportData(cmd.Context(), &f)
+			if err != nil {
+				return err
+			}
+			if out == "-" {
+				return report.Write(cmd.OutOrStdout(), *d)
+			}
+			return writeFile(out, func(w io.Writer) error { return report.Write(w, *d) })
+		},
+	}
+	f.add(cmd, true)
+	cmd.Flags().StringVar(&out, "out", "report.html", "file, - for standard output")
+	return cmd
+}
+
+// reportData asks for everything that a page shows.
+func (c *cli) reportData(ctx context.Context, f *aboutFlags) (*report.Data, error) {
+	name := f.view + f.model
+	d := &report.Data{Title: name, Made: time.Now()}
+	ask := func(kind string) ([]query.Frame, error) {
+		r, err := f.request(kind, "report")
+		if err != nil {
+			return nil, err
+		}
+		if kind == "verdicts" {
+			r.Limit = 10_000
+		}
+		if kind == "monitors" || kind == "distribution" {
+			r.From, r.To = time.Time{}, time.Time{}
+		}
+		return c.frames(ctx, r)
+	}
+	answers := map[string][]query.Frame{}
+	kinds := []string{"monitors", "incidents", "verdicts", "drift", "distribution"}
+	if f.model != "" {
+		kinds = append(kinds, "performance")
+	}
+	for _, kind := range kinds {
+		frames, err := ask(kind)
+		if err != nil && kind != "distribution" { // a monitor that is learning has none
+			return nil, err
+		}
+		answers[kind] = frames
+	}
+	fillHead(d, answers)
+	fillColumns(d, answers)
+	for i := range answers["performance"] {
+		fillMetric(d, &answers["performance"][i])
+	}
+	return d, nil
+}
+
+func fillHead(d *report.Data, answers map[string][]query.Frame) {
+	m, inc := first(answers["monitors"]), first(answers["incidents"])
+	open := 0
+	for i, state := range texts(inc, "state") {
+		one := report.Incident{State: state, Severity: texts(inc, "severity")[i], Column: texts(inc, "column")[i], Sentence: texts(inc, "sentence")[i], Who: texts(inc, "who")[i], Why: texts(inc, "why")[i]}
+		if t, ok := timeAt(inc, "opened", i); ok {
+			one.Opened = t
+		}
+		if t, ok := timeAt(inc, "ended", i); ok {
+			one.Ended = &t
+		} else {
+			open++
+		}
+		d.Incidents = append(d.Incidents, one)
+	}
+	d.Facts = append(d.Facts, report.Fact{Name: "open incidents", Value: fmt.Sprint(open), Bad: open > 0})
+	for i, state := range texts(m, "state") {
+		d.Subtitle = "reference " + texts(m, "reference")[i]
+		d.Facts = append(d.Facts, report.Fact{Name: "monitor", Value: state, Bad: state != "watching"},
+			report.Fact{Name: "columns watched", Value: fmt.Sprintf("%.0f", numberAt(m, "columns", i))},
+			report.Fact{Name: "window", Value: time.Duration(numberAt(m, "window", i) * float64(time.Second)).String()})
+		break
+	}
+}
+
+// fillColumns takes the newest verdict of every column, its series and its
+// bins.
+func fillColumns(d *report.Data, answers map[string][]query.Frame) {
+	v := first(answers["verdicts"])
+	index := map[string]int{}
+	for i, column := range texts(v, "column") {
+		detector := texts(v, "detector")[i]
+		if detector != "ks" && detector != "chi2" {
+			continue
+		}
+		if _, seen := index[column]; seen {
+			continue
+		}
+		index[column] = len(d.Columns)
+		drifted := false
+		if b, ok := values(v, "drifted").([]bool); ok {
+			drifted = b[i]
+		}
+		d.Columns = append(d.Columns, report.Column{Name: column, Detector: detector, Severity: texts(v, "severity")[i], Sentence: texts(v, "sentence")[i], Drifted: drifted,
+			Effect: numberAt(v, "effect", i), Floor: numberAt(v, "floor", i)})
+	}
+	for i := range answers["drift"] {
+		f := &answers["drift"][i]
+		at, ok := index[f.Name]
+		if !ok || len(f.Columns) < 3 || f.Columns[1].Labels["detector"] != d.Columns[at].Detector {
+			continue
+		}
+		for row := range f.Rows() {
+			if t, ok := timeAt(f, "time", row); ok {
+				d.Columns[at].Series = append(d.Columns[at].Series, report.Point{At: t, Value: numberAt(f, "effect", row), Low: numberAt(f, "floor", row)})
+			}
+		}
+	}
+	for i := range answers["distribution"] {
+		f := &answers["distribution"][i]
+		at, ok := index[f.Name]
+		if !ok || len(d.Columns[at].Bins) > 0 {
+			continue
+		}
+		for row, label := range texts(f, "bin") {
+			d.Columns[at].Bins = append(d.Columns[at].Bins, report.Bin{Label: label, Ref: numberAt(f, "reference", row), Cur: numberAt(f, "window", row)})
+		}
+	}
+}
+
+func fillMetric(d *report.Data, f *query.Frame) {
+	m := report.Metric{Name: f.Name, Reference: math.NaN()}
+	for row := range f.Rows() {
+		t, ok := timeAt(f, "time", row)
+		if !ok {
+			continue
+		}
+		mature, _ := values(f, "mature").([]bool)
+		m.Points = append(m.Points, report.Point{At: t, Value: numberAt(f, "value", row), Expected: numberAt(f, "expected", row), Low: numberAt(f, "lower", row), High: numberAt(f, "upper", row),
+			Immature: row < len(mature) && !mature[row]})
+		m.Reference = numberAt(f, "reference", row)
+	}
+	d.Metrics = append(d.Metrics, m)
+}
+
+func first(frames []query.Frame) *query.Frame {
+	if len(frames) == 0 {
+		return &query.Frame{}
+	}
+	return &frames[0]
+}
+
+// values are a column's, or nil.
+func values(f *query.Frame, name string) any {
+	for _, c := range f.Columns {
+		if c.Name == name {
+			return c.Values
+		}
+	}
+	return nil
+}
+
+func texts(f *query.Frame, name string) []string {
+	v, _ := values(f, name).([]string)
+	return v
+}
+
+func timeAt(f *query.Frame, name string, row int) (time.Time, bool) {
+	switch v := values(f, name).(type) {
+	case []time.Time:
+		return v[row], true
+	case []*time.Time:
+		if v[row] != nil {
+			return *v[row], true
+		}
+	}
+	return time.Time{}, false
+}
+
+// numberAt is NaN where there is none.
+func numberAt(f *query.Frame, name string, row int) float64 {
+	switch v := values(f, name).(type) {
+	case []float64:
+		return v[row]
+	case []*float64:
+		if v[row] != nil {
+			return *v[row]
+		}
+	case []int64:
+		return float64(v[row])
+	case []uint64:
+		return float64(v[row])
+	}
+	return math.NaN()
+}

@@ -1,0 +1,272 @@
+package files
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"sync"
+
+	"github.com/kedge-ml/kedge/dist"
+	"github.com/kedge-ml/kedge/drift"
+	"github.com/kedge-ml/kedge/drift/control"
+	"github.com/kedge-ml/kedge/drift/stat"
+)
+
+// Options are the knobs of a comparison of two files.
+type Options struct {
+	Columns    []string           // none: all that both files have
+	Ignore     []string           // columns to leave out
+	Alpha      float64            // false discovery rate among the columns
+	Floor      float64            // distance that counts as relevant
+	Floors     map[string]float64 // of single columns
+	Categories []string           // numeric columns that are categories
+}
+
+// DefaultOptions are those of a monitor that has not learnt a floor yet.
+func DefaultOptions() Options {
+	o := drift.DefaultOptions()
+	return Options{Alpha: o.Alpha, Floor: o.Fallback}
+}
+
+// Compared is what is said of one column.
+type Compared struct {
+	Column        string               `json:"column"`
+	Kind          string               `json:"kind"` // numeric or categorical
+	Detector      string               `json:"detector"`
+	Drifted       bool                 `json:"drifted"`
+	Severity      string               `json:"severity"`
+	Effect        float64              `json:"effect"`
+	Floor         float64              `json:"floor"`
+	P             float64              `json:"p"` // after correction for many columns
+	PSI           *float64             `json:"psi,omitempty"`
+	JS            *float64             `json:"js,omitempty"`
+	Wasserstein   *float64             `json:"wasserstein_normed,omitempty"`
+	ReferenceMean *float64             `json:"reference_mean,omitempty"`
+	Mean          *float64             `json:"mean,omitempty"`
+	MissingBefore float64              `json:"reference_missing"`
+	Missing       float64              `json:"missing"`
+	Reason        string               `json:"reason,omitempty"` // why there is no answer
+	Sentence      string               `json:"sentence"`
+	Bins          []drift.Contribution `json:"bins,omitempty"`
+}
+
+// Result is the comparison of two files.
+type Result struct {
+	ReferenceRows int64      `json:"reference_rows"`
+	Rows          int64      `json:"rows"`
+	Drifted       int        `json:"drifted"`
+	Columns       []Compared `json:"columns"`
+	OnlyReference []string   `json:"only_reference,omitempty"`
+	OnlyNew       []string   `json:"only_new,omitempty"`
+}
+
+// Compare holds the second file against the first. Columns are read one at a
+// time, as many at once as there are processors.
+func Compare(a, b *Table, o Options) (*Result, error) {
+	both, onlyA, onlyB := Common(a, b)
+	out := &Result{ReferenceRows: a.Rows(), Rows: b.Rows(), OnlyReference: onlyA, OnlyNew: onlyB}
+	var names []string
+	for _, n := range both {
+		if !contains(o.Ignore, n) && (len(o.Columns) == 0 || contains(o.Columns, n)) {
+			names = append(names, n)
+		}
+	}
+	for _, n := range o.Columns {
+		if !contains(both, n) {
+			return nil, fmt.Errorf("column %q is not in both files", n)
+		}
+	}
+	if len(names) == 0 {
+		return nil, errors.New("the files have no column in common")
+	}
+	columns, reasons, err := prepareAll(a, b, names, o)
+	if err != nil {
+		return nil, err
+	}
+	out.Columns = judge(names, columns, reasons, o)
+	for _, c := range out.Columns {
+		if c.Drifted {
+			out.Drifted++
+		}
+	}
+	return out, nil
+}
+
+func contains(list []string, s string) bool {
+	for _, x := range list {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}
+
+func prepareAll(a, b *Table, names []string, o Options) ([]drift.Column, []string, error) {
+	columns, reasons, errs := make([]drift.Column, len(names)), make([]string, len(names)), make([]error, len(names))
+	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
+	var wg sync.WaitGroup
+	for i, name := range names {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			columns[i], reasons[i], errs[i] = prepare(a, b, name, contains(o.Categories, name))
+		})
+	}
+	wg.Wait()
+	return columns, reasons, errors.Join(errs...)
+}
+
+// gridSample is how many values a grid is cut from.
+const gridSample = 50_000
+
+// prepare counts both sides of a column on the reference's grid.
+func prepare(a, b *Table, name string, category bool) (drift.Column, string, error) {
+	out := drift.Column{Name: name, Importance: 0.5}
+	ref, err := a.Column(name)
+	if err != nil {
+		return out, "", err
+	}
+	cur, err := b.Column(name)
+	if err != nil {
+		return out, "", err
+	}
+	if category || (ref.Numbers == nil) != (cur.Numbers == nil) {
+		ref, cur = ref.asCategories(), cur.asCategories()
+	}
+	g, reason := gridOf(ref)
+	if reason != "" {
+		return out, reason, nil
+	}
+	before := summarize(g, ref)
+	out.Baseline, err = drift.BaselineOf(g, []*dist.Summary{before})
+	out.Window = summarize(g, cur)
+	return out, "", err
+}
+
+func gridOf(c *Column) (*dist.Grid, string) {
+	if c.Numbers != nil {
+		if counts(c.Numbers) {
+			return nil, "it looks like an identifier: whole numbers that only rise"
+		}
+		step := max(1, len(c.Numbers)/gridSample)
+		var sample []float64
+		for i := 0; i < len(c.Numbers); i += step {
+			sample = append(sample, c.Numbers[i])
+		}
+		g, err := dist.NumericGrid(sample, dist.GridConfig{})
+		if err != nil {
+			return nil, "the reference has no value of it"
+		}
+		return g, ""
+	}
+	found, rows := map[string]uint64{}, 0
+	for i, w := range c.Categories {
+		if !c.Missing[i] {
+			found[w]++
+			rows++
+		}
+	}
+	if rows >= 100 && len(found) > rows/2 {
+		return nil, "it looks like an identifier: nearly every row has a value of its own"
+	}
+	g, err := dist.CategoryGrid(found, dist.GridConfig{})
+	if err != nil {
+		return nil, "the reference has no value of it"
+	}
+	return g, ""
+}
+
+// counts reports whether values are a running number.
+func counts(xs []float64) bool {
+	for i, x := range xs {
+		if x != math.Trunc(x) || i > 0 && x <= xs[i-1] {
+			return false
+		}
+	}
+	return len(xs) >= 100
+}
+
+func summarize(g *dist.Grid, c *Column) *dist.Summary {
+	b := dist.NewBuilder(g)
+	for _, x := range c.Numbers {
+		if math.IsNaN(x) {
+			b.AddMissing()
+		} else {
+			b.Add(x)
+		}
+	}
+	for i, w := range c.Categories {
+		if c.Missing[i] {
+			b.AddMissing()
+		} else {
+			b.AddCategory(w)
+		}
+	}
+	return b.Summary()
+}
+
+func judge(names []string, columns []drift.Column, reasons []string, o Options) []Compared {
+	opt := drift.DefaultOptions()
+	opt.Alpha, opt.Fallback = o.Alpha, o.Floor
+	var usable []drift.Column
+	for i, c := range columns {
+		if reasons[i] == "" {
+			usable = append(usable, c)
+		}
+	}
+	// both questions about each column: its shape and its missing rate
+	found := map[string][]drift.Judgement{}
+	for _, j := range drift.Judge(usable, 0, opt) {
+		if f, ok := o.Floors[j.Column]; ok {
+			j.Floor = f
+			j.Drifted = j.Reason == "" && j.Adjusted <= o.Alpha && j.Effect >= f
+			if j.Drifted {
+				j.Severity = control.Grade(control.Times(j.Effect, f), 0.5)
+			}
+		}
+		found[j.Column] = append(found[j.Column], j)
+	}
+	out := make([]Compared, len(names))
+	for i, name := range names {
+		if reasons[i] != "" {
+			out[i] = Compared{Column: name, Reason: reasons[i], Sentence: name + ": not compared, " + reasons[i], Severity: "quiet"}
+			continue
+		}
+		out[i] = compared(columns[i], found[name])
+	}
+	return out
+}
+
+// compared speaks with the worse of a column's answers.
+func compared(c drift.Column, js []drift.Judgement) Compared {
+	j := js[0]
+	if len(js) > 1 && js[1].Drifted && (!j.Drifted || js[1].Severity > j.Severity) {
+		j = js[1]
+	}
+	out := Compared{Column: c.Name, Kind: "numeric", Detector: j.Detector, Drifted: j.Drifted, Severity: j.Severity.String(), Effect: j.Effect, Floor: j.Floor, P: j.Adjusted,
+		Reason: string(j.Reason), Sentence: drift.Sentence(c, j)}
+	if c.Baseline.Grid.Categorical() {
+		out.Kind = "categorical"
+	}
+	out.MissingBefore, _ = c.Baseline.Reference.MissingRate()
+	out.Missing, _ = c.Window.MissingRate()
+	if v, ok := c.Baseline.Reference.Mean(); ok && out.Kind == "numeric" {
+		out.ReferenceMean = &v
+	}
+	if v, ok := c.Window.Mean(); ok && out.Kind == "numeric" {
+		out.Mean = &v
+	}
+	cmp, err := drift.Compare(c.Baseline.Grid, c.Baseline.Reference, c.Window)
+	if err != nil {
+		return out
+	}
+	for name, to := range map[string]**float64{"psi": &out.PSI, "js": &out.JS, "wasserstein_normed": &out.Wasserstein} {
+		d, _ := drift.Detector(name) // the names are of the table
+		if r, err := d.Compare(cmp); err == nil && !math.IsInf(r.Statistic, 0) && !math.IsNaN(r.Statistic) {
+			*to = &r.Statistic
+		}
+	}
+	out.Bins, _ = cmp.Contributions(stat.TVD) // a column without rows has none
+	return out
+}

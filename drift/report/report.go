@@ -1,0 +1,103 @@
+// Package report draws what drift found as one HTML page that needs nothing
+// else: no script, no font, no server.
+//
+// Promises: every text is escaped; the page prints; colours differ in lightness
+// too. May not: ask anybody anything.
+package report
+
+import (
+	"cmp"
+	_ "embed" // the page's template
+	"html/template"
+	"io"
+	"math"
+	"slices"
+	"time"
+)
+
+//go:embed report.tmpl
+var page string
+
+// Data is what a page shows.
+type Data struct {
+	Title, Subtitle string
+	Made            time.Time
+	Facts           []Fact
+	Notes           []string
+	Columns         []Column
+	Metrics         []Metric
+	Incidents       []Incident
+}
+
+// Fact is a number with its name, for the head of the page.
+type Fact struct {
+	Name, Value string
+	Bad         bool
+}
+
+// Column is one watched column.
+type Column struct {
+	Name, Detector, Severity, Sentence string
+	Drifted                            bool
+	Effect, Floor                      float64
+	Bins                               []Bin
+	Series                             []Point // distance by window; Low is the floor
+}
+
+// Bin is a bin or category with the shares of the reference and of the window.
+type Bin struct {
+	Label    string
+	Ref, Cur float64
+}
+
+// Metric is a performance metric over time: Value is realised, Expected is
+// estimated, Low and High its band. NaN stands for nothing.
+type Metric struct {
+	Name      string
+	Reference float64
+	Points    []Point
+}
+
+// Point is one window.
+type Point struct {
+	At                         time.Time
+	Value, Expected, Low, High float64
+	Immature                   bool
+}
+
+// Incident is one line of the incidents' table.
+type Incident struct {
+	State, Severity, Column, Sentence, Who, Why string
+	Opened                                      time.Time
+	Ended                                       *time.Time
+}
+
+// Times is how many times farther out than it must be to count a column is.
+func (c Column) Times() float64 {
+	if c.Floor <= 0 {
+		return 0
+	}
+	return c.Effect / c.Floor
+}
+
+// Write draws the page, the worst columns first.
+func Write(w io.Writer, d Data) error {
+	d.Columns = slices.Clone(d.Columns)
+	slices.SortStableFunc(d.Columns, func(a, b Column) int {
+		if a.Drifted != b.Drifted {
+			return map[bool]int{true: -1, false: 1}[a.Drifted]
+		}
+		return cmp.Compare(b.Times(), a.Times())
+	})
+	t, err := template.New("report").Funcs(template.FuncMap{
+		"bars": bars, "line": columnLine, "metric": metricLine, "g": number, "time": when, "overview": overview,
+	}).Parse(page)
+	if err != nil {
+		return err
+	}
+	return t.Execute(w, d)
+}
+
+func when(t time.Time) string { return t.UTC().Format("2006-01-02 15:04") }
+
+func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
