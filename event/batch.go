@@ -153,4 +153,6 @@ const (
 	ReasonUndefined Reason = "undefined"  // unknown view or model where inference is off
 	ReasonLimit     Reason = "limit"      // too many columns, name too long
 	ReasonRetracted Reason = "deprecated" // the view or column no longer takes rows
+	ReasonMapping   Reason = "mapping"    // a source's mapping found no event in it
+	ReasonSchema    Reason = "schema"     // not written in the schema that its source names
 )

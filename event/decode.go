@@ -133,13 +133,32 @@ func (d *Decoder) bury() {
 			f = d.fault
 		}
 	}
-	kept := d.buf[:min(len(d.buf), d.cfg.MaxDeadBytes)]
-	d.u.Counts.DeadLetters++
-	d.u.Dead = append(d.u.Dead, DeadLetter{
-		Topic: d.u.Topic, Partition: d.rec.Partition, Offset: d.rec.Offset, Index: d.index, Epoch: d.u.Epoch,
-		KnownAt: d.rec.Time, Reason: f.reason, Detail: f.detail,
-		Key: append([]byte(nil), d.rec.Key...), Value: append([]byte(nil), kept...), Size: int64(len(d.buf)),
+	d.u.bury(d.rec, d.index, d.buf, d.cfg.MaxDeadBytes, f.reason, f.detail)
+}
+
+func (u *Unit) bury(r Record, index int32, value []byte, limit int, reason Reason, detail string) {
+	u.Counts.DeadLetters++
+	u.Dead = append(u.Dead, DeadLetter{
+		Topic: u.Topic, Partition: r.Partition, Offset: r.Offset, Index: index, Epoch: u.Epoch,
+		KnownAt: r.Time, Reason: reason, Detail: detail,
+		Key: append([]byte(nil), r.Key...), Value: append([]byte(nil), value[:min(len(value), limit)]...), Size: int64(len(value)),
 	})
+}
+
+// Refuse counts a record that gives no events because it could not be read as
+// its source says, and adds its dead letter.
+func (d *Decoder) Refuse(u *Unit, r Record, reason Reason, detail string) {
+	u.Counts.Records++
+	u.met(r.Time)
+	u.bury(r, 0, r.Value, d.cfg.MaxDeadBytes, reason, detail)
+}
+
+// Begin counts a record whose events follow by [Decoder.DecodePart], silent of
+// its rows giving none: they were filtered out, or say nothing yet.
+func (u *Unit) Begin(r Record, silent int) {
+	u.Counts.Records++
+	u.Counts.Silent += int64(silent)
+	u.met(r.Time)
 }
 
 // propose hands the event's evidence to the unit.

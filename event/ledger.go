@@ -12,8 +12,9 @@ package event
 //
 //	To − From + 1 = Records + Dropped + Missing
 //
-// is exact, and Rows, DeadLetters, Duplicates and Tombstoned count events:
-// together they are at least Records.
+// is exact, and Rows, DeadLetters, Duplicates and Tombstoned count events;
+// Silent counts what a source's mapping makes no event of (filtered rows,
+// tombstones). Together the five are at least Records.
 type LedgerRow struct {
 	Topic     string
 	Partition int32
@@ -26,6 +27,7 @@ type LedgerRow struct {
 	DeadLetters int64
 	Duplicates  int64
 	Tombstoned  int64
+	Silent      int64
 	Dropped     int64
 	Missing     int64
 

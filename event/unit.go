@@ -60,6 +60,7 @@ type Counts struct {
 	DeadLetters int64
 	Duplicates  int64 // ids seen before
 	Tombstoned  int64 // refused because of an erasure
+	Silent      int64 // rows of a source that give no event
 	Overflow    int64 // values unknown to a declared definition, kept aside
 	Unknown     int64 // envelope members nobody knows, ignored
 }
@@ -108,7 +109,7 @@ func (u *Unit) Ledger() LedgerRow {
 	r := LedgerRow{
 		Topic: u.Topic, Epoch: u.Epoch, Decoder: DecoderVersion,
 		Records: u.Counts.Records, Rows: u.Counts.Rows, DeadLetters: u.Counts.DeadLetters,
-		Duplicates: u.Counts.Duplicates, Tombstoned: u.Counts.Tombstoned,
+		Duplicates: u.Counts.Duplicates, Tombstoned: u.Counts.Tombstoned, Silent: u.Counts.Silent,
 		Windows: u.Windows(), Tables: make(map[string]int64, len(u.Batches)),
 		MaxEventTime: u.MaxEventTime, MinKnownAt: u.MinKnownAt, MaxKnownAt: u.MaxKnownAt,
 		MinAppended: u.MinAppended, MaxAppended: u.MaxAppended,

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -20,7 +21,13 @@ type Config struct {
 	Group string // consumer group
 	Sink  string // first part of every token: names this installation; Group when empty
 
-	Route func(topic string) (Route, bool) // which topics are read, and as what; nil: [ParseTopic]
+	// Route says which topics are read, and as what; nil: [ParseTopic]. Beside
+	// them the topics of Source definitions are read.
+	Route func(topic string) (Route, bool)
+	// Schemas returns what the schema registry has under an id, "" if nothing;
+	// nil: there is no schema registry.
+	Schemas func(ctx context.Context, id int) (string, error)
+	HashKey []byte // of sources' hashed fields
 
 	MaxRows     int           // rows of a unit
 	MaxBytes    int64         // bytes of keys and values of a unit
@@ -51,7 +58,8 @@ type Config struct {
 // Route says what the records of a topic are.
 type Route struct {
 	Namespace string
-	Kind      event.Kind
+	Kind      event.Kind // zero for a source's
+	Source    bool       // a Source definition maps the records
 }
 
 // DefaultConfig returns a configuration for the group "kedge".

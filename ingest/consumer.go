@@ -111,7 +111,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 }
 
 func (c *Consumer) reads(topic string) bool {
-	_, ok := c.cfg.Route(topic)
+	_, ok := c.route(topic)
 	return ok
 }
 

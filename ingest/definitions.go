@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/event/source"
 	"github.com/kedge-ml/kedge/registry"
 )
 
@@ -17,6 +18,44 @@ type definitions struct {
 	mu      sync.Mutex
 	changed int64 // what the catalog was made of
 	catalog *event.Catalog
+
+	sourcesAt int64 // what the sources were read at
+	sources   map[string]mapped
+}
+
+// mapped is a topic's source.
+type mapped struct {
+	definition registry.Definition
+	spec       *source.Definition
+}
+
+// source returns the definition that maps a topic in a state.
+func (d *definitions) source(s *registry.State, topic string) (registry.Definition, *source.Definition, bool) {
+	changed := s.Changed(source.Kind)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.sources == nil || d.sourcesAt != changed {
+		d.sources, d.sourcesAt = sourcesOf(s), changed
+	}
+	m, ok := d.sources[topic]
+	return m.definition, m.spec, ok
+}
+
+// sourcesOf reads the sources of a state by topic. Where several name a topic,
+// the oldest has it. A definition that cannot be read maps nothing: what checks
+// definitions lets none in.
+func sourcesOf(s *registry.State) map[string]mapped {
+	out := map[string]mapped{}
+	for _, d := range s.List(source.Kind, "") {
+		spec, err := source.ParseDefinition(d.Spec)
+		if err != nil {
+			continue
+		}
+		if other, taken := out[spec.Topic]; !taken || d.UID < other.definition.UID {
+			out[spec.Topic] = mapped{d, spec}
+		}
+	}
+	return out
 }
 
 func newDefinitions(reg *registry.Registry) *definitions {

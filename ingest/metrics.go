@@ -68,7 +68,15 @@ func newLabels(topic string, kind event.Kind) labels {
 	set := func(kv attribute.KeyValue) metric.MeasurementOption {
 		return metric.WithAttributeSet(attribute.NewSet(kv))
 	}
-	return labels{set(telemetry.AttrTopic.String(topic)), set(telemetry.AttrKind.String(kind.String()))}
+	return labels{set(telemetry.AttrTopic.String(topic)), set(telemetry.AttrKind.String(kindName(kind)))}
+}
+
+// kindName: a source's records may give events of all kinds.
+func kindName(k event.Kind) string {
+	if k == 0 {
+		return "source"
+	}
+	return k.String()
 }
 
 // finished counts a unit that is stored.

@@ -33,9 +33,10 @@ type partition struct {
 	fair int64 // bytes that a unit may always have, however little memory is left
 
 	// The reader's.
-	end     int64 // one past the last record that may be read, as far as is known
-	decoder *event.Decoder
-	window  *idWindow
+	end        int64 // one past the last record that may be read, as far as is known
+	decoder    *event.Decoder
+	translator *translator // of a source's records
+	window     *idWindow
 
 	// The writer's.
 	last     *mark
@@ -46,7 +47,7 @@ type partition struct {
 }
 
 func (c *Consumer) newPartition(gen *stream.Generation, tp stream.TopicPartition, slot int) *partition {
-	route, _ := c.cfg.Route(tp.Topic)
+	route, _ := c.route(tp.Topic)
 	p := &partition{c: c, gen: gen, tp: tp, route: route, state: newState(tp), labels: newLabels(tp.Topic, route.Kind), slot: slot,
 		in: make(chan *stream.Batch), full: make(chan *work), free: make(chan *work, 2), decoder: event.NewDecoder(c.cfg.Decoder)}
 	for range 2 {
@@ -188,16 +189,24 @@ func (p *partition) next(ctx context.Context, from int64) (*work, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	catalog, offset, err := p.c.defs.now()
-	if err != nil {
+	if err := p.refresh(ctx, w, from); err != nil {
 		return nil, err
 	}
-	p.reset(w, from, p.plan.epoch, catalog, offset, p.c.cfg.IDWindow)
 	if p.window != nil {
 		p.window.begin(from)
 		p.state.update(func(s *PartitionStatus) { s.IDs, s.IDBytes = p.window.count, p.window.bytes() })
 	}
 	return w, nil
+}
+
+// refresh makes w an empty unit by the definitions of now.
+func (p *partition) refresh(ctx context.Context, w *work, from int64) error {
+	catalog, offset, err := p.c.defs.now()
+	if err != nil {
+		return err
+	}
+	p.reset(w, from, p.plan.epoch, catalog, offset, p.c.cfg.IDWindow)
+	return p.translate(ctx, w)
 }
 
 func (p *partition) reset(w *work, from int64, epoch int32, catalog *event.Catalog, registry, window int64) {
@@ -224,14 +233,23 @@ func (p *partition) take(ctx context.Context, w *work, b *stream.Batch) (*work, 
 			return nil, err
 		}
 	}
+	if w.empty() && p.c.reg.State().Offset() != w.registry { // it waited: what was defined meanwhile holds for its first record
+		if err := p.refresh(ctx, w, w.from); err != nil {
+			b.Release()
+			return nil, err
+		}
+	}
 	if b.From != w.next {
 		defer b.Release()
 		return nil, fmt.Errorf("read %v: got offset %d, expected %d", p.tp, b.From, w.next)
 	}
 	p.end = b.LastStable
 	missing := b.Missing
-	w.add(p.decoder, b, time.Now())
+	err = p.fill(ctx, w, b)
 	b.Release()
+	if err != nil {
+		return nil, err
+	}
 	p.hold(w, w.bytes)
 	p.state.update(func(s *PartitionStatus) { s.End = max(s.End, p.end) })
 	if err := p.settleDefinitions(ctx, w); err != nil {
@@ -278,12 +296,18 @@ func (p *partition) settleDefinitions(ctx context.Context, w *work) error {
 // decodeAgain reads an exact range of records into the unit.
 func (p *partition) decodeAgain(ctx context.Context, w *work, epoch int32, from, to int64, catalog *event.Catalog, registry, window int64) error {
 	p.reset(w, from, epoch, catalog, registry, window)
+	if err := p.translate(ctx, w); err != nil {
+		return err
+	}
 	for b, err := range p.c.client.FetchRange(ctx, p.tp, from, to) {
 		if err != nil {
 			return fmt.Errorf("read offsets %d-%d again: %w", from, to, err)
 		}
-		w.add(p.decoder, b, time.Now())
+		err = p.fill(ctx, w, b)
 		b.Release()
+		if err != nil {
+			return fmt.Errorf("read offsets %d-%d again: %w", from, to, err)
+		}
 	}
 	if w.next != to+1 {
 		return fmt.Errorf("read %v offsets %d-%d again: got up to %d", p.tp, from, to, w.next-1)

@@ -146,14 +146,14 @@ func FuzzParseIntent(f *testing.F) {
 
 func TestParseTopic(t *testing.T) {
 	for topic, want := range map[string]Route{
-		"kedge.default.features":  {"default", event.Features},
-		"kedge.a.b.predictions":   {"a.b", event.Predictions},
-		"kedge.team_x.labels":     {"team_x", event.Labels},
+		"kedge.default.features":  {Namespace: "default", Kind: event.Features},
+		"kedge.a.b.predictions":   {Namespace: "a.b", Kind: event.Predictions},
+		"kedge.team_x.labels":     {Namespace: "team_x", Kind: event.Labels},
 		"kedge.registry":          {},
 		"kedge.default.alerts":    {},
 		"other.default.features":  {},
 		"kedge..features":         {},
-		"kedge.features.features": {"features", event.Features},
+		"kedge.features.features": {Namespace: "features", Kind: event.Features},
 	} {
 		if got, ok := ParseTopic(topic); ok != (want != Route{}) || ok && got != want {
 			t.Errorf("%s: %+v, %v", topic, got, ok)

@@ -38,19 +38,32 @@ func (w *work) empty() bool { return w.next == w.from }
 
 // add decodes a batch that follows what the work holds. The batch can be
 // released afterwards.
-func (w *work) add(d *event.Decoder, b *stream.Batch, now time.Time) {
-	if w.first.IsZero() {
-		w.first = now
-	}
+func (w *work) add(d *event.Decoder, b *stream.Batch) {
+	w.begin()
 	for i := range b.Records {
 		r := &b.Records[i]
-		parent := r.TraceParent()
-		if w.trace == "" && len(parent) > 0 {
-			w.trace = string(parent)
-		}
-		w.bytes += int64(len(r.Key) + len(r.Value))
-		d.Decode(&w.unit, event.Record{Partition: b.Partition, Offset: r.Offset, Time: r.Time, Key: r.Key, Value: r.Value, Trace: traceID(parent)})
+		d.Decode(&w.unit, event.Record{Partition: b.Partition, Offset: r.Offset, Time: r.Time, Key: r.Key, Value: r.Value, Trace: w.met(r)})
 	}
+	w.end(b)
+}
+
+func (w *work) begin() {
+	if w.first.IsZero() {
+		w.first = time.Now()
+	}
+}
+
+// met counts a record's bytes and returns its trace id.
+func (w *work) met(r *stream.Record) string {
+	parent := r.TraceParent()
+	if w.trace == "" && len(parent) > 0 {
+		w.trace = string(parent)
+	}
+	w.bytes += int64(len(r.Key) + len(r.Value))
+	return traceID(parent)
+}
+
+func (w *work) end(b *stream.Batch) {
 	if n := len(b.Records); n > 0 {
 		w.last = &mark{b.Records[n-1].Offset, b.Records[n-1].Time}
 	}

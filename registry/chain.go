@@ -15,6 +15,7 @@ type version struct {
 	uid     uint64
 	who     string
 	why     string
+	rev     string
 	deleted bool
 	body    delta
 }
@@ -88,7 +89,7 @@ func (c *chain) definition(i int) Definition {
 	return Definition{
 		Kind: c.kind, Namespace: c.namespace, Name: c.name,
 		UID: v.uid, Version: uint64(i + 1), Spec: c.spec(i),
-		Offset: v.offset, Time: v.time, Who: v.who, Why: v.why, Deleted: v.deleted,
+		Offset: v.offset, Time: v.time, Who: v.who, Why: v.why, Revision: v.rev, Deleted: v.deleted,
 	}
 }
 

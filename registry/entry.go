@@ -43,6 +43,7 @@ type Entry struct {
 	Spec      json.RawMessage
 	Who       string
 	Why       string
+	Revision  string // of the files it was written from: a commit; empty when it was not
 }
 
 // Definition is one version of one definition, as the fold made it. Version
@@ -59,6 +60,7 @@ type Definition struct {
 	Time      int64           // µs, when the log stored that entry
 	Who       string
 	Why       string
+	Revision  string
 	Deleted   bool
 }
 
@@ -99,6 +101,7 @@ type wireEntry struct {
 	Spec      json.RawMessage `json:"spec,omitempty"`
 	Who       string          `json:"who,omitempty"`
 	Why       string          `json:"why,omitempty"`
+	Revision  string          `json:"revision,omitempty"`
 }
 
 // Encode returns the entry as the log stores it, with the spec's insignificant
@@ -110,7 +113,7 @@ func (e Entry) Encode() ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	w := wireEntry{FormatVersion, e.ID, e.Kind, e.Namespace, e.Name, e.Op, e.Expect, e.Spec, e.Who, e.Why}
+	w := wireEntry{FormatVersion, e.ID, e.Kind, e.Namespace, e.Name, e.Op, e.Expect, e.Spec, e.Who, e.Why, e.Revision}
 	if err := enc.Encode(w); err != nil {
 		return nil, fmt.Errorf("encode %s %s/%s: %w: %w", e.Kind, e.Namespace, e.Name, ErrInvalid, err)
 	}
@@ -135,7 +138,7 @@ func DecodeEntry(b []byte) (Entry, error) {
 	if w.V > FormatVersion {
 		return Entry{}, fmt.Errorf("decode entry: %w: format %d, this build reads up to %d; upgrade kedge", ErrNewerFormat, w.V, FormatVersion)
 	}
-	e := Entry{w.ID, w.Kind, w.Namespace, w.Name, w.Op, w.Expect, w.Spec, w.Who, w.Why}
+	e := Entry{w.ID, w.Kind, w.Namespace, w.Name, w.Op, w.Expect, w.Spec, w.Who, w.Why, w.Revision}
 	if w.V < 1 {
 		return Entry{}, fmt.Errorf("decode entry: %w: no format version", ErrInvalid)
 	}
@@ -153,6 +156,7 @@ func (e Entry) validate() error {
 	}{
 		{"id", e.ID, MaxName, true}, {"kind", e.Kind, MaxName, true}, {"namespace", e.Namespace, MaxName, false},
 		{"name", e.Name, MaxName, true}, {"author", e.Who, MaxName, false}, {"reason", e.Why, MaxWhy, false},
+		{"revision", e.Revision, MaxName, false},
 	} {
 		switch {
 		case f.required && f.value == "":

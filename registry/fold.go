@@ -98,7 +98,7 @@ func (f *fold) decide(e Entry, offset, time int64) {
 }
 
 func (f *fold) grow(c *chain, e Entry, offset, time int64) {
-	v := version{offset: offset, time: time, who: f.intern(e.Who), why: e.Why, deleted: e.Op == Delete}
+	v := version{offset: offset, time: time, who: f.intern(e.Who), why: e.Why, rev: f.intern(e.Revision), deleted: e.Op == Delete}
 	if c.live() == 0 {
 		v.uid = uint64(offset) + 1
 		f.byUID[v.uid] = c

@@ -1,10 +1,12 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Log is an append-only sequence of records. Append returns when the record is
@@ -124,6 +126,38 @@ func (r *Registry) At(ctx context.Context, offset int64) (*State, error) {
 		return nil, err
 	}
 	return &State{r.fold, max(offset, -1)}, nil
+}
+
+// AtTime returns the definitions as of a time, in µs: what entries that the
+// log stored up to then made.
+func (r *Registry) AtTime(micros int64) *State {
+	r.fold.mu.RLock()
+	defer r.fold.mu.RUnlock()
+	last := int64(-1)
+	for _, c := range r.fold.chains {
+		for i := len(c.versions) - 1; i >= 0; i-- {
+			if v := &c.versions[i]; v.time <= micros {
+				last = max(last, v.offset)
+				break
+			}
+		}
+	}
+	return &State{r.fold, last}
+}
+
+// Since returns every version of every definition that was made beyond a log
+// offset, deletes included, in the order of the log.
+func (r *Registry) Since(offset int64) []Definition {
+	r.fold.mu.RLock()
+	defer r.fold.mu.RUnlock()
+	var out []Definition
+	for _, c := range r.fold.chains {
+		for i := c.at(offset) + 1; i < len(c.versions); i++ {
+			out = append(out, c.definition(i))
+		}
+	}
+	slices.SortFunc(out, func(a, b Definition) int { return cmp.Compare(a.Offset, b.Offset) })
+	return out
 }
 
 // History returns every version of a definition, deletes included, oldest

@@ -16,7 +16,7 @@ type PartitionAudit struct {
 	Units            int64
 	First, Next      int64 // consumed offsets are First..Next−1
 
-	Records, Rows, DeadLetters, Duplicates, Tombstoned, Dropped, Missing int64
+	Records, Rows, DeadLetters, Duplicates, Tombstoned, Silent, Dropped, Missing int64
 
 	GapRecords     int64 // offsets between units that no unit covers
 	OverlapRecords int64 // offsets that two units cover
@@ -62,7 +62,7 @@ func maxTime(a, b time.Time) time.Time {
 // auditRanges looks at the ledger alone.
 func (s *Store) auditRanges(ctx context.Context, where string, p params) ([]PartitionAudit, error) {
 	sql := fmt.Sprintf(`SELECT topic, toInt64(partition), toInt64(epoch), toInt64(count()), min(from_offset), max(to_offset) + 1,
-  sum(records), sum(rows), sum(dead_letters), sum(duplicates), sum(tombstoned), sum(dropped), sum(missing),
+  sum(records), sum(rows), sum(dead_letters), sum(duplicates), sum(tombstoned), sum(silent), sum(dropped), sum(missing),
   sumIf(from_offset - before - 1, nth > 1 AND from_offset > before + 1),
   sumIf(least(before, to_offset) - from_offset + 1, nth > 1 AND from_offset <= before),
   sum(abs(to_offset - from_offset + 1 - records - dropped - missing))
@@ -81,7 +81,7 @@ FROM (
 		var a PartitionAudit
 		var unbalanced uint64
 		err := rows.Scan(&a.Topic, &a.Partition, &a.Epoch, &a.Units, &a.First, &a.Next, &a.Records, &a.Rows, &a.DeadLetters,
-			&a.Duplicates, &a.Tombstoned, &a.Dropped, &a.Missing, &a.GapRecords, &a.OverlapRecords, &unbalanced)
+			&a.Duplicates, &a.Tombstoned, &a.Silent, &a.Dropped, &a.Missing, &a.GapRecords, &a.OverlapRecords, &unbalanced)
 		if err != nil {
 			return nil, err
 		}
@@ -215,6 +215,7 @@ func (s *Store) Ledger(ctx context.Context, r query.Request) ([]query.Frame, err
 		num("dead_letters", func(a PartitionAudit) int64 { return a.DeadLetters }),
 		num("duplicates", func(a PartitionAudit) int64 { return a.Duplicates }),
 		num("tombstoned", func(a PartitionAudit) int64 { return a.Tombstoned }),
+		num("silent", func(a PartitionAudit) int64 { return a.Silent }),
 		num("dropped", func(a PartitionAudit) int64 { return a.Dropped }),
 		bad("missing", func(a PartitionAudit) int64 { return a.Missing }),
 		bad("gap_records", func(a PartitionAudit) int64 { return a.GapRecords }),

@@ -170,7 +170,7 @@ func (s *Store) InsertLedger(ctx context.Context, token string, r event.LedgerRo
 		{"topic", texts{r.Topic}}, small("partition", r.Partition), small("epoch", r.Epoch),
 		one("from_offset", r.From), one("to_offset", r.To),
 		one("records", r.Records), one("rows", r.Rows), one("dead_letters", r.DeadLetters), one("duplicates", r.Duplicates),
-		one("tombstoned", r.Tombstoned), one("dropped", r.Dropped), one("missing", r.Missing),
+		one("tombstoned", r.Tombstoned), one("silent", r.Silent), one("dropped", r.Dropped), one("missing", r.Missing),
 		small("decoder", int32(r.Decoder)), one("registry", r.Registry),
 		{"tables", tableCounts(r.Tables)}, {"windows", windowList(r.Windows)},
 		at("max_event_time", r.MaxEventTime), at("min_known_at", r.MinKnownAt), at("max_known_at", r.MaxKnownAt),

@@ -11,7 +11,7 @@ import (
 )
 
 // Version is the version of the fixed tables that this binary writes.
-const Version = 3
+const Version = 4
 
 // ErrNewer says that a newer Kedge wrote the tables.
 var ErrNewer = errors.New("the store was written by a newer kedge")
@@ -69,7 +69,9 @@ func (s *Store) migrations() [][]string {
 			"kind LowCardinality(String)", "namespace LowCardinality(String)", "name String", "uid UInt64", "version UInt64",
 			"offset Int64", micros("time"), "who String", "why String", "deleted Bool", "spec String CODEC(ZSTD(1))",
 		}, ", "), "kind, namespace, name, version", ""),
-	}, s.derivedTables(), s.monitorTables()}
+	}, s.derivedTables(), s.monitorTables(), {
+		fmt.Sprintf("ALTER TABLE %s%s ADD COLUMN IF NOT EXISTS silent Int64 AFTER tombstoned", s.ref("ledger"), s.opt.onCluster()),
+	}}
 }
 
 func micros(name string) string { return name + " DateTime64(6, 'UTC') CODEC(Delta, ZSTD(1))" }

@@ -26,7 +26,8 @@ func (s *Store) inNamespace(ns string, p params) string {
 	slices.Sort(tables)
 	p["topics"] = "kedge." + ns + "."
 	p["tables"] = "[" + strings.Join(tables, ",") + "]"
-	return "(startsWith(topic, {topics:String}) OR hasAny(mapKeys(tables), {tables:Array(String)}))"
+	return fmt.Sprintf("(startsWith(topic, {topics:String}) OR (NOT startsWith(topic, 'kedge.') AND topic IN "+
+		"(SELECT DISTINCT topic FROM %s WHERE NOT startsWith(topic, 'kedge.') AND hasAny(mapKeys(tables), {tables:Array(String)}))))", s.ref("ledger"))
 }
 
 // Throughput answers the kind "throughput": rows a second that landed, per

@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
 	"os"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
@@ -27,13 +27,22 @@ type document struct {
 
 func (c *cli) getCommand() *cobra.Command {
 	var format string
+	var at string
+	var bare bool
 	cmd := &cobra.Command{
 		Use: "get [KIND [NAME]]", Short: "Show definitions: what views and models look like", Args: cobra.MaximumNArgs(2),
-		Example: "  kedge get\n  kedge get FeatureView driver_stats -o yaml",
+		Example: "  kedge get\n  kedge get FeatureView driver_stats -o yaml > driver_stats.yaml\n  kedge get --at 24h",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q := url.Values{}
 			for i, a := range args {
 				q.Set([]string{"kind", "name"}[i], a)
+			}
+			then, err := parseTime(at, time.Now())
+			if err != nil {
+				return &usageError{fmt.Errorf("--at: %w", err), "get"}
+			}
+			if !then.IsZero() {
+				q.Set("at", then.UTC().Format(time.RFC3339Nano))
 			}
 			var list app.DefinitionList
 			if err := c.get(cmd.Context(), "/v1/definitions?"+q.Encode(), &list); err != nil {
@@ -42,10 +51,17 @@ func (c *cli) getCommand() *cobra.Command {
 			if len(args) == 2 && len(list.Definitions) == 0 {
 				return fmt.Errorf("no %s named %q", args[0], args[1])
 			}
+			for i := range list.Definitions {
+				if bare {
+					list.Definitions[i].Version = 0
+				}
+			}
 			return printDefinitions(cmd.OutOrStdout(), list, format)
 		},
 	}
 	cmd.Flags().StringVarP(&format, "output", "o", "yaml", "yaml or json")
+	cmd.Flags().BoolVar(&bare, "bare", false, "without versions: files for Git")
+	cmd.Flags().StringVar(&at, "at", "", "what was defined at this time: 2026-11-01T10:00:00Z, or 2h for two hours ago")
 	return cmd
 }
 
@@ -74,30 +90,6 @@ func printDefinitions(w io.Writer, list app.DefinitionList, format string) error
 	return nil
 }
 
-func (c *cli) applyCommand() *cobra.Command {
-	var file, why string
-	cmd := &cobra.Command{
-		Use: "apply -f FILE", Short: "Define or change views and models", Args: cobra.NoArgs,
-		Long: "Define or change views and models. A document's version is the one it replaces: kedge get prints it,\nand a definition that has changed since is not overwritten.",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			docs, err := readDocuments(file, cmd.InOrStdin())
-			if err != nil {
-				return err
-			}
-			for _, d := range docs {
-				if err := c.applyOne(cmd, d, why); err != nil {
-					return fmt.Errorf("%s %s: %w", d.Kind, d.Name, err)
-				}
-			}
-			return nil
-		},
-	}
-	cmd.Flags().StringVarP(&file, "file", "f", "", "YAML file, - for standard input")
-	cmd.Flags().StringVar(&why, "why", "", "reason, kept with the change")
-	_ = cmd.MarkFlagRequired("file") // the flag exists
-	return cmd
-}
-
 func readDocuments(file string, stdin io.Reader) ([]document, error) {
 	in := stdin
 	if file != "-" {
@@ -120,22 +112,4 @@ func readDocuments(file string, stdin io.Reader) ([]document, error) {
 		}
 		out = append(out, d)
 	}
-}
-
-func (c *cli) applyOne(cmd *cobra.Command, d document, why string) error {
-	spec, err := json.Marshal(d.Spec)
-	if err != nil {
-		return err
-	}
-	b, err := c.send(cmd.Context(), http.MethodPost, "/v1/definitions", "application/json",
-		app.Definition{Kind: d.Kind, Namespace: d.Namespace, Name: d.Name, Version: d.Version, Why: why, Spec: spec})
-	if err != nil {
-		return err
-	}
-	var done app.Definition
-	if err := json.Unmarshal(b, &done); err != nil {
-		return fmt.Errorf("read the answer of %s: %w", c.server, err)
-	}
-	fmt.Fprintf(cmd.OutOrStdout(), "%s %s: version %d\n", done.Kind, done.Name, done.Version)
-	return nil
 }

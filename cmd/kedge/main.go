@@ -35,9 +35,12 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	var usage *usageError
+	var status statusError
 	switch {
 	case err == nil:
 		return 0
+	case errors.As(err, &status):
+		return int(status)
 	case errors.As(err, &usage):
 		fmt.Fprintf(stderr, "kedge: %v\nTry: kedge %s --help\n", err, usage.command)
 		return 2
@@ -77,7 +80,8 @@ func rootCommand() *cobra.Command {
 	root.AddCommand(
 		c.runCommand(), c.checkCommand(), c.configCommand(), c.versionCommand(),
 		c.statusCommand(), c.queryCommand(), c.topicsCommand(), c.deadLettersCommand(), c.sendCommand(), c.replayCommand(),
-		c.getCommand(), c.applyCommand(), c.trainCommand(), workerCommand(),
+		c.getCommand(), c.planCommand(), c.applyCommand(), c.deleteCommand(), c.historyCommand(), c.sourceCommand(),
+		c.trainCommand(), workerCommand(),
 		c.driftCommand(), c.performanceCommand(), c.monitorCommand(), c.incidentCommand(), c.reportCommand(), c.compareCommand(),
 	)
 	return root

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/kedge-ml/kedge/event"
@@ -212,9 +213,26 @@ func (r *reading) float(what string, v *valueMapper) *float64 {
 	case event.Int32, event.Int64, event.Bool:
 		f := float64(x.Int)
 		return &f
+	case event.String:
+		if f, ok := notFinite(x.Text); ok {
+			return &f
+		}
 	}
 	r.fail(what, errNotNumber)
 	return nil
+}
+
+// notFinite reads what JSON has no numbers for, as events write it.
+func notFinite(text string) (float64, bool) {
+	switch text {
+	case "NaN":
+		return math.NaN(), true
+	case "Infinity":
+		return math.Inf(1), true
+	case "-Infinity":
+		return math.Inf(-1), true
+	}
+	return 0, false
 }
 
 func (r *reading) weight(v *valueMapper) float64 {

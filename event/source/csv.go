@@ -162,7 +162,7 @@ func (c *csvFile) read(yield func(Row, error) bool) {
 		if bad != nil {
 			bad = RowError{index, bad}
 		}
-		stopped = !yield(Row{index, fields}, bad)
+		stopped = !yield(Row{Index: index, Fields: fields}, bad)
 		return !stopped
 	})
 	if err != nil && !stopped {

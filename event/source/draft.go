@@ -1,10 +1,14 @@
 package source
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/goccy/go-yaml"
 
 	"github.com/kedge-ml/kedge/event"
 )
@@ -215,4 +219,71 @@ func (d *drafter) prediction(name string, at Time, id, key, score, class string)
 	e.Output.Score, e.Output.Class = Value{Field: score}, Value{Field: class}
 	e.Inputs = d.rest()
 	return e
+}
+
+// Guess says how a topic's records look, from a sample: their format, and
+// whether each is an array.
+func Guess(records []Record) Mapping {
+	m := Mapping{}
+	votes := map[string]int{}
+	arrays := 0
+	for _, r := range records {
+		text := bytes.TrimSpace(r.Value)
+		switch {
+		case len(text) == 0:
+			continue
+		case text[0] == 0:
+			votes[formatAvro]++
+		case text[0] == '[':
+			arrays++
+			votes[formatJSON]++
+		default:
+			votes[guessObject(r)]++
+		}
+	}
+	best := 0
+	for _, format := range topicFormats() {
+		if votes[format] > best {
+			best, m.Format.Type = votes[format], format
+		}
+	}
+	if arrays > 0 && m.Format.Type == formatJSON {
+		m.Explode = wholeRecord
+	}
+	return m
+}
+
+func guessObject(r Record) string {
+	if _, err := cloudEventText(r); err == nil {
+		return formatCloudEvents
+	}
+	if text, err := debeziumText(r); err == nil && len(text) > 0 {
+		return formatDebezium
+	}
+	return formatJSON
+}
+
+// DraftDefinition proposes a source for rows of a topic that were read by the
+// shape that [Guess] gave.
+func DraftDefinition(topic, name string, shape Mapping, rows []Row) (*Definition, error) {
+	m, err := Draft(name, rows)
+	if m == nil {
+		return nil, fmt.Errorf("draft a source for %s: %w", topic, err)
+	}
+	m.Format, m.Explode = shape.Format, shape.Explode
+	d := &Definition{Topic: topic, Mapping: *m}
+	return d, nil
+}
+
+// YAML writes the definition as a document for `kedge apply`.
+func (d *Definition) YAML() ([]byte, error) {
+	spec, err := yaml.MarshalWithOptions(d, yaml.IndentSequence(true))
+	if err != nil {
+		return nil, err
+	}
+	out := fmt.Appendf(nil, "kind: %s\nname: %s\nspec:\n", Kind, event.AppendString(nil, d.Topic))
+	for line := range strings.Lines(string(spec)) {
+		out = append(append(out, "  "...), line...)
+	}
+	return out, nil
 }

@@ -87,6 +87,9 @@ func (m *machine) run(e *expression, row Row) (any, error) {
 
 func (m *machine) load(row Row) {
 	clear(m.env)
+	for _, f := range row.Meta {
+		m.env[f.Name] = native(f.Value)
+	}
 	for _, f := range row.Fields {
 		put(m.env, f.Name, native(f.Value))
 	}

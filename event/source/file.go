@@ -73,8 +73,14 @@ func NewFile(name string, r io.ReaderAt, size int64, m *Mapping) (*File, error) 
 }
 
 func formatOf(name string, f Format) (string, error) {
-	if f.Type != "" {
+	switch f.Type {
+	case "":
+	case "csv", "jsonl", "parquet":
 		return f.Type, nil
+	case formatJSON:
+		return "jsonl", nil
+	default:
+		return "", fmt.Errorf("read %s: the format %s is for topics; a file is csv, jsonl or parquet", name, f.Type)
 	}
 	switch strings.ToLower(filepath.Ext(name)) {
 	case ".csv", ".tsv":
@@ -118,9 +124,13 @@ func wrap(name string, err error) error {
 }
 
 // exploder turns a record with an array into a row per element.
+// wholeRecord is the field that holds a record which is an array itself.
+const wholeRecord = "."
+
 type exploder struct {
 	field  string
-	reader *event.FieldReader
+	reader *event.FieldReader // of the array
+	inner  *event.FieldReader // of its elements
 	next   int64
 	fields []event.NamedValue
 }
@@ -139,7 +149,7 @@ func (x *exploder) rows(row Row, yield func(Row, error) bool) bool {
 		if err != nil {
 			return err
 		}
-		if more = yield(Row{x.next, fields}, nil); !more {
+		if more = yield(Row{Index: x.next, Fields: fields}, nil); !more {
 			return errStop
 		}
 		x.next++
@@ -160,9 +170,14 @@ func (x *exploder) element(row Row, element []byte) ([]event.NamedValue, error) 
 			x.fields = append(x.fields, f)
 		}
 	}
+	if x.inner == nil {
+		x.inner = event.NewFieldReader(event.DefaultDecoderConfig())
+	}
+	if x.field == wholeRecord && element[0] == '{' {
+		return x.inner.Fields(x.fields, element)
+	}
 	wrapped := append(append(append(event.AppendString([]byte{'{'}, x.field), ':'), element...), '}')
-	reader := event.NewFieldReader(event.DefaultDecoderConfig())
-	return reader.Fields(x.fields, wrapped)
+	return x.inner.Fields(x.fields, wrapped)
 }
 
 // counter counts the records of a text file in one pass.

@@ -76,48 +76,12 @@ func newRecordParser() *recordParser {
 
 func (p *recordParser) row(index int64, text []byte) (Row, error) {
 	if text[0] == '[' {
-		p.fields = append(p.fields[:0], event.NamedValue{Name: ".", Value: event.Value{Type: event.ColumnType{Elem: event.JSON}, Text: string(text)}})
-		return Row{index, p.fields}, nil
+		p.fields = append(p.fields[:0], event.NamedValue{Name: wholeRecord, Value: event.Value{Type: event.ColumnType{Elem: event.JSON}, Text: string(text)}})
+		return Row{Index: index, Fields: p.fields}, nil
 	}
 	var err error
 	if p.fields, err = p.reader.Fields(p.fields[:0], text); err != nil {
 		return Row{Index: index}, RowError{index, err}
 	}
-	return Row{index, p.fields}, nil
-}
-
-// RecordReader reads the records of a topic as rows. It is for one goroutine.
-type RecordReader struct {
-	parser *recordParser
-	x      *exploder
-	next   int64
-}
-
-// NewRecordReader returns a reader for a mapping's topic.
-func NewRecordReader(m *Mapping) *RecordReader {
-	return &RecordReader{newRecordParser(), &exploder{field: m.Explode, reader: event.NewFieldReader(event.DefaultDecoderConfig())}, 0}
-}
-
-// Rows calls visit with each row that a record's JSON value gives: one, or one
-// per element where the mapping explodes. Row.Index counts within the record.
-func (r *RecordReader) Rows(value []byte, visit func(Row) error) error {
-	text := bytes.TrimSpace(value)
-	if len(text) == 0 {
-		return RowError{0, event.RefusedError{Reason: event.ReasonMalformed, Detail: "the record is empty"}}
-	}
-	row, err := r.parser.row(0, text)
-	if err != nil {
-		return err
-	}
-	if r.x.field == "" {
-		return visit(row)
-	}
-	r.x.next = 0
-	r.x.rows(row, func(row Row, bad error) bool {
-		if err = bad; err == nil {
-			err = visit(row)
-		}
-		return err == nil
-	})
-	return err
+	return Row{Index: index, Fields: p.fields}, nil
 }

@@ -20,7 +20,8 @@ type Mapping struct {
 	Format Format `yaml:"format,omitempty"`
 	// Explode names a field that holds an array: each element becomes a row of
 	// its own, with the element's members as fields under that name. "." means
-	// that the record itself is the array.
+	// that the record itself is the array; its elements' members have their own
+	// names.
 	Explode string `yaml:"explode,omitempty"`
 	// Filter is an expression; rows for which it is not true give no events.
 	Filter string `yaml:"filter,omitempty"`
@@ -34,11 +35,17 @@ type Mapping struct {
 
 // Format says how to read a file.
 type Format struct {
-	Type    string                      `yaml:"type,omitempty"`    // csv, jsonl or parquet; empty: by the file's name
+	// Type is csv, jsonl or parquet of a file (empty: by its name); json
+	// (also when empty), avro, protobuf, cloudevents or debezium of a topic.
+	Type    string                      `yaml:"type,omitempty"`
 	Comma   string                      `yaml:"comma,omitempty"`   // CSV; empty: a comma
 	Header  []string                    `yaml:"header,omitempty"`  // CSV: column names of a file without a header line
 	Nulls   []string                    `yaml:"nulls,omitempty"`   // CSV: texts that mean null, beside the empty one
 	Columns map[string]event.ColumnType `yaml:"columns,omitempty"` // types that inference should not decide
+
+	Schema      string `yaml:"schema,omitempty"`      // avro: the schema of bare records; empty: each names its own in the schema registry
+	Descriptors string `yaml:"descriptors,omitempty"` // protobuf: a FileDescriptorSet with its imports, in base64
+	Message     string `yaml:"message,omitempty"`     // protobuf: the full name of the records' message
 }
 
 // Event maps a row to one event.
@@ -216,8 +223,14 @@ func (m *Mapping) Validate() error {
 
 func (f Format) validate() error {
 	var errs []error
-	if !slices.Contains([]string{"", "csv", "jsonl", "parquet"}, f.Type) {
-		errs = append(errs, fmt.Errorf("format: type %q: want csv, jsonl or parquet", f.Type))
+	if known := append([]string{"", "csv", "jsonl", "parquet"}, topicFormats()...); !slices.Contains(known, f.Type) {
+		errs = append(errs, fmt.Errorf("format: type %q: want csv, jsonl or parquet for a file, one of %v for a topic", f.Type, topicFormats()))
+	}
+	wants := map[string][]string{formatAvro: {"schema"}, formatProtobuf: {"descriptors", "message"}}[f.Type]
+	for _, name := range f.stated() {
+		if !slices.Contains(wants, name) {
+			errs = append(errs, fmt.Errorf("format: %s does not go with the type %q", name, f.Type))
+		}
 	}
 	if n := len([]rune(f.Comma)); n > 1 {
 		errs = append(errs, fmt.Errorf("format: comma %q must be one character", f.Comma))

@@ -132,7 +132,7 @@ func (p *parquetFile) group(group parquet.RowGroup, index *int64, yield func(Row
 			if bad != nil {
 				bad = RowError{*index, bad}
 			}
-			if !yield(Row{*index, fields}, bad) {
+			if !yield(Row{Index: *index, Fields: fields}, bad) {
 				return nil
 			}
 			*index++

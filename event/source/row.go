@@ -11,6 +11,7 @@ import (
 type Row struct {
 	Index  int64 // counting from 0
 	Fields []event.NamedValue
+	Meta   []event.NamedValue // what is known about the record; found by name, not part of "all"
 }
 
 // Field returns a field by name; a field that is absent is null.
@@ -18,6 +19,11 @@ func (r Row) Field(name string) event.Value {
 	for i := range r.Fields {
 		if r.Fields[i].Name == name {
 			return r.Fields[i].Value
+		}
+	}
+	for i := range r.Meta {
+		if r.Meta[i].Name == name {
+			return r.Meta[i].Value
 		}
 	}
 	return event.Value{}

@@ -25,6 +25,8 @@ func (a *App) api() (http.Handler, error) {
 	a.eventRoutes(api)
 	a.deadLetterRoutes(api, kinds)
 	a.definitionRoutes(api)
+	a.planRoutes(api)
+	a.sourceRoutes(api)
 	a.mountRooms(api)
 	if err := a.pageRoutes(api.Mux, kinds); err != nil {
 		return nil, err

@@ -18,6 +18,7 @@ type Config struct {
 	Ingest     IngestConfig    `yaml:"ingest"`
 	Retention  RetentionConfig `yaml:"retention"`
 	Telemetry  TelemetryConfig `yaml:"telemetry"`
+	Sources    SourcesConfig   `yaml:"sources"`
 	Demo       DemoConfig      `yaml:"demo"`
 	Durability string          `yaml:"durability"` // what an acknowledged event survives: "process" crash or "power" loss
 	Drain      Duration        `yaml:"drain"`      // how long a stop may take

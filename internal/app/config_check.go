@@ -31,6 +31,7 @@ func (c *Config) Validate() error {
 	c.checkKafka(&f)
 	c.checkClickHouse(&f)
 	c.checkIngest(&f)
+	c.checkSources(&f)
 	c.checkRest(&f)
 	return errors.Join(f...)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -12,6 +13,7 @@ import (
 	"github.com/kedge-ml/kedge/internal/auth"
 	"github.com/kedge-ml/kedge/internal/web"
 	"github.com/kedge-ml/kedge/query"
+	"github.com/kedge-ml/kedge/registry"
 	"github.com/kedge-ml/kedge/stream"
 )
 
@@ -39,7 +41,7 @@ const deadLetterHeader = "kedge-replay-of"
 // ReplayAnswer says what a replay of dead letters did.
 type ReplayAnswer struct {
 	Replayed int `json:"replayed"`
-	Skipped  int `json:"skipped" doc:"Cut on storing, so that their bytes are not all there"`
+	Skipped  int `json:"skipped" doc:"Cut on storing, so that their bytes are not all there; or of a foreign topic whose source still makes no event of them"`
 }
 
 func (a *App) deadLetterRoutes(api *web.API, kinds map[string]KindFunc) {
@@ -67,9 +69,10 @@ func (a *App) deadLetterRoutes(api *web.API, kinds map[string]KindFunc) {
 	})
 	web.Handle(api, huma.Operation{
 		OperationID: "replay-dead-letters", Method: http.MethodPost, Path: "/v1/dead-letters/replay", Summary: "Produce dead letters again", Tags: []string{"events"},
-		Description: "Each goes to its own topic again, with the header " + deadLetterHeader + " naming where it came from.",
+		Description: "Each goes to its own topic again, with the header " + deadLetterHeader + " naming where it came from. A record of a source's topic is mapped again and its events go to Kedge's topics: nothing is written to a topic that is not Kedge's.",
 	}, webError, func(ctx context.Context, in *struct{ Body deadLetterFilter }) (*struct{ Body ReplayAnswer }, error) {
-		answer, err := a.replayDeadLetters(ctx, in.Body.request(auth.From(ctx).Namespace))
+		c := auth.From(ctx)
+		answer, err := a.replayDeadLetters(ctx, c, in.Body.request(c.Namespace))
 		if err != nil {
 			return nil, err
 		}
@@ -77,44 +80,80 @@ func (a *App) deadLetterRoutes(api *web.API, kinds map[string]KindFunc) {
 	})
 }
 
-// replayDeadLetters re-produces what the request selects, in batches.
-func (a *App) replayDeadLetters(ctx context.Context, r query.Request) (ReplayAnswer, error) {
-	var out ReplayAnswer
-	topic, batch := "", []stream.Message(nil)
-	flush := func() error {
-		if len(batch) == 0 {
-			return nil
-		}
-		if err := a.producer.Produce(ctx, topic, batch...); err != nil {
-			return fmt.Errorf("replay dead letters of %s: %w", topic, err)
-		}
-		out.Replayed += len(batch)
-		batch = nil
-		return nil
-	}
-	for d, err := range a.store.DeadLetterRecords(ctx, r) {
-		if err != nil {
-			return out, err
-		}
-		if int64(len(d.Value)) < d.Size {
-			out.Skipped++
-			continue
-		}
-		if d.Topic != topic || len(batch) >= 1000 {
-			if err := flush(); err != nil {
-				return out, err
-			}
-			topic = d.Topic
-		}
-		batch = append(batch, replayOf(d))
-	}
-	return out, flush()
+// replay collects messages by topic and produces them in batches.
+type replay struct {
+	a      *App
+	answer ReplayAnswer
+	topic  string
+	batch  []stream.Message
 }
 
-func replayOf(d event.DeadLetter) stream.Message {
+func (r *replay) flush(ctx context.Context) error {
+	if len(r.batch) == 0 {
+		return nil
+	}
+	if err := r.a.producer.Produce(ctx, r.topic, r.batch...); err != nil {
+		return fmt.Errorf("replay dead letters of %s: %w", r.topic, err)
+	}
+	r.batch = nil
+	return nil
+}
+
+func (r *replay) add(ctx context.Context, topic string, m stream.Message) error {
+	if topic != r.topic || len(r.batch) >= 1000 {
+		if err := r.flush(ctx); err != nil {
+			return err
+		}
+		r.topic = topic
+	}
+	r.batch = append(r.batch, m)
+	return nil
+}
+
+// replayDeadLetters re-produces what the request selects.
+func (a *App) replayDeadLetters(ctx context.Context, c auth.Caller, q query.Request) (ReplayAnswer, error) {
+	r := &replay{a: a}
+	state := a.registry.State()
+	for d, err := range a.store.DeadLetterRecords(ctx, q) {
+		if err == nil {
+			err = r.one(ctx, c, state, d)
+		}
+		if err != nil {
+			return r.answer, err
+		}
+	}
+	return r.answer, r.flush(ctx)
+}
+
+func (r *replay) one(ctx context.Context, c auth.Caller, state *registry.State, d event.DeadLetter) error {
+	if int64(len(d.Value)) < d.Size {
+		r.answer.Skipped++
+		return nil
+	}
+	origin := originOf(d)
+	if strings.HasPrefix(d.Topic, "kedge.") {
+		r.answer.Replayed++
+		return r.add(ctx, d.Topic, stream.Message{Key: d.Key, Value: d.Value, Headers: origin})
+	}
+	events, found, err := r.a.sourceEvents(ctx, state, d)
+	if err != nil || !found {
+		r.answer.Skipped++
+		return nil // it stays a dead letter, with its reason
+	}
+	for _, e := range events {
+		e.msg.Headers = origin
+		if err := r.add(ctx, TopicName(c.Namespace, e.kind), e.msg); err != nil {
+			return err
+		}
+	}
+	r.answer.Replayed++
+	return nil
+}
+
+func originOf(d event.DeadLetter) []stream.Header {
 	origin := fmt.Sprintf("%s/%d/%d", d.Topic, d.Partition, d.Offset)
 	if d.Index > 0 {
 		origin += fmt.Sprintf("/%d", d.Index)
 	}
-	return stream.Message{Key: d.Key, Value: d.Value, Headers: []stream.Header{{Name: deadLetterHeader, Value: []byte(origin)}}}
+	return []stream.Header{{Name: deadLetterHeader, Value: []byte(origin)}}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/kedge-ml/kedge/drift"
 	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/event/source"
 	"github.com/kedge-ml/kedge/features"
 	"github.com/kedge-ml/kedge/internal/auth"
 	"github.com/kedge-ml/kedge/internal/web"
@@ -29,11 +30,13 @@ type Definition struct {
 	Changed   time.Time       `json:"changed,omitzero"`
 	Who       string          `json:"who,omitempty"`
 	Why       string          `json:"why,omitempty"`
+	Revision  string          `json:"revision,omitempty" doc:"The commit of the file it was applied from"`
+	Deleted   bool            `json:"deleted,omitempty" readOnly:"true"`
 	Spec      json.RawMessage `json:"spec"`
 }
 
 func shown(d registry.Definition) Definition {
-	return Definition{Kind: d.Kind, Namespace: d.Namespace, Name: d.Name, Version: d.Version, Changed: time.UnixMicro(d.Time).UTC(), Who: d.Who, Why: d.Why, Spec: d.Spec}
+	return Definition{Kind: d.Kind, Namespace: d.Namespace, Name: d.Name, Version: d.Version, Changed: time.UnixMicro(d.Time).UTC(), Who: d.Who, Why: d.Why, Revision: d.Revision, Deleted: d.Deleted, Spec: d.Spec}
 }
 
 // DefinitionList is the answer of GET /v1/definitions.
@@ -44,11 +47,12 @@ type DefinitionList struct {
 func (a *App) definitionRoutes(api *web.API) {
 	web.Handle(api, huma.Operation{OperationID: "definitions", Method: http.MethodGet, Path: "/v1/definitions", Summary: "Views and models as they are defined", Tags: []string{"definitions"}}, webError,
 		func(ctx context.Context, in *struct {
-			Kind string `query:"kind"`
-			Name string `query:"name"`
+			Kind string    `query:"kind"`
+			Name string    `query:"name"`
+			At   time.Time `query:"at" doc:"What was defined at a time; now when it is not given"`
 		}) (*struct{ Body DefinitionList }, error) {
 			out := DefinitionList{Definitions: []Definition{}}
-			for _, d := range a.registry.State().List(in.Kind, auth.From(ctx).Namespace) {
+			for _, d := range a.asOf(in.At).List(in.Kind, auth.From(ctx).Namespace) {
 				if in.Name == "" || in.Name == d.Name {
 					out.Definitions = append(out.Definitions, shown(d))
 				}
@@ -70,11 +74,11 @@ func (a *App) apply(ctx context.Context, c auth.Caller, d Definition) (registry.
 	if d.Namespace != "" && d.Namespace != c.Namespace {
 		return registry.Definition{}, web.Errorf(http.StatusForbidden, "forbidden", "namespace %q: this caller defines in %q", d.Namespace, c.Namespace)
 	}
-	if err := checkSpec(d); err != nil {
+	if err := a.checkDefinition(c, d); err != nil {
 		return registry.Definition{}, web.Errorf(http.StatusBadRequest, web.CodeInvalid, "%s %s: %w", d.Kind, d.Name, err)
 	}
 	return a.registry.Apply(ctx, registry.Entry{
-		Kind: d.Kind, Namespace: c.Namespace, Name: d.Name, Op: registry.Put, Expect: d.Version, Spec: d.Spec, Who: c.Subject, Why: d.Why,
+		Kind: d.Kind, Namespace: c.Namespace, Name: d.Name, Op: registry.Put, Expect: d.Version, Spec: d.Spec, Who: c.Subject, Why: d.Why, Revision: d.Revision,
 	})
 }
 
@@ -104,6 +108,7 @@ func specParsers() map[string]func(json.RawMessage) error {
 		features.OnDemandViewKind:   func(b json.RawMessage) error { _, err := features.ParseOnDemand(b); return err },
 		drift.MonitorKind:           func(b json.RawMessage) error { _, err := drift.ParseMonitor(b); return err },
 		drift.ActionKind:            func(b json.RawMessage) error { _, err := drift.ParseAction(b); return err },
+		source.Kind:                 func(b json.RawMessage) error { _, err := source.ParseDefinition(b); return err },
 		serving.DeploymentKind:      func(b json.RawMessage) error { _, err := serving.ParseDeployment(b); return err },
 	}
 }

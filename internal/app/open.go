@@ -199,6 +199,11 @@ func (a *App) openRegistry(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	stop, err := a.definitionMetrics()
+	if err != nil {
+		return err
+	}
+	a.onClose("definition metrics", func() error { stop(); return nil })
 	return a.prepareTables(ctx)
 }
 
@@ -228,6 +233,7 @@ func (a *App) catalog() (*event.Catalog, error) {
 
 // followDefinitions keeps the store's copy of the definitions fresh.
 func (a *App) followDefinitions(ctx context.Context) error {
+	copied := int64(-1)
 	for after := int64(-2); ; {
 		state, err := a.registry.Next(ctx, after)
 		if ctx.Err() != nil {
@@ -237,16 +243,19 @@ func (a *App) followDefinitions(ctx context.Context) error {
 			return err
 		}
 		after = state.Offset()
-		err = errors.Join(a.prepareTables(ctx), a.store.CopyDefinitions(ctx, copyOf(state)))
+		err = errors.Join(a.prepareTables(ctx), a.store.CopyDefinitions(ctx, copyOf(a.registry.Since(copied))))
 		if err != nil && ctx.Err() == nil {
 			a.sc.Log.Error("definitions were not copied to the store; the next change tries again", "error", err)
+		}
+		if err == nil {
+			copied = after
 		}
 	}
 }
 
-func copyOf(state *registry.State) []store.Definition {
+func copyOf(versions []registry.Definition) []store.Definition {
 	var out []store.Definition
-	for _, d := range state.List("", "") {
+	for _, d := range versions {
 		out = append(out, store.Definition{
 			Kind: d.Kind, Namespace: d.Namespace, Name: d.Name, UID: d.UID, Version: d.Version, Offset: d.Offset,
 			Time: d.Time, Who: d.Who, Why: d.Why, Deleted: d.Deleted, Spec: string(d.Spec),
@@ -275,6 +284,10 @@ func (a *App) openIngest(context.Context) (err error) {
 	cfg.PowerLoss = a.cfg.Durability == "power"
 	cfg.DrainTimeout = time.Duration(a.cfg.Drain) / 2
 	cfg.Decoder = a.cfg.decoder()
+	cfg.HashKey = a.hashKey()
+	if cfg.Schemas, err = a.schemas(); err != nil {
+		return err
+	}
 	a.consumer, err = ingest.New(cfg, a.client, a.registry, a.store, a.tel.Scope("ingest"))
 	return err
 }

@@ -69,7 +69,7 @@ func shared() []string {
 func owners() map[string][]string {
 	return map[string][]string{
 		"github.com/segmentio/kafka-go":            {"stream"},
-		"github.com/twmb/franz-go":                 {"stream", "internal/kafkatest"}, // kfake in stream/broker alone
+		"github.com/twmb/franz-go":                 {"stream", "internal/kafkatest"}, // kfake in stream/broker alone; sr asks schema registries
 		"github.com/ClickHouse/":                   {"store"},
 		"github.com/redis/":                        {"features"},
 		"github.com/grafana/grafana-plugin-sdk-go": {"grafana-plugin", "alerts"},
@@ -90,7 +90,7 @@ func owners() map[string][]string {
 // leafParties lists what leaves may import beside the standard library.
 func leafParties() map[string][]string {
 	return map[string][]string{
-		"event": {"github.com/google/uuid", "github.com/parquet-go/", "github.com/goccy/go-yaml", "github.com/expr-lang/", "google.golang.org/protobuf", "github.com/klauspost/", "github.com/apache/arrow-go", "github.com/hamba/avro", "github.com/bufbuild/protocompile"},
+		"event": {"github.com/google/uuid", "github.com/parquet-go/", "github.com/goccy/go-yaml", "github.com/expr-lang/", "google.golang.org/protobuf", "github.com/klauspost/", "github.com/apache/arrow-go", "github.com/twmb/avro", "github.com/bufbuild/protocompile"},
 	}
 }
 
@@ -163,7 +163,8 @@ func checkParty(from, path, imp string) string {
 			return fmt.Sprintf("%s imports %s, which belongs to %s", path, imp, strings.Join(who, ", "))
 		}
 	}
-	if strings.HasPrefix(imp, "github.com/twmb/franz-go") && from == "stream" && !strings.HasPrefix(path, Module+"stream/broker") {
+	schemas := strings.HasPrefix(imp, "github.com/twmb/franz-go/pkg/sr")
+	if strings.HasPrefix(imp, "github.com/twmb/franz-go") && !schemas && from == "stream" && !strings.HasPrefix(path, Module+"stream/broker") {
 		return fmt.Sprintf("%s imports %s, which belongs to stream/broker", path, imp)
 	}
 	return ""

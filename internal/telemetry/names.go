@@ -22,6 +22,7 @@ const (
 	MetricIngestRetries    = "kedge.ingest.retries"               // counter, by phase
 	MetricLedgerGap        = "kedge.ledger.gap_rows"              // gauge
 	MetricLedgerDuplicate  = "kedge.ledger.duplicate_rows"        // gauge
+	MetricDefinitions      = "kedge.definitions"                  // gauge, by state
 	MetricRegistryEntries  = "kedge.registry.entries"             // gauge
 	MetricStoreQueryTime   = "kedge.store.query.duration"         // histogram s, by question
 	MetricStoreInsertTime  = "kedge.store.insert.duration"        // histogram s, by kind
