@@ -59,6 +59,8 @@ func roomKinds() []Kind {
 			Help: "Per column and derived window: rows, and the share of them without a value."},
 		{Name: "consistency", Title: "Online and offline", Group: "Data", Subject: Optional, Reads: nil, Frame: Table, Default: "table",
 			Help: "Per feature: how many served values of the last hour were recomputed from stored rows, and how many came out different."},
+		{Name: "rollouts", Title: "Rollouts", Group: "Serving", Subject: Optional, Reads: nil, Frame: Table, Default: "table",
+			Help: "What was live: every change of a model's deployment, newest first, with who, why and the evidence; the last row is the state that the range began with."},
 		{Name: "verdicts", Title: "Verdicts", Group: "Drift", Subject: Optional, Reads: []string{"limit"}, Frame: Table, Default: "table",
 			Help: "What monitors judged, newest first, each window at its newest revision: distance, floor, severity and a plain sentence."},
 		{Name: "incidents", Title: "Incidents", Group: "Drift", Subject: Optional, Reads: []string{"limit"}, Frame: Table, Default: "table",

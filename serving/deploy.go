@@ -23,9 +23,10 @@ const DeploymentKind = "Deployment"
 // are routed among them. It is a definition like any other: applied from a
 // file, with a history that says who changed it, when and why.
 type DeploymentSpec struct {
-	Versions []DeployedVersion `json:"versions" yaml:"versions"`
-	Routing  `yaml:",inline"`
-	Record   Policy `json:"record,omitempty" yaml:"record,omitempty"` // default: block
+	Versions   []DeployedVersion `json:"versions" yaml:"versions"`
+	Routing    `yaml:",inline"`
+	Record     Policy      `json:"record,omitempty" yaml:"record,omitempty"` // default: block
+	Guardrails *Guardrails `json:"guardrails,omitempty" yaml:"guardrails,omitempty"`
 }
 
 // DeployedVersion is a version and the digest of its artefact.
@@ -44,6 +45,9 @@ func ParseDeployment(spec json.RawMessage) (DeploymentSpec, error) {
 	var err error
 	if d.Record, err = ParsePolicy(string(d.Record)); err != nil {
 		faults = append(faults, err)
+	}
+	if d.Guardrails != nil {
+		faults = append(faults, d.Guardrails.Validate())
 	}
 	for i, v := range d.Versions {
 		if v.Version == "" || v.Artifact == "" {

@@ -105,9 +105,9 @@ func TestPredictByKey(t *testing.T) {
 	var a struct {
 		Model, Version, Variant string
 		Predictions             []struct {
-			ID            string `json:"prediction_id"`
-			Outputs       map[string]float64
-			Features      map[string]struct {
+			ID       string `json:"prediction_id"`
+			Outputs  map[string]float64
+			Features map[string]struct {
 				Value  any
 				From   string
 				Status string

@@ -26,7 +26,8 @@ type Model struct {
 	types     []event.ColumnType // parallel to the signature's inputs
 	views     []viewInputs       // where inputs come from when a caller sends keys
 	direct    []int              // inputs that no view has
-	agreed    *atomic.Int64      // 2 + registry offset at which the views were found to fit
+	live      *live
+	agreed    *atomic.Int64 // 2 + registry offset at which the views were found to fit
 }
 
 // FromArtifact makes a version ready whose artefact was loaded, its golden
@@ -51,7 +52,7 @@ func (m *Model) prepare() error {
 		return fmt.Errorf("model %s version %s: the predictor takes %d values and gives %d, the signature says %d and %d",
 			m.Name, m.Version, m.Predictor.Features(), m.Predictor.Outputs(), len(m.Signature.Inputs), m.width())
 	}
-	m.encoder, m.agreed = model.NewEncoder(m.Signature), new(atomic.Int64)
+	m.encoder, m.agreed, m.live = model.NewEncoder(m.Signature), new(atomic.Int64), new(live)
 	for _, in := range m.Signature.Inputs {
 		m.datatypes = append(m.datatypes, datatypeOf(in.Type))
 		t, err := event.ParseType(in.Type)

@@ -43,15 +43,16 @@ type Answer struct {
 	Compute time.Duration
 
 	fetched *fetched      // of a request by key
+	suffix  string        // of the ids of a shadow's rows
 	why     []explanation // per row, where asked for
 }
 
 // rowID is the prediction id of one row.
 func (a *Answer) rowID(row int) string {
 	if a.Rows > 1 {
-		return a.ID + "/" + strconv.Itoa(row)
+		return a.ID + "/" + strconv.Itoa(row) + a.suffix
 	}
-	return a.ID
+	return a.ID + a.suffix
 }
 
 // scratch is the memory of one request.
@@ -87,10 +88,7 @@ func (s *Server) predict(ctx context.Context, sc *scratch, call Call) (Answer, e
 	}
 	a, err := s.answer(ctx, sc, d, m, call)
 	if err != nil {
-		d.stats.failure.Add(1)
-		if errors.Is(err, ErrBusy) {
-			d.stats.rejected.Add(1)
-		}
+		d.failed(m, err)
 		return Answer{}, err
 	}
 	a.Version, a.Variant, a.ID = choice.Version, choice.Variant, call.ID
@@ -155,7 +153,26 @@ func (s *Server) compute(ctx context.Context, sc *scratch, d *deployed, m *Model
 	return a, nil
 }
 
+// failed counts a request that got no answer. A full queue and a caller that
+// left say nothing about the version.
+func (d *deployed) failed(m *Model, err error) {
+	d.stats.failure.Add(1)
+	switch {
+	case errors.Is(err, ErrBusy):
+		d.stats.rejected.Add(1)
+	case !errors.Is(err, context.Canceled):
+		m.live.requests.Add(1)
+		m.live.failed.Add(1)
+	}
+}
+
 func (d *deployed) count(a *Answer, now time.Time) {
+	took := a.Queue + a.Compute
+	if a.fetched != nil {
+		took += a.fetched.took
+	}
+	a.Model.live.requests.Add(1)
+	a.Model.live.answered(took, a.Values, a.Width)
 	d.stats.success.Add(1)
 	d.stats.rows.Add(uint64(a.Rows))
 	d.stats.queueNS.Add(uint64(a.Queue))
@@ -180,7 +197,7 @@ func (s *Server) shadows(ctx context.Context, sc *scratch, st *state, answered *
 			s.log.Warn("shadow: the request does not fit the version", "model", m.Name, "version", v, "error", err)
 			continue
 		}
-		said.ID, said.Version, said.Variant = a.ID+"/"+v, v, VariantShadow
+		said.ID, said.suffix, said.Version, said.Variant = a.ID, "/"+v, v, VariantShadow
 		if err := s.record(ctx, own, policy, m, &said, call); err != nil {
 			return
 		}
@@ -221,6 +238,9 @@ func (s *Server) record(ctx context.Context, sc *scratch, policy Policy, m *Mode
 			QueueMS: &queue, ComputeMS: &compute, Threshold: m.Signature.Threshold, Weight: 1, Trace: call.Trace,
 		}
 		a.remember(&p, row, call)
+		if p.Key == "" && call.Entity != "" {
+			p.Key = string(append(event.AppendString([]byte(`{"entity":`), call.Entity), '}'))
+		}
 		sc.out = event.AppendPredictionJSON(sc.out[:0], p)
 		buf := make([]byte, 0, len(id)+len(sc.out))
 		buf = append(append(buf, id...), sc.out...)

@@ -62,6 +62,7 @@ func (a *App) openFeatures(context.Context) (err error) {
 type modelServer struct {
 	server    *serving.Server
 	follower  *serving.Follower
+	guard     *serving.Guard
 	artifacts *os.Root
 	grpc      *grpc.Server
 	port      net.Listener // nil without gRPC
@@ -90,6 +91,7 @@ func (a *App) openServing(context.Context) (err error) {
 	}
 	m.server = serving.NewServer(cfg, a.producer, a.tel.Scope("serving").Log)
 	m.follower = serving.NewFollower(m.server, a.registry, m.artifacts)
+	m.guard = serving.NewGuard(m.server, a.registry, a.facts())
 	if a.cfg.GRPC != "" {
 		if m.port, err = web.Listen("gRPC", a.cfg.GRPC); err != nil {
 			return err
@@ -142,6 +144,7 @@ func (a *App) runRooms(part func(string, func(context.Context) error)) {
 	if m := a.serving; m != nil {
 		part("predictions", m.server.Run)
 		part("deployments", m.follower.Run)
+		part("guard-rails", m.guard.Run)
 		if m.port != nil {
 			part("grpc", m.serve)
 		}
@@ -183,6 +186,7 @@ func (a *App) mountRooms(api *web.API) {
 		}
 	}
 	if m := a.serving; m != nil {
+		a.rolloutRoutes(api)
 		for i, r := range serving.Routes(m.server) {
 			api.Mux.Handle(r.Pattern, r.Handler)
 			documentRoute(api.OpenAPI(), i, r)
