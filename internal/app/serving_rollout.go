@@ -70,21 +70,18 @@ func rolloutError(err error) error {
 // rolloutRoutes show and change what is live.
 func (a *App) rolloutRoutes(api *web.API) {
 	r := serving.NewRollouts(a.registry, a.cfg.Namespace)
-	type model struct {
-		Model string `path:"model"`
-	}
 	web.Handle(api, huma.Operation{OperationID: "rollout", Method: http.MethodGet, Path: "/v1/rollouts/{model}", Summary: "What is live, how the canary or experiment does, and what the guard-rails say", Tags: []string{"rollouts"}}, rolloutError,
 		func(ctx context.Context, in *struct {
-			model
-			Loss string `query:"loss" doc:"error, brier, log_loss, absolute_error or squared_error; default: the guard-rail's"`
+			Model string `path:"model"`
+			Loss  string `query:"loss" doc:"error, brier, log_loss, absolute_error or squared_error; default: the guard-rail's"`
 		}) (*struct{ Body Rollout }, error) {
 			out, err := a.rollout(ctx, r, in.Model, in.Loss)
 			return &struct{ Body Rollout }{out}, err
 		})
 	web.Handle(api, huma.Operation{OperationID: "rollout-history", Method: http.MethodGet, Path: "/v1/rollouts/{model}/history", Summary: "Every change of what was live, with who, when, why and the evidence", Tags: []string{"rollouts"}}, rolloutError,
 		func(_ context.Context, in *struct {
-			model
-			At time.Time `query:"at" doc:"Answer with the state at this time alone"`
+			Model string    `path:"model"`
+			At    time.Time `query:"at" doc:"Answer with the state at this time alone"`
 		}) (*struct{ Body RolloutHistory }, error) {
 			out := RolloutHistory{Moments: r.History(in.Model)}
 			var err error
@@ -99,8 +96,8 @@ func (a *App) rolloutRoutes(api *web.API) {
 		})
 	web.Handle(api, huma.Operation{OperationID: "rollout-change", Method: http.MethodPost, Path: "/v1/rollouts/{model}", Summary: "Promote or roll back", Tags: []string{"rollouts"}}, rolloutError,
 		func(ctx context.Context, in *struct {
-			model
-			Body RolloutChange
+			Model string `path:"model"`
+			Body  RolloutChange
 		}) (*struct{ Body serving.Moment }, error) {
 			who := auth.From(ctx).Subject
 			var m serving.Moment
