@@ -102,11 +102,19 @@ func (m *Model) numeric() bool {
 	return true
 }
 
+// isMatrix reports whether a request carries all inputs as one tensor.
+func (m *Model) isMatrix(req *oip.Request) bool {
+	if len(req.Inputs) != 1 || req.Inputs[0].Name != matrixName {
+		return false
+	}
+	return len(m.Signature.Inputs) > 1 || m.Signature.Inputs[0].Name != matrixName
+}
+
 // rows reads a request's tensors into row-major features, appended to dst. A
 // request carries either one tensor of shape [n, inputs] or one tensor of
 // shape [n] or [n, 1] per input, by name.
 func (m *Model) rows(dst []float32, req *oip.Request) (out []float32, n int, err error) {
-	if len(req.Inputs) == 1 && (len(m.Signature.Inputs) > 1 || req.Inputs[0].Name != m.Signature.Inputs[0].Name) {
+	if m.isMatrix(req) {
 		return m.matrix(dst, &req.Inputs[0])
 	}
 	if err := m.matchNames(req); err != nil {

@@ -273,7 +273,7 @@ func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond)
 // prediction would name them.
 func (sc *scratch) namedInputs(m *Model, row int) []event.NamedValue {
 	sc.inputs = sc.inputs[:0]
-	matrix := len(sc.req.Inputs) == 1 && len(m.Signature.Inputs) > 1
+	matrix := m.isMatrix(&sc.req)
 	for i, in := range m.Signature.Inputs {
 		var v event.Value
 		if matrix {

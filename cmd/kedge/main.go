@@ -83,7 +83,7 @@ func rootCommand() *cobra.Command {
 		c.getCommand(), c.planCommand(), c.applyCommand(), c.deleteCommand(), c.historyCommand(), c.sourceCommand(),
 		c.trainCommand(), workerCommand(),
 		c.driftCommand(), c.performanceCommand(), c.monitorCommand(), c.incidentCommand(), c.reportCommand(), c.compareCommand(),
-		c.rolloutCommand(),
+		c.rolloutCommand(), conformanceCommand(),
 	)
 	return root
 }
