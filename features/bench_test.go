@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -344,4 +345,38 @@ func BenchmarkApply(b *testing.B) {
 		table.Apply(batch, 1<<40)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/10_000, "ns/row")
+}
+
+// BenchmarkRestart fills a table of 20 floats from a history of a hundred
+// versions per key: from the latest-state table, and by a scan.
+func BenchmarkRestart(b *testing.B) {
+	const keys, versions, together = 20_000, 100, 10
+	st := openStore(b)
+	_, s := bigTable(0)
+	for v := int64(0); v < versions; v += together {
+		batch := bigBatch(s, 0, keys*together, v)
+		key, at := batch.Columns[s.KeyStart()].Int64s, batch.Columns[event.ColEventTime].Int64s
+		for i := range key {
+			key[i], at[i] = int64(i%keys), v+int64(i/keys)
+		}
+		must(b, st.Insert(b.Context(), fmt.Sprint("restart", v), batch))
+	}
+	must(b, st.AdvanceLatest(b.Context(), s, map[int32]event.EpochRange{0: {Next: keys * together}}, versions))
+	mark, err := st.LatestMark(b.Context(), s)
+	must(b, err)
+	for name, rows := range map[string]iter.Seq2[*event.Batch, error]{"state": st.LatestState(b.Context(), s, mark, 0), "scan": st.Latest(b.Context(), s, versions, 0)} {
+		b.Run(name, func(b *testing.B) {
+			used := cpuTime()
+			for b.Loop() {
+				table := NewTable(s, 0)
+				must(b, applyAll(rows, s, func(batch *event.Batch) { table.Apply(batch, versions) }))
+				if got := table.Stats().Rows; got != keys {
+					b.Fatalf("%d keys", got)
+				}
+				table.Close()
+			}
+			b.ReportMetric(keys/b.Elapsed().Seconds()*float64(b.N), "keys/s")
+			b.ReportMetric(float64(cpuTime()-used)/float64(b.N)/keys, "cpu-ns/key")
+		})
+	}
 }

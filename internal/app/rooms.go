@@ -21,8 +21,9 @@ type featureStore struct {
 	online  *features.Online
 	tail    *features.Tail
 	server  *features.Server
-	monitor *features.Monitor // nil without a store to recompute from
-	feast   net.Listener      // a port of its own for Feast clients; nil without one
+	keeper  *features.LatestKeeper // as the monitor
+	monitor *features.Monitor      // nil without a store to recompute from
+	feast   net.Listener           // a port of its own for Feast clients; nil without one
 }
 
 // openFeatures prepares the feature store. Its tables are filled while it
@@ -41,6 +42,7 @@ func (a *App) openFeatures(context.Context) (err error) {
 		}
 		cfg.Latest = features.LatestFrom(a.store, partitions, 0, func() int64 { return time.Now().UnixMicro() })
 		cfg.Events = features.EventsFrom(a.store, partitions, 0)
+		f.keeper = features.NewLatestKeeper(f.online, cfg.Events, sc)
 		f.monitor = features.NewMonitor(features.MonitorConfig{Scope: sc}, a.store, partitions)
 	}
 	f.tail = features.NewTail(cfg, a.client, a.registry, f.online)
@@ -133,6 +135,7 @@ func (a *App) runRooms(part func(string, func(context.Context) error)) {
 		part("features", f.tail.Run)
 		if f.monitor != nil {
 			part("consistency", f.monitor.Run)
+			part("latest state", f.keeper.Run)
 		}
 		if f.feast != nil {
 			part("feast", a.serveFeast)
