@@ -364,7 +364,7 @@ func BenchmarkRestart(b *testing.B) {
 	must(b, st.AdvanceLatest(b.Context(), s, map[int32]event.EpochRange{0: {Next: keys * together}}, versions))
 	mark, err := st.LatestMark(b.Context(), s)
 	must(b, err)
-	for name, rows := range map[string]iter.Seq2[*event.Batch, error]{"state": st.LatestState(b.Context(), s, mark, 0), "scan": st.Latest(b.Context(), s, versions, 0)} {
+	for name, rows := range map[string]iter.Seq2[*event.Batch, error]{"state": st.LatestState(b.Context(), s, mark, false, 0), "beyond": st.LatestState(b.Context(), s, mark, true, 0), "scan": st.Latest(b.Context(), s, versions, 0)} {
 		b.Run(name, func(b *testing.B) {
 			used := cpuTime()
 			for b.Loop() {

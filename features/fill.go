@@ -12,15 +12,16 @@ import (
 	"github.com/kedge-ml/kedge/store"
 )
 
-// LatestFrom reads stored rows for a tail. partitions is the topic's partition
-// count; memory bounds what the engine takes, 0: its own limit.
-func LatestFrom(st *store.Store, partitions func(ctx context.Context, topic string) (int, error), memory int64, now func() int64) LatestFunc {
+// LatestFrom reads stored rows for a tail. first is, by partition, the first
+// offset that a topic still holds; memory bounds what the engine takes, 0: its
+// own limit.
+func LatestFrom(st *store.Store, first func(ctx context.Context, topic string) (map[int32]int64, error), memory int64, now func() int64) LatestFunc {
 	return func(ctx context.Context, s *event.Schema, topic string, apply func(*event.Batch)) (map[int32]int64, error) {
-		n, err := partitions(ctx, topic)
+		starts, err := first(ctx, topic)
 		if err != nil {
 			return nil, err
 		}
-		next, err := st.LatestOffsets(ctx, topic, n)
+		next, err := st.LatestOffsets(ctx, topic, len(starts))
 		if err != nil {
 			return nil, err
 		}
@@ -32,7 +33,15 @@ func LatestFrom(st *store.Store, partitions func(ctx context.Context, topic stri
 			return nil, err
 		}
 		if mark.At != 0 {
-			return next, applyAll(st.LatestState(ctx, s, mark, memory), s, apply)
+			beyond := true
+			epochs, err := newestEpochs(ctx, st, topic, starts)
+			if err != nil {
+				return nil, err
+			}
+			if marked := logHolds(mark, starts, epochs); marked != nil {
+				next, beyond = marked, false
+			}
+			return next, applyAll(st.LatestState(ctx, s, mark, beyond, memory), s, apply)
 		}
 		at := now()
 		later := store.HistoryQuery{Schema: s, From: at + 1, To: event.MaxTime, Memory: memory} // their time is yet to come
@@ -43,6 +52,36 @@ func LatestFrom(st *store.Store, partitions func(ctx context.Context, topic stri
 		}
 		return next, nil
 	}
+}
+
+func newestEpochs(ctx context.Context, st *store.Store, topic string, partitions map[int32]int64) (map[int32]int32, error) {
+	out := map[int32]int32{}
+	for p := range partitions {
+		epochs, err := st.Epochs(ctx, topic, p)
+		if err != nil {
+			return nil, err
+		}
+		if n := len(epochs); n > 0 {
+			out[p] = epochs[n-1].Epoch
+		}
+	}
+	return out, nil
+}
+
+// logHolds is from where the log goes on behind a mark, if it holds all of that
+// and the mark left nothing out; else nil. An epoch that was opened since may
+// claim offsets before the mark anew.
+func logHolds(m store.LatestMark, starts map[int32]int64, epochs map[int32]int32) map[int32]int64 {
+	next := map[int32]int64{}
+	for p, first := range starts {
+		if next[p] = m.Ends[p].Next; next[p] < first || m.Ends[p].Epoch != epochs[p] {
+			return nil
+		}
+	}
+	if m.Ahead > 0 {
+		return nil
+	}
+	return next
 }
 
 func applyAll(rows iter.Seq2[*event.Batch, error], s *event.Schema, apply func(*event.Batch)) error {

@@ -45,6 +45,17 @@ type HistoryRequest struct {
 	// IgnoreKnownAt joins on event_time alone, as Feast does by default: rows
 	// that were written later than the time asked for then leak into it.
 	IgnoreKnownAt bool
+	// FromPredictions names a model whose stored predictions are the entity
+	// frame, with what they were given and answered; then no features need be
+	// asked for. WithLabels leaves those without a label out and adds label,
+	// label_class and weight.
+	FromPredictions string
+	WithLabels      bool
+	From, To        int64 // of FromPredictions, µs: from ≤ event_time < to; To 0: no bound
+	// AllEntities makes an entity frame of every key that the asked views have
+	// rows of, once for each of At (µs).
+	AllEntities bool
+	At          []int64
 	// Progress is told how many entity rows are done; nil: nobody is.
 	Progress func(rows int64)
 }

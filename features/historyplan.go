@@ -59,7 +59,7 @@ func (h *History) plan(req HistoryRequest, frame *arrow.Schema) (*historyPlan, e
 			return nil, err
 		}
 	}
-	if len(refs) == 0 {
+	if len(refs) == 0 && req.FromPredictions == "" {
 		return nil, badRequest("No features specified for retrieval")
 	}
 	p := &historyPlan{leaky: req.IgnoreKnownAt, request: map[string]int{}, memory: memory.DefaultAllocator}

@@ -16,8 +16,9 @@ import (
 // the log before Ends, by partition, whose event_time is not after At (µs). The
 // zero value: no such table was made yet.
 type LatestMark struct {
-	At   int64
-	Ends map[int32]event.EpochRange
+	At    int64
+	Ends  map[int32]event.EpochRange
+	Ahead int64 // rows before Ends whose event_time is after At: they are left out
 }
 
 // latestVersion packs the comparator into one number, which is what the engine
@@ -57,7 +58,7 @@ func (s *Store) LatestMark(ctx context.Context, schema *event.Schema) (LatestMar
 	if err := s.makeMarks(ctx); err != nil {
 		return m, err
 	}
-	sql := fmt.Sprintf("SELECT at, partitions, epochs, nexts FROM %s WHERE table_id = {id:UInt64} ORDER BY revision DESC LIMIT 1", s.ref("latest_marks"))
+	sql := fmt.Sprintf("SELECT at, partitions, epochs, nexts, ahead FROM %s WHERE table_id = {id:UInt64} ORDER BY revision DESC LIMIT 1", s.ref("latest_marks"))
 	rows, err := s.query(ctx, sql, params{"id": fmt.Sprint(schema.TableID)})
 	if err != nil {
 		return m, fmt.Errorf("read the latest-state mark of view %s: %w", schema.Subject, err)
@@ -66,7 +67,7 @@ func (s *Store) LatestMark(ctx context.Context, schema *event.Schema) (LatestMar
 	for rows.Next() {
 		var partitions, epochs []int32
 		var nexts []int64
-		if err := rows.Scan(&m.At, &partitions, &epochs, &nexts); err != nil {
+		if err := rows.Scan(&m.At, &partitions, &epochs, &nexts, &m.Ahead); err != nil {
 			return m, fmt.Errorf("read the latest-state mark of view %s: %w", schema.Subject, err)
 		}
 		for i, p := range partitions {
@@ -77,7 +78,7 @@ func (s *Store) LatestMark(ctx context.Context, schema *event.Schema) (LatestMar
 }
 
 func (s *Store) makeMarks(ctx context.Context) error {
-	return s.exec(ctx, s.fixed("latest_marks", "table_id UInt64, revision Int64, at Int64, partitions Array(Int32), epochs Array(Int32), nexts Array(Int64)", "table_id, revision", ""))
+	return s.exec(ctx, s.fixed("latest_marks", "table_id UInt64, revision Int64, at Int64, partitions Array(Int32), epochs Array(Int32), nexts Array(Int64), ahead Int64", "table_id, revision", ""))
 }
 
 // AdvanceLatest brings a view's latest-state table from its mark to ends, as of
@@ -111,7 +112,12 @@ func (s *Store) AdvanceLatest(ctx context.Context, schema *event.Schema, ends ma
 	if err := s.exec(ctx, sql); err != nil {
 		return fmt.Errorf("advance the latest state of view %s: %w", schema.Subject, err)
 	}
-	return s.writeMark(ctx, schema, LatestMark{at, ends})
+	var ahead uint64
+	count := fmt.Sprintf("SELECT count() FROM %s WHERE event_time > fromUnixTimestamp64Micro(%d) AND (%s)", s.ref(history.name), at, storedBefore(ends))
+	if err := s.conn.QueryRow(ctx, count).Scan(&ahead); err != nil {
+		return fmt.Errorf("advance the latest state of view %s: %w", schema.Subject, err)
+	}
+	return s.writeMark(ctx, schema, LatestMark{at, ends, int64(ahead)})
 }
 
 func (s *Store) writeMark(ctx context.Context, schema *event.Schema, m LatestMark) error {
@@ -119,8 +125,8 @@ func (s *Store) writeMark(ctx context.Context, schema *event.Schema, m LatestMar
 	for _, p := range sortedPartitions(m.Ends) {
 		partitions, epochs, nexts = append(partitions, fmt.Sprint(p)), append(epochs, fmt.Sprint(m.Ends[p].Epoch)), append(nexts, fmt.Sprint(m.Ends[p].Next))
 	}
-	return s.exec(ctx, fmt.Sprintf("INSERT INTO %s VALUES (%d, %d, %d, [%s], [%s], [%s])", s.ref("latest_marks"), schema.TableID, time.Now().UnixNano(), m.At,
-		strings.Join(partitions, ","), strings.Join(epochs, ","), strings.Join(nexts, ",")))
+	return s.exec(ctx, fmt.Sprintf("INSERT INTO %s VALUES (%d, %d, %d, [%s], [%s], [%s], %d)", s.ref("latest_marks"), schema.TableID, time.Now().UnixNano(), m.At,
+		strings.Join(partitions, ","), strings.Join(epochs, ","), strings.Join(nexts, ","), m.Ahead))
 }
 
 func sortedPartitions(ends map[int32]event.EpochRange) (out []int32) {
@@ -148,18 +154,23 @@ func (m LatestMark) after() string {
 
 // before is the condition of rows that lie before ends and whose time has come.
 func before(ends map[int32]event.EpochRange, at int64) string {
+	return fmt.Sprintf("event_time <= fromUnixTimestamp64Micro(%d) AND (%s)", at, storedBefore(ends))
+}
+
+func storedBefore(ends map[int32]event.EpochRange) string {
 	or := []string{"0"}
 	for _, p := range sortedPartitions(ends) {
 		e := ends[p]
 		or = append(or, fmt.Sprintf("_partition = %d AND (_epoch < %d OR _epoch = %d AND _offset < %d)", p, e.Epoch, e.Epoch, e.Next))
 	}
-	return fmt.Sprintf("event_time <= fromUnixTimestamp64Micro(%d) AND (%s)", at, strings.Join(or, " OR "))
+	return strings.Join(or, " OR ")
 }
 
 // LatestState yields, in no order, rows among which is every key's newest: the
-// latest-state table up to its mark, and the view's rows beyond it. The caller
-// lets the comparator decide.
-func (s *Store) LatestState(ctx context.Context, schema *event.Schema, m LatestMark, memory int64) iter.Seq2[*event.Batch, error] {
+// latest-state table up to its mark and, if beyond is set, the view's rows
+// behind it, for which the positions of all rows are read. The caller lets the
+// comparator decide.
+func (s *Store) LatestState(ctx context.Context, schema *event.Schema, m LatestMark, beyond bool, memory int64) iter.Seq2[*event.Batch, error] {
 	history := s.tables()[schema.Table()]
 	if history == nil {
 		return nothing
@@ -170,6 +181,9 @@ func (s *Store) LatestState(ctx context.Context, schema *event.Schema, m LatestM
 	}
 	exprs, columns := history.selected(schema)
 	list := strings.Join(exprs, ", ")
-	sql := fmt.Sprintf("SELECT %s FROM %s UNION ALL SELECT %s FROM %s WHERE %s", list, s.ref(twin.name), list, s.ref(history.name), m.after())
+	sql := "SELECT " + list + " FROM " + s.ref(twin.name)
+	if beyond {
+		sql += " UNION ALL SELECT " + list + " FROM " + s.ref(history.name) + " WHERE " + m.after()
+	}
 	return s.selectBlocks(ctx, sql, nil, withMemory(memory, map[string]string{"max_block_size": "65536"}), event.NewBatch(schema, ""), columns)
 }

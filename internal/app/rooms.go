@@ -12,6 +12,7 @@ import (
 	"github.com/kedge-ml/kedge/features"
 	"github.com/kedge-ml/kedge/internal/web"
 	"github.com/kedge-ml/kedge/serving"
+	"github.com/kedge-ml/kedge/stream"
 	"github.com/kedge-ml/kedge/trainer/mlflow"
 )
 
@@ -40,7 +41,7 @@ func (a *App) openFeatures(context.Context) (err error) {
 			n, err := a.client.Partitions(ctx, topic)
 			return n[topic], err
 		}
-		cfg.Latest = features.LatestFrom(a.store, partitions, 0, func() int64 { return time.Now().UnixMicro() })
+		cfg.Latest = features.LatestFrom(a.store, a.firstOffsets, 0, func() int64 { return time.Now().UnixMicro() })
 		cfg.Events = features.EventsFrom(a.store, partitions, 0)
 		f.keeper = features.NewLatestKeeper(f.online, cfg.Events, sc)
 		f.monitor = features.NewMonitor(features.MonitorConfig{Scope: sc}, a.store, partitions)
@@ -58,6 +59,24 @@ func (a *App) openFeatures(context.Context) (err error) {
 	}
 	a.features = f
 	return nil
+}
+
+// firstOffsets are the first offsets that a topic still holds, by partition.
+func (a *App) firstOffsets(ctx context.Context, topic string) (map[int32]int64, error) {
+	n, err := a.client.Partitions(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	var tps []stream.TopicPartition
+	for p := range n[topic] {
+		tps = append(tps, stream.TopicPartition{Topic: topic, Partition: int32(p)})
+	}
+	offsets, err := a.client.Offsets(ctx, tps...)
+	out := map[int32]int64{}
+	for tp, o := range offsets {
+		out[tp.Partition] = o.First
+	}
+	return out, err
 }
 
 // modelServer is what the role serving runs.
