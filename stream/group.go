@@ -314,7 +314,7 @@ func (g *Group) config(topics map[string]int) kafka.ConsumerGroupConfig {
 		ID:                g.cfg.ID,
 		Brokers:           []string{anyAddress},
 		Dialer:            g.c.dialer(),
-		GroupBalancers:    []kafka.GroupBalancer{kafka.RoundRobinGroupBalancer{}, kafka.RangeGroupBalancer{}},
+		GroupBalancers:    []kafka.GroupBalancer{spread{}, kafka.RoundRobinGroupBalancer{}, kafka.RangeGroupBalancer{}},
 		HeartbeatInterval: g.cfg.Heartbeat,
 		SessionTimeout:    g.cfg.Session,
 		RebalanceTimeout:  g.cfg.Rebalance,
