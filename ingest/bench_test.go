@@ -79,7 +79,7 @@ func BenchmarkSideBySide(b *testing.B) {
 		b.Logf("kedge by thread: %s", threads)
 		under, after := c.standing(b), c.standing(b)
 		b.Logf("kedge: at the end of the load %+v; settled %+v", under, after)
-		o := w.start("own", job{Lib: w.lib, StoreDir: storePath(w.dir), Own: &ownJob{Lines: lines}}, nil)
+		o := w.start("own", job{Lib: w.lib, StoreDir: w.storePath(), Own: &ownJob{Lines: lines}}, nil)
 		<-o.ended
 		own := (cpuOf(o) - base).Seconds() * 1e6 / float64(events)
 		b.Logf("engine alone: %+v", o.standing(b))

@@ -2,6 +2,7 @@ package ingest_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -53,6 +55,7 @@ type jobConfig struct {
 	MinDelay time.Duration
 	MaxRows  int
 	Fence    time.Duration
+	Insert   time.Duration
 	Session  time.Duration
 	Power    bool
 	Window   int64
@@ -133,7 +136,7 @@ func (j *job) serveStore(ctx context.Context, s *store.Store) error {
 }
 
 func (j *job) ingest(ctx context.Context, s *store.Store) error {
-	client, err := stream.NewClient(stream.Config{Brokers: []string{j.Brokers}})
+	client, err := stream.NewClient(stream.Config{Brokers: strings.Split(j.Brokers, ","), RequestTimeout: 5 * time.Second})
 	if err != nil {
 		return err
 	}
@@ -172,7 +175,7 @@ func (c *jobConfig) config() ingest.Config {
 	for _, set := range []struct {
 		to   *time.Duration
 		from time.Duration
-	}{{&cfg.MinDelay, c.MinDelay}, {&cfg.FenceAfter, c.Fence}, {&cfg.Session, c.Session}} {
+	}{{&cfg.MinDelay, c.MinDelay}, {&cfg.FenceAfter, c.Fence}, {&cfg.InsertTimeout, c.Insert}, {&cfg.Session, c.Session}} {
 		if set.from > 0 {
 			*set.to = set.from
 		}
@@ -290,4 +293,4 @@ func selectLines(ctx context.Context, s *store.Store, sql string) ([]map[string]
 	return out, lines.Err()
 }
 
-func storePath(dir string) string { return filepath.Join(dir, "store") }
+func (w *world) storePath() string { return filepath.Join(cmp.Or(w.storeDir, w.dir), "store") }

@@ -53,6 +53,7 @@ type guards struct {
 	noIntent  bool // a pending unit is not repeated as it was
 	noLedger  bool // the position is the group's commit alone
 	noOrphans bool // rows that nothing explains are not looked for
+	noFence   bool // a member that slept does not ask whether the partition is still its own
 }
 
 // New returns a consumer. Run starts it.

@@ -77,6 +77,7 @@ func (w *world) settle() {
 }
 
 func TestCrashAtEveryPoint(t *testing.T) {
+	t.Parallel()
 	for _, inside := range []bool{false, true} {
 		t.Run(map[bool]string{false: "broker beside", true: "broker inside"}[inside], func(t *testing.T) {
 			w := newWorld(t, inside)
@@ -97,6 +98,7 @@ func TestCrashAtEveryPoint(t *testing.T) {
 // TestGuards takes each guard away and sees the comparison fail, then does the
 // same with the guard and sees it hold.
 func TestGuards(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		point  string

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kedge-ml/kedge/internal/kafkatest"
 	"github.com/kedge-ml/kedge/internal/testenv"
 )
 
@@ -128,39 +129,75 @@ func killSeed(t testing.TB) uint64 {
 	return uint64(time.Now().UnixNano())
 }
 
+// campaign is how many kills, and over how many events at least.
+type campaign struct {
+	kills  int
+	events int64
+	batch  int
+	seed   uint64
+	landed map[string]int
+}
+
 // TestKillUnderLoad kills consumers with SIGKILL while events keep coming: with
-// the broker beside (it is killed as well, now and then) and with everything in
-// one process. Everything must be there once at the end.
+// a broker beside (it is killed as well, now and then), with everything in one
+// process, and with a real Kafka. Everything must be there once at the end.
 func TestKillUnderLoad(t *testing.T) {
-	kills, batch, events := 30, 10, int64(0)
-	if os.Getenv("KEDGE_TORTURE") != "" {
-		kills, batch, events = 1000, 2000, 20_000_000
+	t.Parallel()
+	(&campaign{kills: 30, batch: 10}).run(t)
+}
+
+// TestTortureKills is the same for as many kills as KEDGE_KILLS says, over
+// twenty thousand events for each.
+func TestTortureKills(t *testing.T) {
+	if os.Getenv("KEDGE_TORTURE") == "" {
+		testenv.Skip(t, testenv.Short, "make torture runs it")
 	}
-	seed := killSeed(t)
-	t.Logf("repeat with KEDGE_SEED=%d", seed)
-	landed := map[string]int{}
-	for _, inside := range []bool{false, true} {
-		w := newWorld(t, inside)
-		w.seed = seed
+	c := &campaign{kills: 1000, batch: 2000}
+	if text := os.Getenv("KEDGE_KILLS"); text != "" {
+		if _, err := fmt.Sscan(text, &c.kills); err != nil {
+			t.Fatalf("KEDGE_KILLS: %v", err)
+		}
+	}
+	c.events = int64(c.kills) * 20_000
+	c.run(t)
+}
+
+func (c *campaign) run(t *testing.T) {
+	c.seed, c.landed = killSeed(t), map[string]int{}
+	t.Logf("repeat with KEDGE_SEED=%d", c.seed)
+	for _, s := range []struct {
+		name  string
+		share int
+		make  func() *world
+	}{
+		{"broker beside", c.kills * 2 / 5, func() *world { return newWorld(t, false) }},
+		{"broker inside", c.kills / 5, func() *world { return insideWorld(t) }},
+		{"kafka", c.kills - c.kills*2/5 - c.kills/5, func() *world { w, _ := newKafkaWorld(t, 1, nil); return w }},
+	} {
+		w := s.make()
+		w.seed = c.seed
 		w.cfg.MinDelay, w.cfg.MaxRows = 50*time.Millisecond, 5000
-		share := kills * 2 / 3
-		if inside {
-			share = kills - share
-			c := w.consumer()
-			c.await(t, "ready")
-			w.makeTopics()
-			c.kill()
-		}
-		k := &killer{w: w, random: rand.New(rand.NewPCG(seed, 1)), phases: filepath.Join(w.dir, "phases"), landed: landed}
-		k.run(share, batch, events*int64(share)/int64(kills))
+		k := &killer{w: w, random: rand.New(rand.NewPCG(c.seed, uint64(s.share))), phases: filepath.Join(w.dir, "phases"), landed: c.landed}
+		began := time.Now()
+		k.run(s.share, c.batch, c.events*int64(s.share)/int64(c.kills))
+		t.Logf("%s: %d kills, %d events sent, %v", s.name, s.share, w.next, time.Since(began).Round(time.Second))
 	}
-	text := (&killer{landed: landed}).histogram()
-	t.Logf("%d kills; at the moment of a kill, goroutines had passed last:\n%s", kills, text)
+	text := (&killer{landed: c.landed}).histogram()
+	t.Logf("%d kills; at the moment of a kill, goroutines had passed last:\n%s", c.kills, text)
 	for _, p := range points() {
-		if landed[p] < atLeast {
-			t.Errorf("only %d kills at %s, want %d", landed[p], p, atLeast)
+		if c.landed[p] < atLeast {
+			t.Errorf("only %d kills at %s, want %d", c.landed[p], p, atLeast)
 		}
 	}
+}
+
+func insideWorld(t *testing.T) *world {
+	w := newWorld(t, true)
+	c := w.consumer()
+	c.await(t, "ready")
+	w.makeTopics()
+	c.kill()
+	return w
 }
 
 // run kills share times, goes on until so many events were produced, and
@@ -174,10 +211,13 @@ func (k *killer) run(share, batch int, events int64) {
 			w.broker.kill()
 			w.startBroker()
 		}
+		if !w.inside && i%3 > 0 { // else its session has to end first
+			kafkatest.Evict(w.t, w.brokers, "kedge")
+		}
 	}
 	c := w.consumer()
 	c.await(w.t, "ready")
-	testenv.Eventually(w.t, 2*time.Hour, func() error {
+	testenv.Eventually(w.t, 4*time.Hour, func() error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if w.next < events {
@@ -186,7 +226,7 @@ func (k *killer) run(share, batch int, events int64) {
 		return nil
 	})
 	load.stop()
-	w.await(c, 10*time.Minute)
+	w.await(c, time.Hour)
 	c.stop(w.t)
 	w.verify()
 }

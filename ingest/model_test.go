@@ -116,6 +116,9 @@ func (m *made) message(n int64) stream.Message {
 	return stream.Message{Key: []byte(m.key), Value: m.value, Headers: []stream.Header{{Name: "n", Value: binary.BigEndian.AppendUint64(nil, uint64(n))}}}
 }
 
+// numberOf reads the header that message writes.
+func numberOf(header []byte) int64 { return int64(binary.BigEndian.Uint64(header)) }
+
 // place is where rows are compared: sums over ten thousand offsets of one
 // partition in one table.
 type place struct {
@@ -150,7 +153,31 @@ type truth struct {
 	rows       int64
 	dead       int64
 	duplicates int64
-	numbers    map[int64]int // how often each event stands in the log
+	numbers    tally // how often each event stands in the log
+}
+
+// tally counts events by their numbers, up to 255 each.
+type tally []uint8
+
+func (t *tally) add(n int64) {
+	if grow := int(n) + 1 - len(*t); grow > 0 {
+		*t = append(*t, make([]uint8, grow)...)
+	}
+	(*t)[n]++
+}
+
+func (t tally) of(n int64) uint8 {
+	if n >= int64(len(t)) {
+		return 0
+	}
+	return t[n]
+}
+
+func (t tally) total() (sum int) {
+	for _, n := range t {
+		sum += int(n)
+	}
+	return sum
 }
 
 func (t *truth) add(table string, partition int32, n, offset int64) {
@@ -167,7 +194,7 @@ func readTruth(ctx context.Context, client *stream.Client, reg *registry.Registr
 	if err != nil {
 		return nil, err
 	}
-	t := &truth{places: map[place]*sums{}, numbers: map[int64]int{}}
+	t := &truth{places: map[place]*sums{}}
 	for _, k := range kinds() {
 		for p := range partitions {
 			if err := t.readPartition(ctx, client, catalog, seed, stream.TopicPartition{Topic: topicOf(k), Partition: int32(p)}); err != nil {
@@ -198,7 +225,7 @@ func (t *truth) readPartition(ctx context.Context, client *stream.Client, catalo
 		}
 		for i := range b.Records {
 			h, _ := b.Records[i].Header("n")
-			t.one(catalog, seed, tp, int64(binary.BigEndian.Uint64(h)), b.Records[i].Offset, stored)
+			t.one(catalog, seed, tp, numberOf(h), b.Records[i].Offset, stored)
 		}
 		b.Release()
 	}
@@ -208,7 +235,7 @@ func (t *truth) readPartition(ctx context.Context, client *stream.Client, catalo
 func (t *truth) one(catalog *event.Catalog, seed uint64, tp stream.TopicPartition, n, offset int64, stored map[string]int64) {
 	m := eventOf(seed, n)
 	t.records++
-	t.numbers[n]++
+	t.numbers.add(n)
 	if m.dead {
 		t.dead++
 		t.add("dead_letters/"+tp.Topic, tp.Partition, 0, offset)

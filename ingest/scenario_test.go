@@ -61,6 +61,7 @@ func (w *world) committed() map[stream.TopicPartition]stream.Committed {
 // a broker does that lost its last writes, with rows of an unfinished unit in
 // the tables.
 func TestForgottenCommit(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, false)
 	w.crashAt("inserted", 5)
 	old := w.committed()
@@ -88,6 +89,7 @@ func refusal(t *testing.T, c *child, tp stream.TopicPartition) (reason string) {
 // TestOperatorMovedTheGroup sees the consumer refuse an offset that somebody
 // else set, leave it as it is, and read from there once an epoch is opened.
 func TestOperatorMovedTheGroup(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, false)
 	w.produce(1500)
 	c := w.consumer()
@@ -154,6 +156,7 @@ func (w *world) inEpoch(tp stream.TopicPartition, epoch, first int64) {
 // TestRecreatedTopic makes the remembered record another one, as it is when a
 // topic was deleted and created again and has grown past the old end.
 func TestRecreatedTopic(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, false)
 	w.produce(1500)
 	c := w.consumer()
@@ -179,6 +182,7 @@ func TestRecreatedTopic(t *testing.T) {
 // TestPendingUnitThatCannotBeRepeated changes what a pending unit was begun
 // with: its rows are removed and its records read again in a new epoch.
 func TestPendingUnitThatCannotBeRepeated(t *testing.T) {
+	t.Parallel()
 	for name, edit := range map[string][2]string{
 		"decoder upgraded":  {`"d":1`, `"d":99`},
 		"registry restored": {`"r":`, `"r":9999`},
@@ -205,6 +209,7 @@ func TestPendingUnitThatCannotBeRepeated(t *testing.T) {
 
 // TestPowerLossLevel repeats a pending unit by removing what it stored.
 func TestPowerLossLevel(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, false)
 	w.cfg.Power = true
 	w.cfg.Guards.NoTokens = true // as if the engine had lost them
@@ -216,6 +221,7 @@ func TestPowerLossLevel(t *testing.T) {
 // TestRetentionOvertakes lets the broker remove records that were not read
 // yet: the ledger names the gap and everything else is whole.
 func TestRetentionOvertakes(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, false)
 	w.produce(1000)
 	c := w.consumer()
@@ -257,6 +263,7 @@ func TestRetentionOvertakes(t *testing.T) {
 // TestStoreAway takes the store away under load: reading pauses, the status
 // says why, and everything arrives when it is back.
 func TestStoreAway(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, false)
 	w.startStore()
 	c := w.consumer()
@@ -283,6 +290,7 @@ func TestStoreAway(t *testing.T) {
 // go, one is stopped in the middle of a unit until others have its partitions,
 // and then goes on as if nothing had happened.
 func TestRebalanceAndZombie(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, false)
 	w.broker.stop(t)
 	w.partitions = 3 // each topic's partitions are dealt out by themselves

@@ -25,7 +25,7 @@ func (v *verdict) fault(format string, args ...any) {
 // ledger's own audit.
 func (w *world) audit() *verdict {
 	w.t.Helper()
-	if w.broker == nil { // it ended with the last consumer
+	if w.inside { // it ended with the last consumer
 		w.startBroker()
 		defer func() {
 			w.broker.stop(w.t)
@@ -64,7 +64,7 @@ func (w *world) read() (f found) {
 
 func (w *world) startAudit() *child {
 	w.t.Helper()
-	c := w.start("audit", job{Lib: w.lib, StoreDir: storePath(w.dir), Audit: true}, nil)
+	c := w.start("audit", job{Lib: w.lib, StoreDir: w.storePath(), Audit: true}, nil)
 	return c
 }
 
@@ -73,8 +73,8 @@ func (w *world) compareAcked(v *verdict) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	lost := 0
-	for n := range w.acked {
-		if v.truth.numbers[n] == 0 {
+	for n, times := range w.acked {
+		if times > 0 && v.truth.numbers.of(int64(n)) == 0 {
 			lost++
 		}
 	}
@@ -126,7 +126,7 @@ func (v *verdict) compareLedger() {
 func (w *world) verify() {
 	w.t.Helper()
 	v := w.audit()
-	w.t.Logf("%d records: %d rows, %d dead letters, %d duplicates; %d acknowledged", v.truth.records, v.truth.rows, v.truth.dead, v.truth.duplicates, len(w.acked))
+	w.t.Logf("%d records: %d rows, %d dead letters, %d duplicates; %d acknowledged", v.truth.records, v.truth.rows, v.truth.dead, v.truth.duplicates, w.acked.total())
 	slices.Sort(v.faults)
 	for _, f := range v.faults[:min(20, len(v.faults))] {
 		w.t.Error(f)

@@ -3,6 +3,7 @@ package ingest_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,6 +23,7 @@ import (
 
 	"github.com/kedge-ml/kedge/ingest"
 	"github.com/kedge-ml/kedge/internal/failpoint"
+	"github.com/kedge-ml/kedge/internal/kafkatest"
 	"github.com/kedge-ml/kedge/internal/testenv"
 	"github.com/kedge-ml/kedge/registry"
 	"github.com/kedge-ml/kedge/stream"
@@ -55,8 +57,12 @@ func childBinary(t testing.TB) string {
 	if _, err := os.Stat(path); err == nil {
 		return path
 	}
-	if out, err := exec.Command("go", "test", "-c", "-tags", "failpoint", "-o", path, ".").CombinedOutput(); err != nil {
+	made := filepath.Join(binaryDir(), t.Name(), "ingest.test") // two tests may be at it
+	if out, err := exec.Command("go", "test", "-c", "-tags", "failpoint", "-o", made, ".").CombinedOutput(); err != nil {
 		t.Fatalf("build the children: %v\n%s", err, out)
+	}
+	if err := os.Rename(made, path); err != nil {
+		t.Fatal(err)
 	}
 	return path
 }
@@ -69,43 +75,72 @@ type world struct {
 	lib        string
 	brokers    string
 	partitions int
-	broker     *child // nil: the consumer's process holds the broker too
+	copies     int    // of each topic; 0: the broker's default
+	inside     bool   // the consumer's process holds the broker too
+	broker     *child // the embedded one in a process of its own; nil when it is inside, or a real Kafka
 	client     *stream.Client
 	producer   *stream.Producer
 	cfg        jobConfig
 	retention  int64  // bytes that the broker keeps of a topic; 0: all
+	storeDir   string // where the embedded store lies; in dir when empty
 	storeAddr  string // where a process of its own serves the store; "": the consumer's holds it
+	storeVia   string // where consumers find that store; storeAddr when empty
 	store      *child
 
 	mu    sync.Mutex
 	next  int64
-	acked map[int64]bool
+	acked tally // which events the broker acknowledged
 }
 
 // newWorld starts a broker of its own, unless inside is set: then each consumer
 // brings the broker with it.
 func newWorld(t testing.TB, inside bool) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), seed: seedOf(t.Name()), lib: testenv.LibCHDB(t), brokers: freeAddr(t), partitions: 2,
-		cfg: jobConfig{MinDelay: 20 * time.Millisecond, MaxRows: 400, Window: window}, acked: map[int64]bool{}}
-	t.Logf("seed %d", w.seed)
-	childBinary(t)
+	w := emptyWorld(t, freeAddr(t))
+	w.inside = inside
 	if !inside {
 		w.startBroker()
 	}
-	var err error
-	if w.client, err = stream.NewClient(stream.Config{Brokers: []string{w.brokers}}); err != nil {
-		t.Fatal(err)
-	}
-	w.producer = w.client.Producer(stream.ProducerConfig{})
-	t.Cleanup(func() {
-		w.producer.Close()
-		w.client.Close()
-	})
+	w.connect()
 	if !inside {
 		w.makeTopics()
 	}
 	return w
+}
+
+// newKafkaWorld starts real Kafka brokers; through, if not nil, puts a proxy
+// before each.
+func newKafkaWorld(t testing.TB, brokers int, through func(string) string) (*world, *kafkatest.Cluster) {
+	t.Helper()
+	k := kafkatest.StartConfig(t, kafkatest.Config{Brokers: brokers, Through: through})
+	w := emptyWorld(t, k.Addr())
+	w.copies = brokers
+	w.connect()
+	w.makeTopics()
+	return w, k
+}
+
+func emptyWorld(t testing.TB, brokers string) *world {
+	t.Helper()
+	w := &world{t: t, dir: t.TempDir(), seed: seedOf(t.Name()), lib: testenv.LibCHDB(t), brokers: brokers, partitions: 2,
+		cfg: jobConfig{MinDelay: 20 * time.Millisecond, MaxRows: 400, Window: window}}
+	t.Logf("seed %d", w.seed)
+	childBinary(t)
+	return w
+}
+
+// connect makes the test's own client.
+func (w *world) connect() {
+	w.t.Helper()
+	var err error
+	if w.client, err = stream.NewClient(stream.Config{Brokers: strings.Split(w.brokers, ","), RequestTimeout: 5 * time.Second}); err != nil {
+		w.t.Fatal(err)
+	}
+	w.producer = w.client.Producer(stream.ProducerConfig{})
+	w.t.Cleanup(func() {
+		w.producer.Close()
+		w.client.Close()
+	})
 }
 
 func freeAddr(t testing.TB) string {
@@ -130,7 +165,7 @@ func (w *world) startStore() {
 	if w.storeAddr == "" {
 		w.storeAddr = freeAddr(w.t)
 	}
-	w.store = w.start("store", job{Lib: w.lib, StoreDir: storePath(w.dir), StoreAddr: w.storeAddr}, nil)
+	w.store = w.start("store", job{Lib: w.lib, StoreDir: w.storePath(), StoreAddr: w.storeAddr}, nil)
 	w.store.await(w.t, "ready")
 }
 
@@ -138,7 +173,7 @@ func (w *world) makeTopics() {
 	w.t.Helper()
 	var specs []stream.TopicSpec
 	for _, k := range kinds() {
-		specs = append(specs, stream.TopicSpec{Name: topicOf(k), Partitions: w.partitions, Config: map[string]string{"message.timestamp.type": "LogAppendTime"}})
+		specs = append(specs, stream.TopicSpec{Name: topicOf(k), Partitions: w.partitions, Replication: w.copies, Config: map[string]string{"message.timestamp.type": "LogAppendTime"}})
 	}
 	if err := w.client.EnsureTopics(w.t.Context(), specs); err != nil {
 		w.t.Fatal(err)
@@ -149,11 +184,11 @@ func (w *world) makeTopics() {
 func (w *world) consumer(env ...string) *child {
 	w.t.Helper()
 	cfg := w.cfg
-	j := job{Brokers: w.brokers, Lib: w.lib, StoreDir: storePath(w.dir), Ingest: &cfg, Partitions: w.partitions}
+	j := job{Brokers: w.brokers, Lib: w.lib, StoreDir: w.storePath(), Ingest: &cfg, Partitions: w.partitions}
 	if w.storeAddr != "" {
-		j.StoreDir, j.StoreDSN = "", "http://"+w.storeAddr
+		j.StoreDir, j.StoreDSN = "", "http://"+cmp.Or(w.storeVia, w.storeAddr)
 	}
-	if w.broker == nil {
+	if w.inside {
 		j.Broker, j.BrokerDir = w.brokers, filepath.Join(w.dir, "broker")
 	}
 	return w.start("consumer", j, env)
@@ -296,7 +331,7 @@ func (w *world) send(ctx context.Context, n int) error {
 		for i, number := range numbers[topic] {
 			if err == nil || errors.As(err, &some) && some.Errs[i] == nil {
 				w.mu.Lock()
-				w.acked[number] = true
+				w.acked.add(number)
 				w.mu.Unlock()
 			}
 		}

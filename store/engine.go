@@ -94,7 +94,8 @@ func (e *serverEngine) insert(ctx context.Context, sql string, settings map[stri
 		w.CloseWithError(err)
 		filled <- err
 	}()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), body)
+	until, _ := ctx.Deadline()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), timely{body, until})
 	if err != nil {
 		return err
 	}
@@ -112,6 +113,24 @@ func (e *serverEngine) insert(ctx context.Context, sql string, settings map[stri
 		return fmt.Errorf("insert over HTTP: %w", err)
 	}
 	return insertAnswer(res, fillErr)
+}
+
+// timely is a request's body that ends with an error when it is read too late.
+// The transport reads it after the server has the request's head, and so after
+// the server's own clock began to run: a process that was stopped anywhere in
+// an insert either sends nothing more, or sends it to a server that gave up.
+type timely struct {
+	io.ReadCloser
+	until time.Time
+}
+
+// Read implements io.Reader.
+func (t timely) Read(b []byte) (int, error) {
+	// The wall clock, too: the other one stands still while a machine sleeps.
+	if now := time.Now(); !t.until.IsZero() && (now.After(t.until) || now.Round(0).After(t.until.Round(0))) {
+		return 0, context.DeadlineExceeded
+	}
+	return t.ReadCloser.Read(b)
 }
 
 // insertAnswer reads what the server said. A failure after its status line

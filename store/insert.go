@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/ClickHouse/ch-go/proto"
 
@@ -17,7 +19,7 @@ import (
 // the engine's defaults changed more than once: one insert is one block,
 // sorted into one part per partition, recognised by its token.
 func exactlyOnce(o Options) map[string]string {
-	return map[string]string{
+	settings := map[string]string{
 		"async_insert":       "0",
 		"insert_deduplicate": "1",
 		"deduplicate_insert": "enable",
@@ -31,6 +33,10 @@ func exactlyOnce(o Options) map[string]string {
 		"input_format_native_allow_types_conversion":         "1",
 		"max_execution_time":                                 strconv.Itoa(int(o.Timeout.Seconds())),
 	}
+	if o.Cluster != "" { // an acknowledged block is on more than half of the replicas
+		settings["insert_quorum"], settings["insert_quorum_parallel"] = "auto", "0"
+	}
+	return settings
 }
 
 // newerSettings came to ClickHouse late; what they say was the only way
@@ -60,9 +66,12 @@ func (s *Store) readSettings(ctx context.Context) error {
 	return nil
 }
 
-func (s *Store) insertSettings(token string) map[string]string {
+func (s *Store) insertSettings(ctx context.Context, token string) map[string]string {
 	settings := maps.Clone(s.settings)
 	settings["insert_deduplication_token"] = token
+	if until, ok := ctx.Deadline(); ok {
+		settings["max_execution_time"] = strconv.Itoa(max(1, int(math.Ceil(time.Until(until).Seconds()))))
+	}
 	return settings
 }
 
@@ -110,7 +119,7 @@ func (s *Store) insertBlock(ctx context.Context, table, sql, token string, rows 
 		buf = new(proto.Buffer)
 	}
 	defer s.buffers.Put(buf)
-	err := s.engine.insert(ctx, sql, s.insertSettings(token), func(w io.Writer) error {
+	err := s.engine.insert(ctx, sql, s.insertSettings(ctx, token), func(w io.Writer) error {
 		return writeBlock(w, buf, rows, cols)
 	})
 	if err != nil {

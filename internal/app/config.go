@@ -65,8 +65,11 @@ type SASL struct {
 
 // ClickHouse names a server, or describes the embedded engine.
 type ClickHouse struct {
-	URL    ServerURL `yaml:"url"`    // empty: open the embedded engine
-	Listen string    `yaml:"listen"` // read-only ClickHouse HTTP port of the embedded engine; empty: off
+	URL ServerURL `yaml:"url"` // empty: open the embedded engine
+	// Cluster makes tables ReplicatedMergeTree, ON CLUSTER of this name. It
+	// was not run on a cluster yet.
+	Cluster string `yaml:"cluster"`
+	Listen  string `yaml:"listen"` // read-only ClickHouse HTTP port of the embedded engine; empty: off
 	// Share is the engine's read-write port for other kedge processes, which
 	// name it as their clickhouse.url with user kedge; it needs a password.
 	Share         string `yaml:"share"`

@@ -116,6 +116,7 @@ func (c *Config) checkClickHouse(f *faults) {
 		f.check(c.EmbeddedStore(), "clickhouse.share: shares the embedded engine: leave it empty with clickhouse.url")
 	}
 	f.atLeast("clickhouse.memory", ch.Memory, 256<<20)
+	f.check(ch.Cluster == "" || !c.EmbeddedStore(), "clickhouse.cluster: belongs to clickhouse.url; the embedded engine has no replicas")
 	if ch.URL == "" {
 		return
 	}

@@ -132,7 +132,7 @@ func (a *App) openStore(ctx context.Context) (err error) {
 		return nil
 	}
 	opt := store.DefaultOptions()
-	opt.Retention = time.Duration(a.cfg.Retention.Rows)
+	opt.Retention, opt.Cluster = time.Duration(a.cfg.Retention.Rows), a.cfg.ClickHouse.Cluster
 	if a.cfg.Durability == "power" {
 		opt.Durability = store.PowerLoss
 	}

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/kedge-ml/kedge/internal/testenv"
 	"github.com/kedge-ml/kedge/stream/broker"
@@ -32,6 +33,10 @@ type Config struct {
 	Brokers    int               // 1 or 3; each is controller, too
 	Properties map[string]string // beside or instead of the defaults
 	Heap       string            // "-Xmx" of each; 320m when empty
+
+	// Through is called with each broker's address and returns the one that
+	// clients are told instead: a proxy's. May be nil.
+	Through func(addr string) string
 }
 
 // Cluster is a set of running brokers.
@@ -41,7 +46,8 @@ type Cluster struct {
 
 type node struct {
 	id     int
-	addr   string
+	addr   string // that it listens on
+	told   string // that clients are told
 	dir    string
 	heap   string
 	libs   string
@@ -85,7 +91,10 @@ func StartConfig(t testing.TB, cfg Config) *Cluster {
 	libs := testenv.Dep(t, "kafka/libs")
 	addrs, voters := addresses(t, cfg.Brokers)
 	for i := range cfg.Brokers {
-		n := &node{id: i + 1, addr: addrs[i], dir: t.TempDir(), heap: cfg.Heap, libs: libs, java: java}
+		n := &node{id: i + 1, addr: addrs[i], told: addrs[i], dir: t.TempDir(), heap: cfg.Heap, libs: libs, java: java}
+		if cfg.Through != nil {
+			n.told = cfg.Through(n.addr)
+		}
 		n.prepare(t, voters, cfg)
 		c.nodes = append(c.nodes, n)
 	}
@@ -139,7 +148,7 @@ func (n *node) prepare(t testing.TB, voters []string, cfg Config) {
 		"node.id":                  fmt.Sprint(n.id),
 		"controller.quorum.voters": strings.Join(voters, ","),
 		"listeners":                "PLAINTEXT://" + n.addr + ",CONTROLLER://" + controller,
-		"advertised.listeners":     "PLAINTEXT://" + n.addr,
+		"advertised.listeners":     "PLAINTEXT://" + n.told,
 		"log.dirs":                 data,
 	})
 	maps.Copy(props, cfg.Properties)
@@ -259,11 +268,11 @@ func (c *Cluster) answers(client *kgo.Client) error {
 // Addr returns all brokers' addresses, separated by commas.
 func (c *Cluster) Addr() string { return strings.Join(c.Addrs(), ",") }
 
-// Addrs returns the brokers' addresses.
+// Addrs returns the brokers' addresses, as clients are told them.
 func (c *Cluster) Addrs() []string {
 	var out []string
 	for _, n := range c.nodes {
-		out = append(out, n.addr)
+		out = append(out, n.told)
 	}
 	return out
 }
@@ -306,6 +315,37 @@ func (c *Cluster) Restart(t testing.TB, i int) {
 func (c *Cluster) Ready(t testing.TB) {
 	t.Helper()
 	c.ready(t)
+}
+
+// Evict removes all members of a group, as an operator does who knows that
+// they are dead and does not wait for their sessions to end.
+func Evict(t testing.TB, addr, group string) {
+	t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(addr, ",")...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	describe := kmsg.NewPtrDescribeGroupsRequest()
+	describe.Groups = []string{group}
+	found, err := describe.RequestWith(ctx, client)
+	if err != nil {
+		t.Fatalf("describe group %s: %v", group, err)
+	}
+	for _, g := range found.Groups {
+		for _, m := range g.Members {
+			leave := kmsg.NewPtrLeaveGroupRequest()
+			leave.Group, leave.MemberID = group, m.MemberID
+			member := kmsg.NewLeaveGroupRequestMember()
+			member.MemberID = m.MemberID
+			leave.Members = append(leave.Members, member)
+			if _, err := leave.RequestWith(ctx, client); err != nil {
+				t.Fatalf("evict %s: %v", m.MemberID, err)
+			}
+		}
+	}
 }
 
 // Logs returns the end of what each broker wrote.

@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/ClickHouse/ch-go/compress"
 	"github.com/ClickHouse/ch-go/proto"
@@ -91,6 +92,7 @@ type request struct {
 	format   string
 	readOnly bool
 	data     io.Reader // insert data; nil for other statements
+	until    time.Time // when the statement ends at the latest; zero: whenever
 	insertAs string    // format of data
 }
 
@@ -117,6 +119,11 @@ func (s *server) answer(r *http.Request, out *answer) error {
 }
 
 func (s *server) insert(ctx context.Context, req *request, out *answer) error {
+	if !req.until.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, req.until)
+		defer cancel()
+	}
 	var rows uint64
 	err := s.db.withIn(ctx, req.database, req.Settings, func(h *handle) (err error) {
 		rows, err = h.insert(ctx, req.SQL, req.insertAs, func(w io.Writer) error {
@@ -156,7 +163,21 @@ func parseRequest(r *http.Request, out *answer) (*request, error) {
 	if strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/form-data") {
 		return nil, &Error{Code: 48, Message: "Code: 48. DB::Exception: External tables are not supported over this interface. (NOT_IMPLEMENTED)"}
 	}
+	req.bound(out)
 	return req, req.readBody(r, q)
+}
+
+// bound holds an insert to its max_execution_time from the moment on which the
+// server hears of it, the time in which its data comes included: a client that
+// was stopped in the middle cannot go on with it later.
+func (req *request) bound(out *answer) {
+	seconds, err := strconv.ParseFloat(req.Settings["max_execution_time"], 64)
+	if err != nil || seconds <= 0 || !insertFormat.MatchString(req.SQL) {
+		return
+	}
+	req.until = time.Now().Add(time.Duration(seconds * float64(time.Second)))
+	// A connection without deadlines is held to the same by the context.
+	_ = http.NewResponseController(out.w).SetReadDeadline(req.until)
 }
 
 // readBody decides what the body is: the statement, its end, or insert data.

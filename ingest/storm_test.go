@@ -1,0 +1,259 @@
+package ingest_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/internal/testenv"
+	"github.com/kedge-ml/kedge/registry"
+	"github.com/kedge-ml/kedge/stream"
+)
+
+// ask puts a statement to the store's process and returns its answer.
+func (w *world) ask(sql string) string {
+	w.t.Helper()
+	res, err := http.Post("http://"+w.storeAddr, "text/plain", strings.NewReader(sql))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK {
+		w.t.Fatalf("%s: %s %v", sql, text, err)
+	}
+	return strings.TrimSpace(string(text))
+}
+
+// forgetTokens makes the engine remember one token of each table.
+func (w *world) forgetTokens() {
+	w.t.Helper()
+	for _, name := range strings.Fields(w.ask("SELECT name FROM system.tables WHERE database = 'kedge' AND engine = 'MergeTree' AND (match(name, '_[0-9]+$') OR name IN ('ledger', 'dead_letters'))")) {
+		w.ask("ALTER TABLE kedge." + name + " MODIFY SETTING non_replicated_deduplication_window = 1")
+	}
+}
+
+// TestRebalanceStorm has ten members come, go, die and sleep.
+func TestRebalanceStorm(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	w.broker.stop(t)
+	w.partitions = 4
+	w.dir = t.TempDir()
+	w.startBroker()
+	w.makeTopics()
+	w.startStore()
+	r := rand.New(rand.NewPCG(w.seed, 2))
+	members := make([]*child, 10)
+	for i := range members {
+		members[i] = w.consumer()
+	}
+	load := w.sustain(10, 20*time.Millisecond)
+	w.shared(members...)
+	for range 24 {
+		i := r.IntN(len(members))
+		switch r.IntN(3) {
+		case 0:
+			members[i].kill()
+			members[i] = w.consumer()
+		case 1:
+			members[i].stop(t)
+			members[i] = w.consumer()
+		case 2:
+			members[i].signal(syscall.SIGSTOP)
+			time.Sleep(time.Duration(r.IntN(3000)) * time.Millisecond) // the length of its sleep: sometimes beyond its session
+			members[i].signal(syscall.SIGCONT)
+		}
+		time.Sleep(time.Duration(r.IntN(200)) * time.Millisecond)
+	}
+	w.shared(members...)
+	load.stop()
+	w.awaitAll(4*time.Minute, members...)
+	for _, c := range members {
+		c.stop(t)
+	}
+	w.store.stop(t)
+	w.verify()
+}
+
+// smallDisk mounts a file system of its own, or skips.
+func smallDisk(t *testing.T, bytes int) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := syscall.Mount("kedge", dir, "tmpfs", 0, fmt.Sprintf("size=%d", bytes)); err != nil {
+		if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES) {
+			testenv.Skip(t, testenv.Short, "mounting a small disk needs root: %v", err)
+		}
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
+	return dir
+}
+
+// TestFullDiskUnderIngest lets the store's disk run full under load: reading
+// waits, the status says why, and all goes on when there is space again.
+func TestFullDiskUnderIngest(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	w.storeDir = smallDisk(t, 256<<20)
+	c := w.consumer()
+	c.await(t, "ready")
+	load := w.sustain(10, 10*time.Millisecond)
+	w.running(c)
+	ballast := filepath.Join(w.storeDir, "ballast")
+	fill(t, ballast)
+	testenv.Eventually(t, time.Minute, func() error {
+		if s := c.state(); s.Ready || !strings.Contains(strings.ToLower(s.Reason), "space") {
+			return fmt.Errorf("the status does not name the full disk: %+v", s)
+		}
+		return nil
+	})
+	t.Logf("waiting: %.200s", c.state().Reason)
+	c.kill() // a crash with a full disk
+	c = w.consumer()
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	w.running(c)
+	load.stop()
+	w.await(c, 2*time.Minute)
+	c.stop(t)
+	w.verify()
+}
+
+// fill writes until the disk takes no more.
+func fill(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for size := 1 << 20; size > 0; size /= 2 {
+		for err = nil; err == nil; {
+			_, err = f.Write(make([]byte, size))
+		}
+		if !errors.Is(err, syscall.ENOSPC) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestLittleMemory bounds the memory of a consumer and its engine by a cgroup
+// that the kernel kills it in, and lets it catch up from behind.
+func TestLittleMemory(t *testing.T) {
+	group := filepath.Join("/sys/fs/cgroup/memory", fmt.Sprint("kedge-test-", os.Getpid()))
+	if err := os.Mkdir(group, 0o755); err != nil {
+		testenv.Skip(t, testenv.Short, "no memory cgroup of its own: %v", err)
+	}
+	w := newWorld(t, false)
+	t.Cleanup(func() { _ = os.Remove(group) })
+	const limit = 640 << 20
+	if err := os.WriteFile(filepath.Join(group, "memory.limit_in_bytes"), []byte(strconv.Itoa(limit)), 0o644); err != nil {
+		testenv.Skip(t, testenv.Short, "the memory cgroup takes no limit: %v", err)
+	}
+	w.produce(20_000)
+	w.cfg.MaxRows = 5000
+	c := w.consumer()
+	if err := os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(strconv.Itoa(c.cmd.Process.Pid)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	w.await(c, 2*time.Minute)
+	peak, err := os.ReadFile(filepath.Join(group, "memory.max_usage_in_bytes"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("peak %s of %d bytes", strings.TrimSpace(string(peak)), limit)
+	c.stop(t)
+	w.verify()
+}
+
+// TestDefinitionsChangeBetweenTries lets the definitions grow between a crash
+// and the repetition: the unit is repeated with those it was begun with. An id
+// that stands on both sides of the crash makes one row.
+func TestDefinitionsChangeBetweenTries(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	w.produce(3000) // ids that come again are among the latest two hundred or so
+	w.crashAt("inserted", 6)
+	reg := w.registry()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- reg.Run(ctx) }()
+	changed := 0
+	for _, d := range reg.State().List(event.FeatureViewKind, namespace) {
+		p := event.Proposal{Kind: d.Kind, Namespace: d.Namespace, Name: d.Name, Columns: []event.Evidence{{Name: "meanwhile", Type: event.ColumnType{Elem: event.String}}}}
+		_, _, _, spec, err := event.Merge(d.Spec, []event.Proposal{p})
+		if err == nil {
+			_, err = reg.Apply(ctx, registry.Entry{Kind: d.Kind, Namespace: d.Namespace, Name: d.Name, Op: registry.Put, Expect: d.Version, Spec: json.RawMessage(spec), Who: "test", Why: "between two tries"})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed++
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	pending := map[stream.TopicPartition]int64{}
+	for tp, c := range w.committed() {
+		if strings.Contains(c.Metadata, `"b"`) {
+			pending[tp] = c.Offset
+		}
+	}
+	if changed == 0 || len(pending) == 0 {
+		t.Fatalf("%d views changed, %d units pending: nothing is tested", changed, len(pending))
+	}
+	w.produce(3000)
+	w.settle()
+	across := 0
+	for tp, offset := range pending {
+		across += w.duplicatesAcross(tp, offset)
+	}
+	if across == 0 {
+		t.Error("no id stands on both sides of the crash")
+	}
+	t.Logf("%d ids stand on both sides", across)
+}
+
+// duplicatesAcross counts the duplicates at or after an offset whose first
+// event stands before it.
+func (w *world) duplicatesAcross(tp stream.TopicPartition, at int64) (n int) {
+	w.t.Helper()
+	o, err := w.client.Offsets(w.t.Context(), tp)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	before := map[string]bool{}
+	for b, err := range w.client.FetchRange(w.t.Context(), tp, o[tp].First, o[tp].Last-1) {
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		for i := range b.Records {
+			h, _ := b.Records[i].Header("n")
+			m := eventOf(w.seed, numberOf(h))
+			switch key := m.subject + "/" + m.id; {
+			case m.id == "" || m.dead:
+			case b.Records[i].Offset < at:
+				before[key] = true
+			case before[key]:
+				n++
+			}
+		}
+		b.Release()
+	}
+	return n
+}
