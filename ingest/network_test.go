@@ -125,6 +125,7 @@ func TestRealBrokersFailUnderIngest(t *testing.T) {
 	for i := range k.Len() {
 		k.Kill(t, i)
 		w.moves(100, a, b)
+		t.Logf("records move without broker %d", i)
 		k.Restart(t, i)
 		if i == 0 {
 			a.kill()
@@ -135,6 +136,7 @@ func TestRealBrokersFailUnderIngest(t *testing.T) {
 	k.Pause(t, 1)
 	time.Sleep(4 * time.Second) // longer than the brokers wait for one of them: its partitions get other leaders
 	w.moves(100, a, b)
+	t.Log("records move with a broker paused")
 	k.Resume(t, 1)
 	w.shared(a, b)
 	w.moves(100, a, b)
