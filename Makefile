@@ -25,7 +25,7 @@ TESTFLAGS ?= -p 2 -timeout 30m
 FETCHED := $(patsubst third_party/%/fetch.sh,$(DEPS)/%.stamp,$(wildcard third_party/*/fetch.sh))
 VENVS   := $(patsubst third_party/python/%/requirements.txt,$(DEPS)/python/%.stamp,$(wildcard third_party/python/*/requirements.txt))
 
-.PHONY: build plugin run test race bench torture lint fix gen check dist deps deps-run clients clean
+.PHONY: rules build plugin run test race bench torture lint fix gen check dist deps deps-run clients clean
 
 build: ## bin/kedge
 	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/kedge ./cmd/kedge
@@ -65,6 +65,10 @@ $(DEPS)/grafana-plugin.stamp: grafana-plugin/package.json grafana-plugin/package
 plugin: $(DEPS)/grafana-plugin.stamp ## the Grafana data source, in grafana-plugin/dist
 	cd grafana-plugin && npm run --silent build
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o grafana-plugin/dist/gpx_kedge_linux_amd64 ./grafana-plugin/pkg
+
+rules: ## the Prometheus rules, where promtool is at hand
+	promtool check rules alerts/prometheus-rules.yaml
+	promtool test rules alerts/prometheus-rules_test.yaml
 
 race: deps ## the same under the race detector
 	CGO_ENABLED=1 $(GO) test -race -p 1 -timeout 30m $(PKGS)

@@ -19,7 +19,7 @@ func modelRules() []Rule {
 	return []Rule{
 		{
 			UID: "kedge-drift", Title: "A column drifts", Severity: "warning", NoData: StateOK, Range: 24 * time.Hour,
-			Query: query.Request{Kind: "drift_state", Detector: "ks,chi2"}, Values: []string{"state"}, Above: 0,
+			Query: query.Request{Kind: "drift_state", Detector: "ks,chi2,mean_slowly,unseen"}, Values: []string{"state"}, Above: 0,
 			Summary: "{{ $labels.column }} of {{ $labels.subject }} drifts", Dashboard: "kedge-overview", Panel: "Open incidents",
 			Text: "A monitor has an open incident: the column is farther from its reference than chance and the reference's own unrest explain.",
 		},
@@ -28,6 +28,13 @@ func modelRules() []Rule {
 			Query: query.Request{Kind: "drift_share"}, Values: []string{"share"}, Above: 0.5,
 			Summary: "{{ $labels.subject }}: more than half of the watched columns drift", Dashboard: "kedge-overview", Panel: "Open incidents",
 			Text: "So many columns at once are seldom the world: look at the producer, at a unit or time zone that changed, at a join that lost its key.",
+		},
+		{
+			UID: "kedge-performance", Title: "A model performs worse", Severity: "critical", NoData: StateOK, Range: 24 * time.Hour,
+			Query: query.Request{Kind: "drift_state", Columns: []string{"(performance)"}}, Values: []string{"state"}, Above: 0,
+			Summary: "{{ $labels.subject }} loses {{ $labels.detector }}", Dashboard: "kedge-model", Panel: "Performance",
+			Text:       "By labels, or by what is expected before they come, the model is worse than its reference, beyond chance and the reference's own unrest.",
+			Unfamiliar: "it needs hours of labels; the question and the steps are those of the drift rule, which is driven end to end",
 		},
 		{
 			UID: "kedge-rollback", Title: "A model was rolled back", Severity: "warning", NoData: StateOK, Range: time.Hour,
@@ -42,15 +49,22 @@ func dataRules() []Rule {
 	return []Rule{
 		{
 			UID: "kedge-data-quality", Title: "Values go missing", Severity: "warning", NoData: StateOK, Range: 24 * time.Hour,
-			Query: query.Request{Kind: "drift_state", Detector: "missing_rate"}, Values: []string{"state"}, Above: 0,
+			Query: query.Request{Kind: "drift_state", Detector: "missing_rate,missing_slowly,constraint,volume"}, Values: []string{"state"}, Above: 0,
 			Summary: "{{ $labels.column }} of {{ $labels.subject }} has lost values", Dashboard: "kedge-overview", Panel: "Open incidents",
-			Text: "A larger share of rows than the reference knows has no usable value in this column.",
+			Text: "More rows than the reference knows have no usable value, a declared constraint is broken, or far more or fewer rows come than usual.",
 		},
 		{
 			UID: "kedge-silent", Title: "A view or model is silent", Severity: "warning", NoData: StateNoData, Range: time.Hour, For: 5 * time.Minute,
 			Query: query.Request{Kind: "freshness"}, Values: []string{"seconds"}, Above: 3600,
 			Summary: "No {{ $labels.kind }} of {{ $labels.subject }} for more than an hour", Dashboard: "kedge-overview", Panel: "Freshness",
 			Text: "Every registered view and model reports its age, the silent ones included, so that silence is a value and not a gap.",
+		},
+		{
+			UID: "kedge-late", Title: "A view or model is late", Severity: "warning", NoData: StateOK, Range: 24 * time.Hour,
+			Query: query.Request{Kind: "drift_state", Detector: "freshness,cadence"}, Values: []string{"state"}, Above: 0,
+			Summary: "{{ $labels.subject }} is later than its monitor allows", Dashboard: "kedge-overview", Panel: "Freshness",
+			Text:       "The monitor knows how often rows come, or was told when a batch must have come.",
+			Unfamiliar: "the question and the steps are those of the drift rule, which is driven end to end",
 		},
 		{
 			UID: "kedge-consistency", Title: "Served features differ from stored ones", Severity: "critical", NoData: StateOK, Range: time.Hour, For: 5 * time.Minute,

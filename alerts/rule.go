@@ -174,6 +174,9 @@ func (r Rule) model() map[string]any {
 	set("detector", r.Query.Detector)
 	set("model", r.Query.Model)
 	set("view", r.Query.View)
+	if len(r.Query.Columns) > 0 {
+		m["columns"] = r.Query.Columns
+	}
 	if len(r.Values) > 0 {
 		m["values"] = r.Values
 	}

@@ -58,6 +58,12 @@ func overview() Dashboard {
 				{Title: "Freshness", Type: table, Width: 8, Query: query.Request{Kind: "freshness"},
 					Description: "Seconds since the newest event of each model and view, the silent ones included."},
 			}},
+			{Title: "What happened", Panels: []Panel{
+				{Title: "Incidents", Type: table, Width: 14, Query: query.Request{Kind: "incidents", Limit: 50}, Empty: learning,
+					Description: "What is open or was opened in the range: since when, how severe, whether somebody was told, and who decided what about it."},
+				{Title: "Monitors", Type: table, Width: 10, Query: query.Request{Kind: "monitors"}, Empty: "no monitor has looked yet",
+					Description: "What is watched, against which reference, in which windows, and how far each monitor is."},
+			}},
 			{Title: "What arrives", Panels: []Panel{
 				{Title: "Rows a second", Type: timeseries, Width: 24, Query: query.Request{Kind: "throughput"},
 					Description: "Rows that landed in their tables, per stream. A stream that stops is a line that ends at zero."},
@@ -106,6 +112,10 @@ func model() Dashboard {
 				{Title: "Distribution of scores", Type: heatmap, Width: 24, Query: ask("score_distribution", nil),
 					Description: "How many scores fell into each twentieth of zero to one. A band that moves is a model that sees another world."},
 			}},
+			{Title: "What it is worth", Panels: []Panel{
+				{Title: "Performance", Type: timeseries, Width: 24, Query: ask("performance", nil), Empty: learning,
+					Description: "Per metric and window: what labels give and what is expected without them. Where they part, either the labels or the estimate deserve a look."},
+			}},
 			{Title: "What drifts", Panels: []Panel{
 				{Title: "Drift of all columns", Type: heatmap, Width: 24, Height: 10, Query: ask("drift_heatmap", nil), Empty: learning,
 					Description: "How many times its floor each column is away from its reference, window by window, the worst on top. Beyond one, neither chance nor the reference's own unrest explains it."},
@@ -113,6 +123,12 @@ func model() Dashboard {
 					Description: "The distance of every judged window from its reference, beside the floor that it is held against."},
 				{Title: "Verdicts", Type: table, Query: ask("verdicts", func(q *query.Request) { q.Limit = 50 }), Empty: learning,
 					Description: "What monitors judged, newest first, each with a plain sentence: what moved, by how much, and where."},
+			}},
+			{Title: "Where it drifts", Panels: []Panel{
+				{Title: "What moved most", Type: table, Query: ask("contributions", func(q *query.Request) { q.Limit = 20 }), Empty: learning, Refused: learning,
+					Description: "The bins and categories of all columns whose share of rows changed most in the newest judged window: the segment to look at."},
+				{Title: "Reference and now", Type: barchart, Query: ask("distribution", func(q *query.Request) { q.Columns = []string{"$column"} }), Empty: learning, Refused: learning,
+					Description: "The shares of the reference and of the newest judged window in every bin of the chosen columns."},
 			}},
 			{Title: "Columns", Panels: []Panel{
 				{Title: "Chosen columns", Type: timeseries, Query: ask("summary", func(q *query.Request) { q.Columns = []string{"$column"} }), Values: []string{"mean"},

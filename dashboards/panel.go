@@ -20,6 +20,7 @@ const (
 	table      = "table"
 	heatmap    = "heatmap"
 	bargauge   = "bargauge"
+	barchart   = "barchart"
 	nodegraph  = "nodeGraph"
 	logs       = "logs"
 )
@@ -40,6 +41,8 @@ type Panel struct {
 	// Empty is the declared reason for which the panel may hold no rows, e.g.
 	// "no GPU"; empty means that it must hold some on the demo stream.
 	Empty string
+	// Refused is the declared reason for which Kedge may refuse to answer.
+	Refused string
 }
 
 // Metric is a query about Kedge's own metrics.

@@ -4,8 +4,8 @@ package query
 func panelKinds() []Kind {
 	step := []string{"step", "version", "max_points"}
 	return []Kind{
-		{Name: "drift_state", Title: "Drift state", Group: "Drift", Subject: Optional, Reads: []string{"detector"}, Frame: NumericLong, Default: "table",
-			Help: "Per judged column: 0 while no incident is open, else 1 (notice), 2 (warning) or 3 (critical). What alert rules ask."},
+		{Name: "drift_state", Title: "Drift state", Group: "Drift", Subject: Optional, Reads: []string{"columns", "detector"}, Frame: NumericLong, Default: "table",
+			Help: "Per judged column: 0 while no incident is open, else 1 (notice), 2 (warning) or 3 (critical). What alert rules ask. Several detectors are separated by commas."},
 		{Name: "drift_share", Title: "Share of columns that drift", Group: "Drift", Subject: Optional, Reads: []string{"detector"}, Frame: NumericLong, Default: "bargauge",
 			Help: "Per view and model: the share of its judged columns that have an open incident."},
 		{Name: "drift_heatmap", Title: "Drift heat map", Group: "Drift", Subject: ViewOrModel, Reads: []string{"detector", "limit"}, Frame: HeatmapRows, Default: "heatmap",

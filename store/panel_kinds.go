@@ -32,6 +32,10 @@ func verdictFilter(r query.Request, from, to time.Time) (string, params) {
 	if r.View+r.Model != "" {
 		where += " AND subject = {subject:String}"
 	}
+	if len(r.Columns) > 0 {
+		p["columns"] = textList(r.Columns)
+		where += " AND has(arrayMap(h -> unhex(h), {columns:Array(String)}), toString(`column`))"
+	}
 	if r.Detector != "" {
 		p["detectors"] = textList(strings.Split(r.Detector, ","))
 		where += " AND has(arrayMap(h -> unhex(h), {detectors:Array(String)}), toString(detector))"

@@ -15,6 +15,7 @@ import (
 	"github.com/kedge-ml/kedge/alerts"
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/internal/testenv"
+	"github.com/kedge-ml/kedge/query"
 )
 
 // provisioned are the committed rules as Grafana reads them from their file.
@@ -170,4 +171,58 @@ func checkTrouble(t *testing.T, k *kedgeProcess, p *pluginProcess, rules map[str
 			t.Errorf("%s without a kedge: %v, %v", uid, o.Err, got)
 		}
 	}
+}
+
+// rows are feature rows of a view, one every two seconds of event time, which
+// turn around a mean.
+func rows(view string, from, to time.Time, mean float64) string {
+	var b strings.Builder
+	for i, at := 0, from; at.Before(to); i, at = i+1, at.Add(2*time.Second) {
+		spread := float64(i*7919%1000)/1000 - 0.5
+		fmt.Fprintf(&b, "{\"view\":%q,\"key\":{\"id\":%d},\"event_time\":%q,\"values\":{\"x\":%.4f,\"y\":%.4f}}\n", view, i%50, at.UTC().Format(time.RFC3339Nano), mean+spread, spread)
+	}
+	return b.String()
+}
+
+// TestDriftAlert sends six hours of rows in accelerated event time: quiet
+// windows fire nothing, a column that moved fires with its labels, and the rule
+// clears when it has moved back.
+func TestDriftAlert(t *testing.T) {
+	k := startKedge(t, t.TempDir())
+	p := startPlugin(t, k.http, `{}`, nil)
+	rules := provisioned(t)
+	now := time.Now().UTC().Truncate(time.Minute)
+	at := func(hours float64) time.Time { return now.Add(-time.Duration(hours * float64(time.Hour))) }
+	k.send(rows("meter", at(6), at(3), 10))
+	file := filepath.Join(t.TempDir(), "monitor.yaml")
+	spec := "kind: Monitor\nname: meter\nspec:\n  view: meter\n  window: 10m\n  season: 1ns\n  reference: {from: %s, to: %s}\n  policy: {need: 2, of: 3, clear: 3}\n"
+	if err := os.WriteFile(file, fmt.Appendf(nil, spec, at(6).Format(time.RFC3339), at(4).Format(time.RFC3339)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k.must("apply", "-f", file)
+	drift := p.watch(rules["kedge-drift"])
+	judged := func(windows int, column string) {
+		t.Helper()
+		testenv.Eventually(t, 120*time.Second, func() error {
+			f := k.ask(query.Request{Kind: "drift", View: "meter", Columns: []string{column}, Detector: "ks"})
+			if len(f) == 0 || f[0].Rows() < windows {
+				return fmt.Errorf("%d frames, %+v", len(f), f)
+			}
+			return nil
+		})
+	}
+	judged(4, "x")
+	if o := p.evaluate(rules["kedge-drift"], time.Now()); o.Err != nil || len(drift.w.Step(o, time.Now())) != 0 || len(o.Instances) == 0 {
+		t.Fatalf("quiet windows: %+v", o)
+	}
+	k.send(rows("meter", at(3), at(2), 12))
+	judged(9, "x")
+	moved := map[string]string{"alertname": "A column drifts", "subject": "meter", "column": "x", "service": "kedge"}
+	drift.fires(moved)
+	drift.clears(map[string]string{"column": "y"}, 0)
+	if o := p.evaluate(rules["kedge-drift-share"], time.Now()); o.Err != nil || len(o.Instances) != 1 || o.Instances[0].Labels["subject"] != "meter" || o.Instances[0].Value == 0 {
+		t.Errorf("share: %+v", o)
+	}
+	k.send(rows("meter", at(2), at(0.5), 10))
+	drift.clears(moved, 0)
 }

@@ -49,8 +49,16 @@ type kedgeProcess struct {
 func startKedge(t *testing.T, dir string, args ...string) *kedgeProcess {
 	t.Helper()
 	port := freeAddress(t)
-	args = append([]string{"run", "--data-dir", dir, "--http", "127.0.0.1:0", "--kafka", "127.0.0.1:0", "--clickhouse-http", port}, args...)
-	p := &kedgeProcess{t: t, clickhouse: port, cmd: exec.Command(os.Args[0], args...), ended: make(chan struct{})}
+	p := launchKedge(t, append([]string{"run", "--data-dir", dir, "--http", "127.0.0.1:0", "--kafka", "127.0.0.1:0", "--clickhouse-http", port}, args...)...)
+	p.clickhouse = port
+	return p
+}
+
+// launchKedge starts a process with exactly these arguments and waits until it
+// is ready.
+func launchKedge(t *testing.T, args ...string) *kedgeProcess {
+	t.Helper()
+	p := &kedgeProcess{t: t, cmd: exec.Command(os.Args[0], args...), ended: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), "KEDGE_TEST_IS_KEDGE=1", "KEDGE_TELEMETRY_LOG_FORMAT=json", "KEDGE_LIBCHDB="+testenv.LibCHDB(t))
 	p.cmd.Dir = t.TempDir()
 	out, err := p.cmd.StderrPipe()

@@ -125,8 +125,16 @@ func resolveSecret(v string) (string, error) {
 }
 
 // ServerURL is an address that may carry a user and a password. The password
-// is hidden when it is shown.
+// is hidden when it is shown. Like a [Secret] it may be "file:PATH" or
+// "env:NAME".
 type ServerURL string
+
+// UnmarshalText reads the address or what it refers to.
+func (u *ServerURL) UnmarshalText(b []byte) error {
+	v, err := resolveSecret(string(b))
+	*u = ServerURL(v)
+	return err
+}
 
 // MarshalText writes the address without its password.
 func (u ServerURL) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
