@@ -111,3 +111,41 @@ func TestTrainingSets(t *testing.T) {
 	}
 	online(startKedge(t, data))
 }
+
+// TestImportFeast applies what a Feast repository defines to a server, and reads
+// one of its services.
+func TestImportFeast(t *testing.T) {
+	repo := t.TempDir()
+	registry, err := os.ReadFile(filepath.Join(testenv.Root(t), "features", "testdata", "feast-registry.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"feature_store.yaml": "project: demo\nregistry: {path: r.db}\n", "r.db": string(registry)} {
+		if err := os.WriteFile(filepath.Join(repo, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defs, notes, status := runKedge(t, "import", "feast", repo)
+	if status != 0 || !strings.Contains(notes, "on-demand view odfv is Python") {
+		t.Fatalf("status %d: %s", status, notes)
+	}
+	file := filepath.Join(repo, "defs.yaml")
+	if err := os.WriteFile(file, []byte(defs), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := startKedge(t, t.TempDir())
+	p.must("apply", "-f", file)
+	testenv.Eventually(t, 20*time.Second, func() error {
+		status, got := post(t, p.http+"/get-online-features", `{"feature_service":"svc","entities":{"driver_id":[1],"customer_id":["c"]}}`)
+		if status != 200 || !strings.Contains(got, `"feature_names":["driver_id","customer_id","f64","i64","rating"]`) {
+			return fmt.Errorf("%d %s", status, got)
+		}
+		return nil
+	})
+	if err := os.Remove(filepath.Join(repo, "r.db")); err != nil {
+		t.Fatal(err)
+	}
+	if _, errs, status := runKedge(t, "import", "feast", repo); status != 1 || !strings.Contains(errs, "feast apply") {
+		t.Fatalf("without a registry: %d %s", status, errs)
+	}
+}
