@@ -148,6 +148,9 @@ func (m *Monitor) Alert(now time.Time) (a Alert, ok bool) {
 
 // headline names the subject and its worst columns.
 func headline(subject string, changes []AlertChange) string {
+	if !slices.ContainsFunc(changes, func(c AlertChange) bool { return c.Change != control.Resolved.String() }) {
+		subject += ", over"
+	}
 	if len(changes) == 1 {
 		return subject + ": " + changes[0].Sentence
 	}

@@ -126,16 +126,17 @@ type Monitor struct {
 
 // remembered is what a monitor knows of time.
 type remembered struct {
-	Dirty    time.Time `json:"dirty"`    // ledger rows up to here are derived
-	First    time.Time `json:"first"`    // start of the first window after the reference
-	Next     time.Time `json:"next"`     // start of the next window to judge
-	Seen     time.Time `json:"seen"`     // end of the newest minute with rows
-	Arrived  time.Time `json:"arrived"`  // clock time at which rows were last found to have come
-	Live     bool      `json:"live"`     // rows once came as they happened
-	Stale    time.Time `json:"stale"`    // since when no rows came; zero: they come
-	Batch    time.Time `json:"batch"`    // newest deadline of the cadence that was judged
-	Measured time.Time `json:"measured"` // start of the next window whose performance is measured
-	Unrest   time.Time `json:"unrest"`   // when the oldest incident of the current alert began
+	Dirty    time.Time           `json:"dirty"`    // ledger rows up to here are derived
+	First    time.Time           `json:"first"`    // start of the first window after the reference
+	Next     time.Time           `json:"next"`     // start of the next window to judge
+	Seen     time.Time           `json:"seen"`     // end of the newest minute with rows
+	Arrived  time.Time           `json:"arrived"`  // clock time at which rows were last found to have come
+	Live     bool                `json:"live"`     // rows once came as they happened
+	Stale    time.Time           `json:"stale"`    // since when no rows came; zero: they come
+	Batch    time.Time           `json:"batch"`    // newest deadline of the cadence that was judged
+	Measured time.Time           `json:"measured"` // start of the next window whose performance is measured
+	Rough    map[int64]time.Time `json:"rough"`    // windows whose performance was measured before it was mature, and when
+	Unrest   time.Time           `json:"unrest"`   // when the oldest incident of the current alert began
 
 	Pending []time.Time               `json:"pending"` // minutes that are not over yet, or that were dirty too lately
 	Open    map[string]store.Incident `json:"open"`    // incidents, as they are told

@@ -26,7 +26,6 @@ type performance struct {
 	fitted *fit
 	reason string // why there is no fit
 	tried  time.Time
-	rough  map[int64]time.Time // windows that were measured before they were mature, and when
 	groups []string
 }
 
@@ -40,6 +39,7 @@ type fit struct {
 	lower    float64 // expected values below it are news
 	cbpe     *perf.CBPE
 	coverage float64
+	rows     int // labelled ones of the reference
 	wait     time.Duration
 	window   time.Duration
 	labels   map[string]bool
@@ -49,7 +49,7 @@ type fit struct {
 const sampleRows = 100_000
 
 func newPerformance(st *store.Store, w *watcher) *performance {
-	return &performance{store: st, table: store.Subject{Kind: w.schema.Kind, TableID: w.schema.TableID}, model: w.model, rough: map[int64]time.Time{}}
+	return &performance{store: st, table: store.Subject{Kind: w.schema.Kind, TableID: w.schema.TableID}, model: w.model}
 }
 
 func (p *performance) join() store.LabelJoin {
@@ -111,7 +111,7 @@ func (p *performance) tick(ctx context.Context, m *Monitor, now time.Time) error
 // then before.
 func (p *performance) again(ctx context.Context, m *Monitor, now time.Time) error {
 	var due []int64
-	for start, at := range p.rough {
+	for start, at := range m.Rough {
 		if p.mature(m, time.UnixMicro(start).UTC(), now) || now.Sub(at) >= max(time.Minute, p.fitted.wait/10) {
 			due = append(due, start)
 		}
@@ -154,6 +154,7 @@ func (p *performance) learn(ctx context.Context, m *Monitor, now time.Time) erro
 	}
 	p.silence(o)
 	r := rowsOf(o, p.task(o))
+	f.rows = r.labelled
 	f.task, f.coverage = r.task, float64(r.labelled)/float64(max(len(o.Time), 1))
 	if r.labelled < 100 {
 		return &stat.NotComputable{Reason: stat.TooFew, Detail: fmt.Sprintf("the reference has %d labels, a hundred are needed", r.labelled)}
@@ -283,7 +284,7 @@ func (p *performance) measure(ctx context.Context, m *Monitor, start, now time.T
 		return err
 	}
 	if len(o.Time) == 0 {
-		delete(p.rough, start.UnixMicro())
+		delete(m.Rough, start.UnixMicro())
 		return nil
 	}
 	due := p.mature(m, start, now)
@@ -300,14 +301,17 @@ func (p *performance) measure(ctx context.Context, m *Monitor, start, now time.T
 	for _, g := range p.groups {
 		p.addGroup(&out, base, g, o)
 	}
-	_, before := p.rough[start.UnixMicro()]
+	_, before := m.Rough[start.UnixMicro()]
 	if err := p.judge(ctx, m, start, values, f.expected(o), mature, before, now); err != nil {
 		return err
 	}
 	if due {
-		delete(p.rough, start.UnixMicro())
+		delete(m.Rough, start.UnixMicro())
 	} else {
-		p.rough[start.UnixMicro()] = now
+		if m.Rough == nil {
+			m.Rough = map[int64]time.Time{}
+		}
+		m.Rough[start.UnixMicro()] = now
 	}
 	return p.store.SavePerformance(ctx, out, uint64(now.UnixMicro()))
 }
@@ -331,10 +335,10 @@ func (f *fit) expected(o *store.Outcomes) map[perf.Metric]perf.Estimate {
 }
 
 // add appends a segment's metrics, realised and expected.
-func (p *performance) add(out *[]store.Performance, base store.Performance, segment string, r *rows, n int, expected map[perf.Metric]perf.Estimate) map[string]perf.Value {
+func (p *performance) add(out *[]store.Performance, base store.Performance, segment string, r *rows, n0 int, expected map[perf.Metric]perf.Estimate) map[string]perf.Value {
 	values := r.metrics(p.values())
 	base.Segment = segment
-	base.Predictions, base.Labelled = uint64(math.Round(float64(n)*base.Scale)), uint64(math.Round(float64(r.labelled)*base.Scale))
+	base.Predictions, base.Labelled = uint64(math.Round(float64(n0)*base.Scale)), uint64(math.Round(float64(r.labelled)*base.Scale))
 	names := map[string]bool{}
 	for n := range values {
 		names[n] = true
@@ -354,10 +358,18 @@ func (p *performance) add(out *[]store.Performance, base store.Performance, segm
 		}
 		if v, ok := p.fitted.values[n]; ok {
 			row.Reference = v.Value
+			if sums(n) {
+				row.Reference *= float64(n0) / float64(max(p.fitted.rows, 1))
+			}
 		}
 		*out = append(*out, row)
 	}
 	return values
+}
+
+// sums says that a metric grows with the rows.
+func sums(metric string) bool {
+	return slices.Contains([]string{"true_positive", "false_positive", "true_negative", "false_negative", "business_value"}, metric)
 }
 
 // segmentValues is how many values of a segment are measured one by one.

@@ -294,9 +294,7 @@ func (c *cli) reportData(ctx context.Context, f *aboutFlags) (*report.Data, erro
 	}
 	fillHead(d, answers)
 	fillColumns(d, answers)
-	for i := range answers["performance"] {
-		fillMetric(d, &answers["performance"][i])
-	}
+	fillMetrics(d, answers["performance"])
 	return d, nil
 }
 
@@ -366,6 +364,17 @@ func fillColumns(d *report.Data, answers map[string][]query.Frame) {
 		}
 		for row, label := range texts(f, "bin") {
 			d.Columns[at].Bins = append(d.Columns[at].Bins, report.Bin{Label: label, Ref: numberAt(f, "reference", row), Cur: numberAt(f, "window", row)})
+		}
+	}
+}
+
+// fillMetrics draws what people look at first; counts are left to the tables.
+func fillMetrics(d *report.Data, frames []query.Frame) {
+	for _, name := range []string{"roc_auc", "accuracy", "mae", "rmse", "r2", "average_precision", "f1", "precision", "recall", "kappa", "log_loss", "brier", "calibration_error", "selection_rate"} {
+		for i := range frames {
+			if frames[i].Name == name {
+				fillMetric(d, &frames[i])
+			}
 		}
 	}
 }

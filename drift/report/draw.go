@@ -13,6 +13,12 @@ func number(v float64) string {
 	if !finite(v) {
 		return "–"
 	}
+	if math.Abs(v) >= 10_000 {
+		return fmt.Sprintf("%.3gk", v/1000)
+	}
+	if math.Abs(v) >= 1000 {
+		return fmt.Sprintf("%.0f", v)
+	}
 	return fmt.Sprintf("%.3g", v)
 }
 
@@ -94,9 +100,15 @@ func bars(bins []Bin) template.HTML {
 	}
 	every := int(math.Ceil(float64(len(bins)) / 6))
 	for i := 0; i < len(bins); i += every {
-		s.text("tick mid", left+slot*(float64(i)+0.5), height-foot+14, shorten(bins[i].Label, 12))
+		s.text("tick mid", left+slot*(float64(i)+0.5), height-foot+14, shorten(begins(bins[i].Label), 12))
 	}
 	return s.done()
+}
+
+// begins is where a range of numbers begins.
+func begins(label string) string {
+	from, _, _ := strings.Cut(label, " to ")
+	return from
 }
 
 func shorten(t string, n int) string {
