@@ -77,19 +77,13 @@ func (c *cli) planCommand() *cobra.Command {
 	return cmd
 }
 
-// statusError ends the process with a status and no message: what was printed
-// says it.
-type statusError int
-
-func (e statusError) Error() string { return fmt.Sprintf("status %d", int(e)) }
-
 func planStatus(p app.Plan) error {
 	if p.Refused > 0 {
 		return refusedError(p)
 	}
 	for _, ch := range p.Changes {
 		if ch.Action != "unchanged" {
-			return statusError(3)
+			return &exitError{3, errors.New("applying would change this")}
 		}
 	}
 	return nil

@@ -35,12 +35,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	var usage *usageError
-	var status statusError
 	switch {
 	case err == nil:
 		return 0
-	case errors.As(err, &status):
-		return int(status)
 	case errors.As(err, &usage):
 		fmt.Fprintf(stderr, "kedge: %v\nTry: kedge %s --help\n", err, usage.command)
 		return 2
