@@ -214,3 +214,6 @@ func Code(err error) int {
 	}
 	return 0
 }
+
+// Database is the name of the database that holds the tables.
+func (s *Store) Database() string { return s.opt.Database }

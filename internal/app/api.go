@@ -26,6 +26,7 @@ func (a *App) api() (http.Handler, error) {
 	a.deadLetterRoutes(api, kinds)
 	a.definitionRoutes(api)
 	a.planRoutes(api)
+	a.backupRoutes(api)
 	a.sourceRoutes(api)
 	a.mountRooms(api)
 	if err := a.pageRoutes(api.Mux, kinds); err != nil {
