@@ -66,7 +66,7 @@ const exampleInfer = `{"id":"p1","inputs":[{"name":"input","shape":[1,2],"dataty
 // first protocol have in common.
 func (h *handler) ownRoutes() []Route {
 	return []Route{
-		{"POST /v1/predict/{model}", "Prediction by entity key", `{"key":{"driver_id":1001},"data":{"hour":13},"features":true,"explain":3}`, h.v1(h.predictByKey)},
+		{"POST /v1/predict/{model}", "Prediction by entity key", `{"key":{"customer":1001},"data":{"income":5.2,"debt":1.5},"features":true,"explain":2}`, h.v1(h.predictByKey)},
 		{"POST /v1/outcome", "What turned out true of a prediction", `{"model":"elec","prediction_id":"p1","label":1}`, h.v1(h.outcome)},
 		{"GET /v1/models", "Names of the models (KServe v1)", "", h.answering(h.names)},
 		{"GET /v1/models/{model}", "A model's state (TensorFlow Serving, KServe v1)", "", h.answering(h.modelState)},

@@ -3,6 +3,7 @@ package serving
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	"github.com/kedge-ml/kedge/event"
@@ -27,6 +28,7 @@ type Model struct {
 	views     []viewInputs       // where inputs come from when a caller sends keys
 	direct    []int              // inputs that no view has
 	live      *live
+	measured  *sync.Map     // variant → attributes of its measurements
 	agreed    *atomic.Int64 // 2 + registry offset at which the views were found to fit
 }
 
@@ -52,7 +54,7 @@ func (m *Model) prepare() error {
 		return fmt.Errorf("model %s version %s: the predictor takes %d values and gives %d, the signature says %d and %d",
 			m.Name, m.Version, m.Predictor.Features(), m.Predictor.Outputs(), len(m.Signature.Inputs), m.width())
 	}
-	m.encoder, m.agreed, m.live = model.NewEncoder(m.Signature), new(atomic.Int64), new(live)
+	m.encoder, m.agreed, m.live, m.measured = model.NewEncoder(m.Signature), new(atomic.Int64), new(live), new(sync.Map)
 	for _, in := range m.Signature.Inputs {
 		m.datatypes = append(m.datatypes, datatypeOf(in.Type))
 		t, err := event.ParseType(in.Type)

@@ -82,6 +82,7 @@ func (p *pool) put(sc *scratch) { p.p.Put(sc) }
 // predict admits, routes, computes and records one request whose tensors are
 // in sc.req. The answer's values live in sc.
 func (s *Server) predict(ctx context.Context, sc *scratch, call Call) (Answer, error) {
+	began := s.now()
 	d, st, m, choice, err := s.route(call.Model, call.Version, call.Entity)
 	if err != nil {
 		return Answer{}, err
@@ -99,6 +100,7 @@ func (s *Server) predict(ctx context.Context, sc *scratch, call Call) (Answer, e
 	if err := s.record(ctx, sc, st.policy, m, &a, call); err != nil {
 		return Answer{}, err
 	}
+	s.measure(ctx, &a, s.now().Sub(began))
 	s.shadows(ctx, sc, st, m, a, call)
 	return a, nil
 }

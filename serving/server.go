@@ -49,6 +49,7 @@ type Server struct {
 	send   produce
 	models atomic.Pointer[map[string]*deployed]
 	now    func() time.Time
+	meters *meters // nil: nobody measures
 
 	repository atomic.Pointer[Follower] // who carries out load and unload; nil without one
 }

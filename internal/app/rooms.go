@@ -111,6 +111,9 @@ func (a *App) openServing(context.Context) (err error) {
 		cfg.Features = serving.NewFeatures(f.online, a.registry, a.cfg.Namespace, f.tail.Ready)
 	}
 	m.server = serving.NewServer(cfg, a.producer, a.tel.Scope("serving").Log)
+	if err := m.server.Observe(a.tel.Scope("serving").Meter); err != nil {
+		return err
+	}
 	m.follower = serving.NewFollower(m.server, a.registry, m.artifacts)
 	m.guard = serving.NewGuard(m.server, a.registry, a.facts())
 	if a.cfg.GRPC != "" {

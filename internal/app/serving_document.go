@@ -44,8 +44,22 @@ func splitPattern(pattern string) (method, path string) {
 func pathParameters(path string) (out []*huma.Param) {
 	for part := range strings.SplitSeq(path, "/") {
 		if name, ok := strings.CutPrefix(part, "{"); ok {
-			out = append(out, &huma.Param{Name: strings.TrimSuffix(name, "}"), In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}})
+			name = strings.TrimSuffix(name, "}")
+			out = append(out, &huma.Param{Name: name, In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}, Example: exampleOf(path, name)})
 		}
 	}
 	return out
+}
+
+// exampleOf is a value of a path's parameter, about the model of all examples.
+func exampleOf(path, name string) string {
+	switch {
+	case name == "version":
+		return "1"
+	case name == "verb" && strings.Contains(path, "/versions/"):
+		return "1:predict"
+	case name == "verb":
+		return "elec:predict"
+	}
+	return "elec"
 }

@@ -72,7 +72,7 @@ func (a *App) rolloutRoutes(api *web.API) {
 	r := serving.NewRollouts(a.registry, a.cfg.Namespace)
 	web.Handle(api, huma.Operation{OperationID: "rollout", Method: http.MethodGet, Path: "/v1/rollouts/{model}", Summary: "What is live, how the canary or experiment does, and what the guard-rails say", Tags: []string{"rollouts"}}, rolloutError,
 		func(ctx context.Context, in *struct {
-			Model string `path:"model"`
+			Model string `path:"model" example:"elec"`
 			Loss  string `query:"loss" doc:"error, brier, log_loss, absolute_error or squared_error; default: the guard-rail's"`
 		}) (*struct{ Body Rollout }, error) {
 			out, err := a.rollout(ctx, r, in.Model, in.Loss)
@@ -80,7 +80,7 @@ func (a *App) rolloutRoutes(api *web.API) {
 		})
 	web.Handle(api, huma.Operation{OperationID: "rollout-history", Method: http.MethodGet, Path: "/v1/rollouts/{model}/history", Summary: "Every change of what was live, with who, when, why and the evidence", Tags: []string{"rollouts"}}, rolloutError,
 		func(_ context.Context, in *struct {
-			Model string    `path:"model"`
+			Model string    `path:"model" example:"elec"`
 			At    time.Time `query:"at" doc:"Answer with the state at this time alone"`
 		}) (*struct{ Body RolloutHistory }, error) {
 			out := RolloutHistory{Moments: r.History(in.Model)}
@@ -96,7 +96,7 @@ func (a *App) rolloutRoutes(api *web.API) {
 		})
 	web.Handle(api, huma.Operation{OperationID: "rollout-change", Method: http.MethodPost, Path: "/v1/rollouts/{model}", Summary: "Promote or roll back", Tags: []string{"rollouts"}}, rolloutError,
 		func(ctx context.Context, in *struct {
-			Model string `path:"model"`
+			Model string `path:"model" example:"elec"`
 			Body  RolloutChange
 		}) (*struct{ Body serving.Moment }, error) {
 			who := auth.From(ctx).Subject

@@ -34,6 +34,13 @@ const (
 	MetricDriftSubjects    = "kedge.drift.subjects"               // gauge: views and models with an open incident
 	MetricFreshness        = "kedge.feature.freshness"            // gauge s, by view
 	MetricMismatch         = "kedge.feature.consistency.mismatch" // gauge ratio, by view and column
+	MetricServingRequest   = "kedge.serving.request.duration"     // histogram s, by model, version, variant
+	MetricServingFeatures  = "kedge.serving.features.duration"    // histogram s, of predictions by key
+	MetricServingQueue     = "kedge.serving.queue.duration"       // histogram s
+	MetricServingCompute   = "kedge.serving.compute.duration"     // histogram s
+	MetricServingRequests  = "kedge.serving.requests"             // counter, by model and outcome
+	MetricServingRecords   = "kedge.serving.records"              // counter, by outcome
+	MetricServingPending   = "kedge.serving.pending"              // gauge, by model
 	MetricModelLoadFailed  = "kedge.model.load_failures"          // counter
 
 	// HTTP and Kafka, from the semantic conventions.
