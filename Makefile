@@ -78,7 +78,7 @@ bench: deps ## benchmarks; the numbers land in bench/results
 	$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) -p 1 -timeout 60m $(PKGS) \
 		| tee bench/results/$$(date -u +%Y%m%d)-$$(git rev-parse --short HEAD).txt
 
-torture: deps ## hours of kills and faults
+torture: deps ## hours of kills and faults; KEDGE_KILLS (1000), KEDGE_SEED
 	KEDGE_TORTURE=1 $(GO) test -run Torture -count 1 -p 1 -timeout 12h -v $(PKGS)
 
 lint: ## formatting, vet, staticcheck

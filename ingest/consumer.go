@@ -53,6 +53,7 @@ type guards struct {
 	noIntent  bool // a pending unit is not repeated as it was
 	noLedger  bool // the position is the group's commit alone
 	noOrphans bool // rows that nothing explains are not looked for
+	noCount   bool // a repeated unit counts as stored when its inserts succeed
 	noFence   bool // a member that slept does not ask whether the partition is still its own
 }
 

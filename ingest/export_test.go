@@ -6,10 +6,11 @@ type Guards struct {
 	NoIntent  bool // a pending unit is not recorded, so it is not repeated as it was
 	NoLedger  bool // the position is the group's commit alone
 	NoOrphans bool // rows that nothing explains are not looked for
+	NoCount   bool // a repeated unit counts as stored when its inserts succeed
 	NoFence   bool // a member that slept does not ask whether the partition is still its own
 }
 
 // Without takes guards away from a consumer that does not run yet.
 func (c *Consumer) Without(g Guards) {
-	c.guards = guards{noTokens: g.NoTokens, noIntent: g.NoIntent, noLedger: g.NoLedger, noOrphans: g.NoOrphans, noFence: g.NoFence}
+	c.guards = guards{noTokens: g.NoTokens, noIntent: g.NoIntent, noLedger: g.NoLedger, noOrphans: g.NoOrphans, noCount: g.NoCount, noFence: g.NoFence}
 }

@@ -204,8 +204,10 @@ func insideWorld(t *testing.T) *world {
 // compares.
 func (k *killer) run(share, batch int, events int64) {
 	w := k.w
+	w.want(events / int64(share))
 	load := w.sustain(batch, 10*time.Millisecond)
 	for i := range share {
+		w.want(events * int64(i+1) / int64(share)) // so that a partition can become idle
 		k.kill(i%2 == 1 || i > share*2/3)
 		if w.broker != nil && i%6 == 5 {
 			w.broker.kill()

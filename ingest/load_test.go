@@ -19,9 +19,11 @@ func (w *world) sustain(batch int, every time.Duration) *load {
 	l := &load{cancel: cancel}
 	l.done.Go(func() {
 		for ctx.Err() == nil {
-			once, stop := context.WithTimeout(ctx, 20*time.Second)
-			_ = w.send(once, batch) // what is not acknowledged may be stored or not: the log decides
-			stop()
+			if w.mayProduce() {
+				once, stop := context.WithTimeout(ctx, 20*time.Second)
+				_ = w.send(once, batch) // what is not acknowledged may be stored or not: the log decides
+				stop()
+			}
 			select {
 			case <-time.After(every):
 			case <-ctx.Done():
@@ -30,6 +32,20 @@ func (w *world) sustain(batch int, every time.Duration) *load {
 	})
 	w.t.Cleanup(l.stop)
 	return l
+}
+
+// mayProduce is false while as many events were sent as are wanted so far.
+func (w *world) mayProduce() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.wanted == 0 || w.next < w.wanted
+}
+
+// want lets the load produce up to so many events; 0: on and on.
+func (w *world) want(events int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.wanted = events
 }
 
 func (l *load) stop() {

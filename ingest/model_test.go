@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
+	"math"
 	"math/rand/v2"
 	"strconv"
 
@@ -36,8 +37,11 @@ type made struct {
 	dead    bool
 }
 
-// eventOf makes event n. Definitions grow with n: a view gains a column every
-// 1,500 events, a column that began as integer becomes a float, a second model
+// grown is how many columns the views have gained when event n is made: one
+// whenever there are a tenth more events, the first after 150.
+func grown(n int64) int { return int(math.Log(float64(n)/1500+1) / math.Log(1.1)) }
+
+// eventOf makes event n. Definitions grow with n: a view gains columns, a column that began as integer becomes a float, a second model
 // version with other inputs appears.
 func eventOf(seed uint64, n int64) made {
 	r := rand.New(rand.NewPCG(seed, uint64(n)))
@@ -70,7 +74,7 @@ func featureOf(r *rand.Rand, n int64, at string) made {
 		half = ".5"
 	}
 	m.value = fmt.Appendf(nil, `{"view":%q,"key":{"entity":%q},"event_time":"%s","values":{"n":%s,"amount":%d%s,"flag":%v,"note":null,"grown_%d":%d}%s}`,
-		m.subject, entity, at, number, r.IntN(100), half, n%2 == 0, n/1500, n, m.idMember())
+		m.subject, entity, at, number, r.IntN(100), half, n%2 == 0, grown(n), n, m.idMember())
 	return m
 }
 

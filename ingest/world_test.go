@@ -87,9 +87,10 @@ type world struct {
 	storeVia   string // where consumers find that store; storeAddr when empty
 	store      *child
 
-	mu    sync.Mutex
-	next  int64
-	acked tally // which events the broker acknowledged
+	mu     sync.Mutex
+	next   int64
+	wanted int64 // how many events a load may produce so far; 0: any
+	acked  tally // which events the broker acknowledged
 }
 
 // newWorld starts a broker of its own, unless inside is set: then each consumer
