@@ -61,20 +61,29 @@ func (l Limits) orDefault() Limits {
 	return l
 }
 
-// make fills a.out with the response to a.req as of now.
-func (a *answer) make(b *book, lim Limits, now int64) error {
+// find resolves a.req and copies the rows that it asks for.
+func (a *answer) find(b *book, lim Limits, now int64) (*plan, error) {
 	p, err := b.planFor(&a.req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := a.checkEntities(b, p, lim); err != nil {
-		return err
+		return nil, err
 	}
 	if err := a.lookup(p, now); err != nil {
-		return err
+		return nil, err
 	}
 	if a.monitor != nil {
 		a.monitor.record(p, a, now)
+	}
+	return p, nil
+}
+
+// make fills a.out with the response to a.req as of now.
+func (a *answer) make(b *book, lim Limits, now int64) error {
+	p, err := a.find(b, lim, now)
+	if err != nil {
+		return err
 	}
 	a.out = append(a.out[:0], `{"results":[`...)
 	for i := range a.keys {

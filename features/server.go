@@ -125,6 +125,9 @@ func (s *Server) getOnlineFeatures(w http.ResponseWriter, r *http.Request) {
 		status, body = s.errorBody(r, err)
 	} else {
 		body = x.answer.out
+		if wantsArrow(r) {
+			w.Header()["Content-Type"] = arrowMedia
+		}
 	}
 	respond(w, status, body)
 	s.metrics.observe(r.Context(), "/get-online-features", status, time.Since(start), x.answer.n)
@@ -146,7 +149,11 @@ func (s *Server) answer(r *http.Request, x *exchange) (err error) {
 		}
 		a.req.fromNode(n)
 	}
-	return a.make(s.online.book(auth.From(r.Context()).Namespace), s.cfg.Limits, s.cfg.Now())
+	b := s.online.book(auth.From(r.Context()).Namespace)
+	if wantsArrow(r) {
+		return a.makeArrow(b, s.cfg.Limits, s.cfg.Now())
+	}
+	return a.make(b, s.cfg.Limits, s.cfg.Now())
 }
 
 // readBody reads a request's body into dst.
@@ -178,13 +185,16 @@ func tooLarge(limit int64) error {
 	return &apiError{status: http.StatusRequestEntityTooLarge, class: "FeastError", message: "request body is larger than " + strconv.FormatInt(limit, 10) + " bytes: split the request"}
 }
 
-var jsonType = []string{"application/json"}
+var (
+	jsonType   = []string{"application/json"}
+	arrowMedia = []string{"application/vnd.apache.arrow.stream"}
+)
 
 // respond writes a whole answer. An empty body has no content type, as Feast's
 // has none.
 func respond(w http.ResponseWriter, status int, body []byte) {
 	h := w.Header()
-	if len(body) > 0 {
+	if len(body) > 0 && h["Content-Type"] == nil {
 		h["Content-Type"] = jsonType
 	}
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
