@@ -78,7 +78,7 @@ func rootCommand() *cobra.Command {
 		c.runCommand(), c.checkCommand(), c.configCommand(), c.versionCommand(),
 		c.statusCommand(), c.queryCommand(), c.topicsCommand(), c.deadLettersCommand(), c.sendCommand(), c.replayCommand(),
 		c.getCommand(), c.planCommand(), c.applyCommand(), c.deleteCommand(), c.historyCommand(), c.sourceCommand(),
-		c.backupCommand(), restoreCommand(),
+		c.backupCommand(), restoreCommand(), c.doctorCommand(),
 		c.trainCommand(), workerCommand(),
 		c.featuresCommand(), c.importCommand(),
 		c.driftCommand(), c.performanceCommand(), c.monitorCommand(), c.incidentCommand(), c.reportCommand(), c.compareCommand(),
