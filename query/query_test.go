@@ -66,6 +66,54 @@ func TestReadRefusals(t *testing.T) {
 	}
 }
 
+// TestColumnsInAnyOrder holds that members may stand in any order, and that
+// what looks like the values of another column is not taken for it.
+func TestColumnsInAnyOrder(t *testing.T) {
+	for _, text := range []string{
+		`{"name":"a","type":"float","values":[1,2]}`,
+		`{"name":"a","values":[1,2],"type":"float"}`,
+		`{"values":[1,2],"name":"a","type":"float"}`,
+		`{"name":"a","type":"float","values":[1,2],"thresholds":[]}`,
+		`{"name":"a","type":"float","labels":{"values":"[3]"},"values":[ 1 , 2 ]}`,
+		` { "name" : "a" , "type" : "float" , "values" : [1,2] } `,
+	} {
+		var c Column
+		if err := json.Unmarshal([]byte(text), &c); err != nil || c.Name != "a" {
+			t.Errorf("%s: %+v, %v", text, c, err)
+			continue
+		}
+		if v := c.Values.([]float64); len(v) != 2 || v[0] != 1 || v[1] != 2 {
+			t.Errorf("%s: %v", text, v)
+		}
+	}
+}
+
+// TestFloatsAgreeWithTheLibrary reads arrays as encoding/json does, value by
+// value, whatever space stands between them.
+func TestFloatsAgreeWithTheLibrary(t *testing.T) {
+	for _, text := range []string{"[]", " [ ] ", "null", "[1]", "[ -1.5e-7 , null,\n2E3,0.1 ]", "[null]", "[1e999]", "[true]", `["1"]`, "[[1]]", `[{"a":1}]`, `["a,b"]`, "7", "{}"} {
+		var want []*float64
+		wantErr := json.Unmarshal([]byte(text), &want)
+		got, err := readFloats(true, []byte(text))
+		if (err == nil) != (wantErr == nil) {
+			t.Errorf("%s: %v, the library says %v", text, err, wantErr)
+			continue
+		}
+		if err != nil {
+			continue
+		}
+		values := got.([]*float64)
+		if len(values) != len(want) {
+			t.Fatalf("%s: %d values, want %d", text, len(values), len(want))
+		}
+		for i := range want {
+			if (values[i] == nil) != (want[i] == nil) || want[i] != nil && *values[i] != *want[i] {
+				t.Errorf("%s: value %d differs", text, i)
+			}
+		}
+	}
+}
+
 func TestClient(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
