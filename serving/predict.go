@@ -279,7 +279,7 @@ func (sc *scratch) namedInputs(m *Model, row int) []event.NamedValue {
 	for i, in := range m.Signature.Inputs {
 		var v event.Value
 		if matrix {
-			v = event.Float(sc.req.Inputs[0].Floats[row*len(m.Signature.Inputs)+i])
+			v = floatValue(&sc.req.Inputs[0], row*len(m.Signature.Inputs)+i)
 		} else {
 			v = tensorValue(find(&sc.req, in.Name), row)
 		}
@@ -297,9 +297,19 @@ func tensorValue(t *oip.Tensor, row int) event.Value {
 	case t.Datatype == oip.BOOL:
 		return event.Flag(t.Bools[row])
 	case t.Datatype == oip.FP32 || t.Datatype == oip.FP64:
-		return event.Float(t.Floats[row])
+		return floatValue(t, row)
 	}
 	return event.Int(t.Ints[row])
+}
+
+// floatValue is a number in the width in which it was sent, so that the record
+// has 0.1 where a caller wrote 0.1.
+func floatValue(t *oip.Tensor, i int) event.Value {
+	v := event.Float(t.Floats[i])
+	if t.Datatype == oip.FP32 {
+		v.Type.Elem = event.Float32
+	}
+	return v
 }
 
 func named(dst []event.NamedFloat, names []string, vals []float32) []event.NamedFloat {
