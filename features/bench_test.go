@@ -9,8 +9,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -379,4 +381,31 @@ func BenchmarkRestart(b *testing.B) {
 			b.ReportMetric(float64(cpuTime()-used)/float64(b.N)/keys, "cpu-ns/key")
 		})
 	}
+}
+
+// BenchmarkResident holds 10 million rows of 20 floats, every one updated once,
+// and reports what the process then takes.
+func BenchmarkResident(b *testing.B) {
+	const rows, together = 10_000_000, 100_000
+	table, s := bigTable(0)
+	defer table.Close()
+	batch := bigBatch(s, 0, together, 1)
+	key, at := batch.Columns[s.KeyStart()].Int64s, batch.Columns[event.ColEventTime].Int64s
+	for b.Loop() {
+		for round := range int64(2) {
+			for from := int64(0); from < rows; from += together {
+				for i := range key {
+					key[i], at[i] = from+int64(i), round+1
+				}
+				table.Apply(batch, 1<<40)
+			}
+		}
+	}
+	var pages int64
+	text, err := os.ReadFile("/proc/self/statm")
+	must(b, err)
+	_, err = fmt.Sscan(strings.Fields(string(text))[1], &pages)
+	must(b, err)
+	b.ReportMetric(float64(pages)*float64(os.Getpagesize())/(1<<30), "GiB-resident")
+	b.ReportMetric(float64(table.Stats().Rows), "rows")
 }

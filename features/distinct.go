@@ -172,6 +172,3 @@ func tau(x float64) float64 {
 		}
 	}
 }
-
-// emptyDistinct is the registers of nothing.
-func emptyDistinct(dst []byte) []byte { return append(dst, 0, 0) }
