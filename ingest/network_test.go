@@ -2,6 +2,7 @@ package ingest_test
 
 import (
 	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -84,16 +85,19 @@ func TestLostAnswers(t *testing.T) {
 			w.startStore()
 			db := newProxy(t, w.storeAddr)
 			w.storeVia = db.addr
+			w.produce(3000)
 			c := w.consumer()
-			c.await(t, "ready")
-			load := w.sustain(10, 10*time.Millisecond)
-			w.running(c)
+			w.await(c, 2*time.Minute)
 			db.add(toxic{"limit_data", "downstream", `{"bytes":0}`})
+			load := w.sustain(10, 10*time.Millisecond)
 			testenv.Eventually(t, time.Minute, func() error {
-				if s := c.state(); s.Ready {
-					return fmt.Errorf("the consumer does not notice: %+v", s)
+				s := c.state()
+				for _, p := range s.Partitions {
+					if strings.Contains(p.LastError, "insert over HTTP") && strings.Contains(p.LastError, "rows into") {
+						return nil
+					}
 				}
-				return nil
+				return fmt.Errorf("no insert lost its answer: %+v", s)
 			})
 			load.stop()
 			db.heal()

@@ -133,10 +133,10 @@ func (p *partition) isFull(w *work) bool {
 }
 
 // patience is how long a unit waits for company. While the log holds as much
-// again, its records are late anyway: the unit grows, since a larger block
-// costs the store less and leaves it less to merge.
+// again, and a tenth of a full unit, its records are late anyway: the unit
+// grows, since a larger block costs the store less and leaves it less to merge.
 func (p *partition) patience(w *work) time.Duration {
-	if p.end-w.next >= w.unit.Counts.Records {
+	if p.end-w.next >= max(w.unit.Counts.Records, int64(p.c.cfg.MaxRows/10)) {
 		return p.c.cfg.MaxDelay
 	}
 	return p.c.pace.delay()

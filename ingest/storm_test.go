@@ -109,6 +109,7 @@ func TestFullDiskUnderIngest(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, false)
 	w.storeDir = smallDisk(t, 256<<20)
+	w.produce(3000)
 	c := w.consumer()
 	c.await(t, "ready")
 	load := w.sustain(10, 10*time.Millisecond)
@@ -239,6 +240,7 @@ func TestTokensWithoutRows(t *testing.T) {
 	for _, guarded := range []bool{true, false} {
 		t.Run(map[bool]string{true: "counted", false: "not counted"}[guarded], func(t *testing.T) {
 			w := newWorld(t, false)
+			w.produce(3000)
 			w.crashAt("inserted", 6)
 			w.startStore()
 			taken := 0
