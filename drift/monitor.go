@@ -115,6 +115,7 @@ type Monitor struct {
 	remembered
 	silence func(column, detector string, since, at time.Time) string // why an incident is not told; nil: never
 	loaded  bool
+	begun   time.Time        // when this process first asked whether rows come
 	fault   string           // why the newest tick gave up
 	saved   time.Time        // Next as it was saved
 	changed []store.Incident // to be saved

@@ -273,8 +273,14 @@ func (m *Monitor) silent(now time.Time) []Judgement {
 		return nil
 	}
 	allowed := max(patience*m.cfg.Window, 2*m.lateness(), 5*time.Minute)
+	if m.begun.IsZero() {
+		m.begun = now
+	}
 	age := now.Sub(m.Seen)
 	stale := age > allowed
+	if stale && now.Sub(m.begun) < allowed { // it may be us who were away
+		return nil
+	}
 	if stale == !m.Stale.IsZero() {
 		return nil
 	}

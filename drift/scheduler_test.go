@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kedge-ml/kedge/dist"
 	"github.com/kedge-ml/kedge/drift"
 	"github.com/kedge-ml/kedge/internal/telemetry"
 	"github.com/kedge-ml/kedge/query"
@@ -151,4 +152,59 @@ func ask(t *testing.T, f func(context.Context, query.Request) ([]query.Frame, er
 		t.Fatalf("%+v: %d frames, %v", r, len(frames), err)
 	}
 	return frames[0]
+}
+
+// A reference set from rows that the stream never had: windows are held against
+// it from the first one on.
+func TestMonitorStandsOnAReferenceFromElsewhere(t *testing.T) {
+	s, reg := newStream(t), openRegistry(t)
+	rng := rand.New(rand.NewPCG(5, 6))
+	sample := normals(rng, 10_000, 0)
+	g, err := dist.NumericGrid(sample, dist.GridConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var windows []*dist.Summary
+	for part := range slices.Chunk(sample, 250) {
+		windows = append(windows, dist.Summarize(g, part))
+	}
+	b, err := drift.BaselineOf(g, windows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := drift.SaveReference(t.Context(), s.store, "test", "train", &drift.FileReference{Columns: map[string]*drift.Baseline{"amount": b}}, 1); err != nil {
+		t.Fatal(err)
+	}
+	broken := &drift.FileReference{Columns: map[string]*drift.Baseline{"amount": {Grid: g}}}
+	if err := drift.SaveReference(t.Context(), s.store, "test", "train", broken, 2); err == nil {
+		t.Error("a reference without its counts was taken")
+	}
+	define(t, reg, drift.MonitorKind, "by file", `{"view":"user","window":"1m","reference":{"file":"train"}}`, "")
+	begin := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	for i, mean := range []float64{0, 0, 0, 2, 2, 2} {
+		s.write(begin.Add(time.Duration(i)*time.Minute), time.Minute, normals(rng, 250, mean), normals(rng, 250, 5))
+	}
+	d := newScheduler(t, s, reg)
+	for _, after := range []time.Duration{7 * time.Minute, 10 * time.Minute} {
+		d.Look(t.Context(), begin.Add(after))
+	}
+	verdicts := ask(t, s.store.Verdicts, week(begin))
+	var drifted []bool
+	for _, c := range verdicts.Columns {
+		if c.Name == "drifted" {
+			drifted = c.Values.([]bool)
+		}
+	}
+	judged, moved := 0, 0
+	for i, detector := range cells(t, verdicts, "detector") {
+		if detector == "ks" && cells(t, verdicts, "column")[i] == "amount" {
+			judged++
+			if drifted[i] {
+				moved++
+			}
+		}
+	}
+	if judged != 6 || moved != 3 {
+		t.Errorf("%d windows judged, %d moved; want 6 and 3: %+v", judged, moved, ask(t, d.Monitors, query.Request{Namespace: "test"}))
+	}
 }

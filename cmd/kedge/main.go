@@ -81,7 +81,7 @@ func rootCommand() *cobra.Command {
 		c.backupCommand(), restoreCommand(), c.doctorCommand(),
 		c.trainCommand(), workerCommand(),
 		c.featuresCommand(), c.importCommand(),
-		c.driftCommand(), c.performanceCommand(), c.monitorCommand(), c.incidentCommand(), c.reportCommand(), c.compareCommand(),
+		c.driftCommand(), c.performanceCommand(), c.monitorCommand(), c.incidentCommand(), c.reportCommand(), c.compareCommand(), c.referenceCommand(),
 		c.rolloutCommand(), conformanceCommand(),
 	)
 	return root

@@ -270,3 +270,48 @@ func compared(c drift.Column, js []drift.Judgement) Compared {
 	out.Bins, _ = cmp.Contributions(stat.TVD) // a column without rows has none
 	return out
 }
+
+// chunks is how many windows a file is cut into to learn how far its own parts
+// lie from the whole.
+const chunks = 40
+
+// Reference makes what a monitor can be held against out of a file, in the
+// file's order. Columns that cannot be watched are left out, with the reason.
+func Reference(t *Table, columns, categories []string) (*drift.FileReference, map[string]string, error) {
+	out, left := &drift.FileReference{Columns: map[string]*drift.Baseline{}}, map[string]string{}
+	for _, name := range t.Names() {
+		if len(columns) > 0 && !contains(columns, name) {
+			continue
+		}
+		c, err := t.Column(name)
+		if err != nil {
+			return nil, nil, err
+		}
+		if contains(categories, name) {
+			c = c.asCategories()
+		}
+		g, reason := gridOf(c)
+		if reason != "" {
+			left[name] = reason
+			continue
+		}
+		var windows []*dist.Summary
+		n := c.Rows()
+		for i := range chunks {
+			if from, to := n*i/chunks, n*(i+1)/chunks; from < to {
+				windows = append(windows, summarize(g, c.slice(from, to)))
+			}
+		}
+		if out.Columns[name], err = drift.BaselineOf(g, windows); err != nil {
+			return nil, nil, fmt.Errorf("column %s: %w", name, err)
+		}
+	}
+	return out, left, nil
+}
+
+func (c *Column) slice(from, to int) *Column {
+	if c.Numbers != nil {
+		return &Column{Numbers: c.Numbers[from:to]}
+	}
+	return &Column{Categories: c.Categories[from:to], Missing: c.Missing[from:to]}
+}

@@ -25,6 +25,7 @@ func (a *App) api() (http.Handler, error) {
 	a.eventRoutes(api)
 	a.deadLetterRoutes(api, kinds)
 	a.definitionRoutes(api)
+	a.driftRoutes(api)
 	a.planRoutes(api)
 	a.backupRoutes(api)
 	a.sourceRoutes(api)

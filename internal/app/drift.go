@@ -2,10 +2,16 @@ package app
 
 import (
 	"context"
+	"encoding/json"
+	"net/http"
 	"strconv"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"github.com/kedge-ml/kedge/drift"
+	"github.com/kedge-ml/kedge/internal/auth"
+	"github.com/kedge-ml/kedge/internal/web"
 	"github.com/kedge-ml/kedge/stream"
 )
 
@@ -65,4 +71,30 @@ func (a *App) driftKinds(k map[string]KindFunc) {
 		k["reference"] = a.drift.Preview
 		k["backtest"] = a.drift.Backtest
 	}
+}
+
+// ReferenceBody is a reference as `kedge reference set` sends it.
+type ReferenceBody struct {
+	Columns json.RawMessage `json:"columns" doc:"A baseline for every column, as kedge reference set makes them from a file"`
+}
+
+// maxReference bounds a reference that is sent.
+const maxReference = 256 << 20
+
+// driftRoutes takes references made from files.
+func (a *App) driftRoutes(api *web.API) {
+	if a.store == nil {
+		return
+	}
+	web.Handle(api, huma.Operation{OperationID: "reference", Method: http.MethodPost, Path: "/v1/references/{name}", Summary: "Set a reference that monitors can name", Tags: []string{"drift"}, MaxBodyBytes: maxReference}, webError,
+		func(ctx context.Context, in *struct {
+			Name string `path:"name"`
+			Body ReferenceBody
+		}) (*struct{}, error) {
+			r := &drift.FileReference{}
+			if err := json.Unmarshal(in.Body.Columns, &r.Columns); err != nil {
+				return nil, web.Errorf(http.StatusBadRequest, web.CodeInvalid, "reference %s: %w", in.Name, err)
+			}
+			return nil, drift.SaveReference(ctx, a.store, auth.From(ctx).Namespace, in.Name, r, uint64(time.Now().UnixMicro()))
+		})
 }
