@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -75,7 +76,7 @@ func NewScheduler(cfg SchedulerConfig, st *store.Store, reg *registry.Registry, 
 	var errs [4]error
 	m := cfg.Scope.Meter
 	s.metrics.took, errs[0] = m.Float64Histogram(telemetry.MetricDriftTime, metric.WithUnit("s"), metric.WithDescription("Time to bring one monitor up to date"))
-	s.metrics.skipped, errs[1] = m.Int64Counter(telemetry.MetricDriftSkipped, metric.WithDescription("Evaluations that did not happen, by reason: learning, no_rows, error"))
+	s.metrics.skipped, errs[1] = m.Int64Counter(telemetry.MetricDriftSkipped, metric.WithDescription("Evaluations that did not happen, by reason: learning, no_rows, error, panic"))
 	s.metrics.open, errs[2] = m.Int64Gauge(telemetry.MetricDriftIncidents, metric.WithDescription("Open incidents, by severity"))
 	s.metrics.drifted, errs[3] = m.Int64Gauge(telemetry.MetricDriftSubjects, metric.WithDescription("Views and models with an open incident"))
 	return s, errors.Join(errs[:]...)
@@ -140,11 +141,6 @@ func (s *Scheduler) Look(ctx context.Context, now time.Time) {
 		if ctx.Err() != nil {
 			return
 		}
-		if err := w.monitor.remember(ctx); err == nil { // else the tick says so
-			for _, a := range s.actions {
-				w.monitor.act(a.name, a.action, a.who, a.why)
-			}
-		}
 		s.tick(ctx, w, now)
 	}
 	s.mu.Lock()
@@ -155,11 +151,14 @@ func (s *Scheduler) Look(ctx context.Context, now time.Time) {
 
 func (s *Scheduler) tick(ctx context.Context, w *watcher, now time.Time) {
 	start := time.Now()
-	_, err := w.monitor.Tick(ctx, now)
-	if err == nil && w.perf != nil {
-		err = w.perf.tick(ctx, w.monitor, now)
-	}
+	err := s.evaluate(ctx, w, now)
 	s.metrics.took.Record(ctx, time.Since(start).Seconds())
+	if errors.Is(err, errPanicked) { // its locks may be held: the next look makes it anew from what is stored
+		s.drop(w)
+		s.metrics.skipped.Add(ctx, 1, metric.WithAttributes(attribute.String("reason", "panic")))
+		s.cfg.Scope.Log.Error("a monitor has a fault and starts anew; please report this", telemetry.LogError, err)
+		return
+	}
 	if err != nil && ctx.Err() == nil {
 		w.monitor.skip("error")
 		s.cfg.Scope.Log.Error("a monitor was not evaluated; the next look tries again", "monitor", w.monitor.cfg.Name, telemetry.LogError, err)
@@ -169,6 +168,38 @@ func (s *Scheduler) tick(ctx context.Context, w *watcher, now time.Time) {
 	}
 	if a, ok := w.monitor.Alert(now); ok {
 		s.tell(ctx, a)
+	}
+}
+
+var errPanicked = errors.New("the monitor panicked")
+
+// evaluate brings one monitor up to date. A fault in it must not end ingest and
+// serving, which may share the process.
+func (s *Scheduler) evaluate(ctx context.Context, w *watcher, now time.Time) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: %v\n%s", errPanicked, r, debug.Stack())
+		}
+	}()
+	if err := w.monitor.remember(ctx); err == nil { // else the tick says so
+		for _, a := range s.actions {
+			w.monitor.act(a.name, a.action, a.who, a.why)
+		}
+	}
+	if _, err := w.monitor.Tick(ctx, now); err != nil || w.perf == nil {
+		return err
+	}
+	return w.perf.tick(ctx, w.monitor, now)
+}
+
+// drop forgets a monitor.
+func (s *Scheduler) drop(w *watcher) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, other := range s.monitors {
+		if other == w {
+			delete(s.monitors, name)
+		}
 	}
 }
 
