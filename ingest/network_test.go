@@ -2,6 +2,7 @@ package ingest_test
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -113,10 +114,13 @@ func TestLostAnswers(t *testing.T) {
 	}
 }
 
-// TestRealBrokersFailUnderIngest runs two processes of ingest on three real
+// TestTortureRealBrokersFailUnderIngest runs two processes of ingest on three real
 // brokers, of which each is killed and started again, one is paused, and an
 // ingest process is killed too.
-func TestRealBrokersFailUnderIngest(t *testing.T) {
+func TestTortureRealBrokersFailUnderIngest(t *testing.T) {
+	if os.Getenv("KEDGE_TORTURE") == "" {
+		testenv.Skip(t, testenv.Short, "make torture runs it: it takes two minutes, and its brokers want the machine")
+	}
 	t.Parallel()
 	w, k := newKafkaWorld(t, 3, nil)
 	w.startStore()
