@@ -22,6 +22,10 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COUNT   ?= 1
 TESTFLAGS ?= -p 2 -timeout 30m
 
+# Packages whose tests start engines, brokers and processes by the dozen: one at
+# a time, since two of them want more than the two cores that a test may count on.
+HEAVY := ingest|cmd/kedge|stream|stream/broker|store|features|internal/script|internal/kafkatest
+
 FETCHED := $(patsubst third_party/%/fetch.sh,$(DEPS)/%.stamp,$(wildcard third_party/*/fetch.sh))
 VENVS   := $(patsubst third_party/python/%/requirements.txt,$(DEPS)/python/%.stamp,$(wildcard third_party/python/*/requirements.txt))
 
@@ -54,7 +58,8 @@ $(DEPS)/python/%.stamp: third_party/python/%/requirements.txt
 
 test: deps $(DEPS)/grafana-plugin.stamp ## everything that a change must pass
 	$(GO) vet $(PKGS)
-	$(GO) test $(TESTFLAGS) $(PKGS)
+	$(GO) list $(PKGS) | { grep -vE '/($(HEAVY))$$' || true; } | xargs -r $(GO) test $(TESTFLAGS)
+	$(GO) list $(PKGS) | { grep -E '/($(HEAVY))$$' || true; } | xargs -r $(GO) test $(TESTFLAGS) -p 1
 	cd grafana-plugin && npm run --silent typecheck && npm test --silent
 
 $(DEPS)/grafana-plugin.stamp: grafana-plugin/package.json grafana-plugin/package-lock.json grafana-plugin/.npmrc
