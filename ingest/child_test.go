@@ -267,7 +267,7 @@ FROM (SELECT *, %[1]s * toUInt64(%[6]d) + toUInt64(%[2]s) * toUInt64(%[7]d) AS h
 		p.Table = r["t"].(string)
 		_, err := fmt.Sscan(fmt.Sprint(r["p"], " ", r["b"], " ", r["c"], " ", r["s"], " ", r["x"]), &p.Partition, &p.Bucket, &p.Count, &p.Sum, &p.Xor)
 		if err != nil {
-			return err
+			return fmt.Errorf("%s: sums %v: %w", name, r, err)
 		}
 		f.Places = append(f.Places, p)
 	}
