@@ -228,6 +228,9 @@ func TestPluginAnswersEveryKind(t *testing.T) {
 		if landed(k, "predictions", "timed") != 1 {
 			return fmt.Errorf("the timed prediction has not landed")
 		}
+		if k.ask(query.Request{Kind: "dead_letters"})[0].Rows() == 0 {
+			return fmt.Errorf("the event of the year 2199 is no dead letter yet")
+		}
 		return nil
 	})
 	p := startPlugin(t, k.http, `{"traceUrl":"http://127.0.0.1/trace/${__value.raw}"}`, nil)
