@@ -27,7 +27,7 @@ const (
 )
 
 // Kinds is the one table of question kinds that every Kedge answers.
-func Kinds() []Kind { return append(roomKinds(), panelKinds()...) }
+func Kinds() []Kind { return append(append(roomKinds(), panelKinds()...), trainingKinds()...) }
 
 func roomKinds() []Kind {
 	return []Kind{

@@ -41,6 +41,7 @@ func (a *App) kinds() map[string]KindFunc {
 		k["quality"] = a.store.Quality
 	}
 	a.driftKinds(k)
+	a.trainingKinds(k)
 	if a.features != nil && a.features.monitor != nil {
 		k["consistency"] = a.features.monitor.Consistency
 	}

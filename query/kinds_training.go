@@ -1,0 +1,13 @@
+package query
+
+// trainingKinds are the questions about training runs and registered models.
+func trainingKinds() []Kind {
+	return []Kind{
+		{Name: "runs", Title: "Training runs", Group: "Training", Subject: Optional, Reads: []string{"filter", "limit"}, Frame: Table, Default: "table",
+			Help: "Training runs, newest first: state, rounds done, the metric on validation and test rows beside the baseline's and the live model's, device, cost, gate. Filter by run, parent, state, trigger or backend; the model is the job's name."},
+		{Name: "run_metrics", Title: "Metrics of runs", Group: "Training", Subject: Optional, Reads: []string{"columns", "filter", "limit"}, Frame: TimeSeriesLong, Default: "timeseries",
+			Help: "Every round's metrics of training runs: time, step, value, run, job, set (train or valid), metric. Columns are metrics; filter by run or set."},
+		{Name: "run_log", Title: "Log of runs", Group: "Training", Subject: NoSubject, Reads: []string{"filter", "limit"}, Frame: LogLines, Default: "logs",
+			Help: "The lines that training runs wrote, newest first. Filter by run."},
+	}
+}
