@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -14,8 +15,10 @@ import (
 	"github.com/kedge-ml/kedge/query"
 )
 
-// writeArrow writes a frame as an Arrow IPC stream of one record batch. Units,
-// display names and labels travel as field metadata.
+// writeArrow writes a frame as an Arrow IPC stream of one record batch. What a
+// frame and its columns say of themselves beside their values travels as
+// metadata: name, type, revision and notices of the schema; type, unit, display,
+// thresholds and labels ("label:NAME") of its fields.
 func writeArrow(w io.Writer, f *query.Frame) error {
 	fields := make([]arrow.Field, len(f.Columns))
 	arrays := make([]arrow.Array, len(f.Columns))
@@ -27,9 +30,16 @@ func writeArrow(w io.Writer, f *query.Frame) error {
 		}
 		defer arr.Release()
 		arrays[i] = arr
-		fields[i] = arrow.Field{Name: c.Name, Type: arr.DataType(), Nullable: c.Nullable, Metadata: fieldMeta(c)}
+		m, err := fieldMeta(c)
+		if err != nil {
+			return fmt.Errorf("column %q: %w", c.Name, err)
+		}
+		fields[i] = arrow.Field{Name: c.Name, Type: arr.DataType(), Nullable: c.Nullable, Metadata: m}
 	}
-	meta := arrow.NewMetadata([]string{"name", "type"}, []string{f.Name, string(f.Type)})
+	meta, err := frameMeta(f)
+	if err != nil {
+		return err
+	}
 	schema := arrow.NewSchema(fields, &meta)
 	rec := array.NewRecordBatch(schema, arrays, int64(f.Rows()))
 	defer rec.Release()
@@ -40,23 +50,65 @@ func writeArrow(w io.Writer, f *query.Frame) error {
 	return iw.Close()
 }
 
-func fieldMeta(c *query.Column) arrow.Metadata {
-	m := map[string]string{}
+func frameMeta(f *query.Frame) (arrow.Metadata, error) {
+	m := map[string]string{"name": f.Name, "type": string(f.Type)}
+	if f.Revision > 0 {
+		m["revision"] = strconv.FormatUint(f.Revision, 10)
+	}
+	if len(f.Notices) > 0 {
+		b, err := json.Marshal(f.Notices)
+		if err != nil {
+			return arrow.Metadata{}, err
+		}
+		m["notices"] = string(b)
+	}
+	return arrow.MetadataFrom(m), nil
+}
+
+func fieldMeta(c *query.Column) (arrow.Metadata, error) {
+	m := map[string]string{"type": string(c.Type)}
 	if c.Unit != "" {
 		m["unit"] = c.Unit
 	}
 	if c.Display != "" {
 		m["display"] = c.Display
 	}
+	if len(c.Thresholds) > 0 {
+		b, err := json.Marshal(c.Thresholds)
+		if err != nil {
+			return arrow.Metadata{}, err
+		}
+		m["thresholds"] = string(b)
+	}
 	for k, v := range c.Labels {
 		m["label:"+k] = v
 	}
-	return arrow.MetadataFrom(m)
+	return arrow.MetadataFrom(m), nil
+}
+
+// noValues are the values of a column that has none.
+func noValues(t query.ColumnType) any {
+	switch t {
+	case query.Time:
+		return []time.Time{}
+	case query.Float:
+		return []float64{}
+	case query.Int:
+		return []int64{}
+	case query.Uint:
+		return []uint64{}
+	case query.Bool:
+		return []bool{}
+	}
+	return []string{}
 }
 
 func arrowArray(c *query.Column) (arrow.Array, error) {
-	mem := memory.DefaultAllocator
-	switch v := c.Values.(type) {
+	mem, values := memory.DefaultAllocator, c.Values
+	if values == nil {
+		values = noValues(c.Type)
+	}
+	switch v := values.(type) {
 	case []time.Time, []*time.Time:
 		b := array.NewTimestampBuilder(mem, &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"})
 		return fill(b, v, func(t time.Time) { b.Append(arrow.Timestamp(t.UnixMicro())) })

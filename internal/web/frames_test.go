@@ -20,9 +20,9 @@ func ptr[T any](v T) *T { return &v }
 func everyType() query.Frame {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
 	col := func(name string, typ query.ColumnType, nullable bool, v any) query.Column {
-		return query.Column{Name: name, Type: typ, Nullable: nullable, Values: v, Unit: "s", Labels: map[string]string{"k": "v"}}
+		return query.Column{Name: name, Type: typ, Nullable: nullable, Values: v, Unit: "s", Labels: map[string]string{"k": "v"}, Thresholds: []query.Threshold{{Value: 2, State: "warning"}}}
 	}
-	return query.Frame{Name: "all", Type: query.Table, Columns: []query.Column{
+	return query.Frame{Name: "all", Type: query.Table, Revision: 7, Notices: []query.Notice{{Severity: "info", Text: "so"}}, Columns: []query.Column{
 		col("t", query.Time, false, []time.Time{at, at}),
 		col("tn", query.Time, true, []*time.Time{&at, nil}),
 		col("f", query.Float, false, []float64{1.5, math.NaN()}),
@@ -55,6 +55,11 @@ func TestArrowHoldsWhatTheFrameHolds(t *testing.T) {
 			t.Fatalf("stream %d has no batch: %v", n, r.Err())
 		}
 		rec := r.RecordBatch()
+		for key, want := range map[string]string{"name": "all", "type": "table", "revision": "7", "notices": `[{"severity":"info","text":"so"}]`} {
+			if got, _ := rec.Schema().Metadata().GetValue(key); got != want {
+				t.Errorf("%s %q, want %q", key, got, want)
+			}
+		}
 		if int(rec.NumCols()) != len(f.Columns) || rec.NumRows() != 2 {
 			t.Fatalf("got %d × %d", rec.NumCols(), rec.NumRows())
 		}
@@ -63,8 +68,10 @@ func TestArrowHoldsWhatTheFrameHolds(t *testing.T) {
 			if got, want := arr.IsNull(1), c.Nullable; got != want {
 				t.Errorf("%s: null %v, want %v", c.Name, got, want)
 			}
-			if u, _ := rec.Schema().Field(i).Metadata.GetValue("unit"); u != "s" {
-				t.Errorf("%s: unit %q", c.Name, u)
+			for key, want := range map[string]string{"unit": "s", "type": string(c.Type), "label:k": "v", "thresholds": `[{"value":2,"state":"warning"}]`} {
+				if got, _ := rec.Schema().Field(i).Metadata.GetValue(key); got != want {
+					t.Errorf("%s: %s %q, want %q", c.Name, key, got, want)
+				}
 			}
 		}
 		if got := rec.Column(4).(*array.Int64).Value(0); got != math.MaxInt64 {
@@ -94,6 +101,9 @@ func TestCSVAndJSONFrames(t *testing.T) {
 	}
 	if b, err = EncodeFrames(TypeJSON, nil); err != nil || strings.TrimSpace(string(b)) != `{"frames":[]}` {
 		t.Errorf("no frames: %s, %v", b, err)
+	}
+	if _, err = EncodeFrames(TypeArrow, []query.Frame{{Columns: []query.Column{{Name: "x", Type: query.Float}}}, {}}); err != nil {
+		t.Errorf("a column without values, a frame without columns: %v", err)
 	}
 	if _, err = EncodeFrames(TypeArrow, []query.Frame{{Columns: []query.Column{{Name: "x", Values: []int{1}}}}}); err == nil {
 		t.Error("a column of an unknown Go type was accepted")

@@ -120,16 +120,16 @@ func (d *Datasource) answer(ctx context.Context, c *query.Client, q backend.Data
 	if err != nil {
 		return backend.ErrDataResponseWithSource(backend.StatusBadRequest, backend.ErrorSourceDownstream, err.Error())
 	}
-	a, err := c.Do(ctx, r)
+	frames, err := ask(ctx, c, r)
 	if err != nil {
 		return failed(r, err)
 	}
-	if len(a.Frames) == 0 { // nothing to say still has a type
-		a.Frames = []query.Frame{{Name: r.Kind, Type: kindOf(ctx, c, r.Kind).Frame}}
+	if len(frames) == 0 { // nothing to say still has a type
+		frames = []query.Frame{{Name: r.Kind, Type: kindOf(ctx, c, r.Kind).Frame}}
 	}
 	asked, _ := json.Marshal(r) // it was sent, so it can be written
 	var res backend.DataResponse
-	for _, kf := range shape(a.Frames, r, limits{points: int(q.MaxDataPoints), rows: d.maxRows(), values: p.Values, numeric: p.Format == "numeric"}) {
+	for _, kf := range shape(frames, r, limits{points: int(q.MaxDataPoints), rows: d.maxRows(), values: p.Values, numeric: p.Format == "numeric"}) {
 		kf.Notices = append(notices, kf.Notices...)
 		f, err := toGrafana(&kf, d.options.TraceURL)
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/grafana/grafana-plugin-sdk-go/backend"
 
+	"github.com/kedge-ml/kedge/internal/web"
 	"github.com/kedge-ml/kedge/query"
 )
 
@@ -35,7 +36,11 @@ func server(t *testing.T, seen chan<- *http.Request) http.HandlerFunc {
 			w.WriteHeader(http.StatusNotFound)
 			_, _ = io.WriteString(w, `{"code":"not_found","message":"no disk"}`)
 		default:
-			_ = json.NewEncoder(w).Encode(query.Answer{Frames: []query.Frame{{Name: q.Kind, Type: query.Table, Columns: []query.Column{{Name: "n", Type: query.Int, Values: []int64{1}}}}}})
+			frames, err := web.EncodeFrames(r.Header.Get("Accept"), []query.Frame{{Name: q.Kind, Type: query.Table, Columns: []query.Column{{Name: "n", Type: query.Int, Values: []int64{1}}}}})
+			if err != nil {
+				t.Error(err)
+			}
+			_, _ = w.Write(frames)
 		}
 	}
 }
