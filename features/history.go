@@ -56,8 +56,23 @@ type HistoryRequest struct {
 	// rows of, once for each of At (µs).
 	AllEntities bool
 	At          []int64
+	// Labels makes an entity frame of a view's rows, whose column is the label.
+	Labels *LabelRequest
+	// Until bounds what is read by offset, so that the same question has the same
+	// answer later; nil: all that has landed.
+	Until store.Bounds
+	// Sample keeps a share of the rows of FromPredictions or Labels.
+	Sample store.Sample
 	// Progress is told how many entity rows are done; nil: nobody is.
 	Progress func(rows int64)
+}
+
+// LabelRequest says which rows of a view are labels: one per key and time.
+type LabelRequest struct {
+	View, Column string
+	Weight       string // column of row weights; empty: none
+	From, To     int64  // µs: from ≤ event_time < to; To 0: no bound
+	Lead         int64  // µs before the label's time by which features must have been known
 }
 
 // HistoryReport says what a join did.
@@ -152,7 +167,7 @@ func (h *History) joinView(ctx context.Context, p *historyPlan, v *historyView, 
 	}
 	schema := v.view.Schema
 	if w := v.view.windows; w != nil {
-		return h.joinWindows(ctx, w.plan, v, newQuestions(keys, c.at), firstKeys(keys[0]), p.leaky)
+		return h.joinWindows(ctx, p, w.plan, v, newQuestions(keys, c.at), firstKeys(keys[0]))
 	}
 	if err := h.store.Prepare(ctx, []*event.Schema{schema}); err != nil {
 		return nil, fmt.Errorf("history of view %s: %w", v.view.Name, err)
@@ -163,18 +178,18 @@ func (h *History) joinView(ctx context.Context, p *historyPlan, v *historyView, 
 		r.From = slices.Min(c.at) - ttl
 	}
 	rows := h.store.History(ctx, store.HistoryQuery{Schema: schema, Columns: v.columns, From: r.From, To: r.To,
-		FirstKeys: firstKeys(keys[0]), Memory: h.cfg.Memory / 2})
+		FirstKeys: firstKeys(keys[0]), Memory: h.cfg.Memory / 2, Until: p.until})
 	return join(newQuestions(keys, c.at), r, v.types, ttl, p.leaky, rows)
 }
 
 // joinWindows aggregates the source's rows as they were known at each time.
-func (h *History) joinWindows(ctx context.Context, w *windowPlan, v *historyView, q *questions, first []string, leaky bool) (*joined, error) {
+func (h *History) joinWindows(ctx context.Context, p *historyPlan, w *windowPlan, v *historyView, q *questions, first []string) (*joined, error) {
 	if err := h.store.Prepare(ctx, []*event.Schema{w.source}); err != nil {
 		return nil, fmt.Errorf("history of view %s: %w", v.view.Name, err)
 	}
 	rows := h.store.History(ctx, store.HistoryQuery{Schema: w.source, Columns: w.columnNames(), From: slices.Min(q.at) - w.reach(), To: slices.Max(q.at),
-		FirstKeys: first, Memory: h.cfg.Memory / 2})
-	return joinWindows(q, w, w.outputsOf(v.columns), leaky, nil, rows)
+		FirstKeys: first, Memory: h.cfg.Memory / 2, Until: p.until})
+	return joinWindows(q, w, w.outputsOf(v.columns), p.leaky, nil, rows)
 }
 
 // outputsOf are the positions of features by name.

@@ -11,12 +11,14 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/store"
 )
 
 // historyPlan is a request resolved against definitions and an entity frame.
 type historyPlan struct {
 	time    int // column of the frame
 	leaky   bool
+	until   store.Bounds
 	views   []historyView
 	keys    []frameKey       // key columns of the frame, as the views want them
 	request map[string]int   // frame columns that on-demand features need
@@ -62,7 +64,7 @@ func (h *History) plan(req HistoryRequest, frame *arrow.Schema) (*historyPlan, e
 	if len(refs) == 0 && req.FromPredictions == "" {
 		return nil, badRequest("No features specified for retrieval")
 	}
-	p := &historyPlan{leaky: req.IgnoreKnownAt, request: map[string]int{}, memory: memory.DefaultAllocator}
+	p := &historyPlan{leaky: req.IgnoreKnownAt, until: req.Until, request: map[string]int{}, memory: memory.DefaultAllocator}
 	name := req.TimeColumn
 	if name == "" {
 		name = "event_timestamp"

@@ -31,11 +31,13 @@ func (h *History) JoinStored(ctx context.Context, req HistoryRequest, out FrameW
 		return err
 	}
 	if req.FromPredictions != "" {
-		f := store.PredictionFrame{Namespace: req.Namespace, Model: req.FromPredictions, From: req.From, To: req.To, Labels: req.WithLabels, Keys: keysOf(views)}
+		f := store.PredictionFrame{Namespace: req.Namespace, Model: req.FromPredictions, From: req.From, To: req.To, Labels: req.WithLabels, Keys: keysOf(views), Until: req.Until, Sample: req.Sample}
 		if f.To == 0 {
 			f.To = event.MaxTime
 		}
 		err = h.store.Predictions(ctx, f, join)
+	} else if req.Labels != nil {
+		err = h.joinLabels(ctx, req, join)
 	} else {
 		err = h.joinEntities(ctx, req, views, join)
 	}
@@ -43,6 +45,19 @@ func (h *History) JoinStored(ctx context.Context, req HistoryRequest, out FrameW
 		err = notFound("FeastError", "%v", err)
 	}
 	return report, err
+}
+
+func (h *History) joinLabels(ctx context.Context, req HistoryRequest, join func(io.Reader) error) error {
+	b, l := h.online.book(req.Namespace), req.Labels
+	v := b.views[l.View]
+	if v == nil || v.windows != nil {
+		return b.noView(l.View)
+	}
+	f := store.LabelFrame{Schema: v.Schema, Label: l.Column, Weight: l.Weight, From: l.From, To: l.To, Lead: l.Lead, Until: req.Until, Sample: req.Sample}
+	if f.To == 0 {
+		f.To = event.MaxTime
+	}
+	return h.store.LabelRows(ctx, f, join)
 }
 
 func (h *History) joinEntities(ctx context.Context, req HistoryRequest, views []*event.Schema, join func(io.Reader) error) error {
@@ -55,6 +70,75 @@ func (h *History) joinEntities(ctx context.Context, req HistoryRequest, views []
 		}
 	}
 	return h.store.Entities(ctx, views, req.At, join)
+}
+
+// Feature is where a column of a training set comes from.
+type Feature struct {
+	Column string // in the answer
+	View   string
+	Name   string // in the view
+	Type   event.ColumnType
+}
+
+// Describe resolves what a request asks for: its features in order, and the
+// names of the definitions that decide their values, as "Kind/name".
+func (h *History) Describe(req HistoryRequest) (features []Feature, definitions []string, err error) {
+	b := h.online.book(req.Namespace)
+	uses := func(kind, name string) {
+		if id := kind + "/" + name; !slices.Contains(definitions, id) {
+			definitions = append(definitions, id)
+		}
+	}
+	refs := req.Features
+	if req.Service != "" {
+		if refs, err = b.serviceRefs(req.Service); err != nil {
+			return nil, nil, err
+		}
+		uses(FeatureServiceKind, req.Service)
+	}
+	view := func(v *View) {
+		if v.windows == nil {
+			uses(event.FeatureViewKind, v.Name)
+			return
+		}
+		uses(WindowViewKind, v.Name)
+		uses(event.FeatureViewKind, v.windows.plan.source.Subject)
+	}
+	for _, s := range refs {
+		r, ok := parseRef(s)
+		if !ok {
+			return nil, nil, badRequest("feature %q: want view:feature", s)
+		}
+		f := Feature{Column: r.feature, View: r.view, Name: r.feature}
+		if req.FullNames {
+			f.Column = r.view + "__" + r.feature
+		}
+		if od := b.onDemand[r.view]; od != nil {
+			uses(OnDemandViewKind, od.name)
+			for _, in := range od.inputs {
+				view(in.view)
+			}
+			at := slices.IndexFunc(od.spec.Features, func(x OnDemandFeature) bool { return x.Name == r.feature })
+			if at < 0 {
+				return nil, nil, badRequest("on-demand view %s has no feature %s", r.view, r.feature)
+			}
+			f.Type = od.spec.Features[at].Type
+		} else if v := b.views[r.view]; v != nil {
+			view(v)
+			at := slices.IndexFunc(v.Schema.Values(), func(x event.Field) bool { return x.Name == r.feature })
+			if at < 0 {
+				return nil, nil, badRequest("view %s has no feature %s", r.view, r.feature)
+			}
+			f.Type = v.Schema.Values()[at].Type
+		} else {
+			return nil, nil, b.noView(r.view)
+		}
+		features = append(features, f)
+	}
+	if req.Labels != nil {
+		uses(event.FeatureViewKind, req.Labels.View)
+	}
+	return features, definitions, nil
 }
 
 // viewsOf are the views whose rows the asked features are made of.

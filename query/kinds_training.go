@@ -9,5 +9,7 @@ func trainingKinds() []Kind {
 			Help: "Every round's metrics of training runs: time, step, value, run, job, set (train or valid), metric. Columns are metrics; filter by run or set."},
 		{Name: "run_log", Title: "Log of runs", Group: "Training", Subject: NoSubject, Reads: []string{"filter", "limit"}, Frame: LogLines, Default: "logs",
 			Help: "The lines that training runs wrote, newest first. Filter by run."},
+		{Name: "models", Title: "Models", Group: "Training", Subject: Optional, Frame: Table, Default: "table",
+			Help: "The registry of models as of the range's end: every version with its aliases and stage, what it did in the deployment then, and who decided that and why."},
 	}
 }

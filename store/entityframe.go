@@ -17,6 +17,8 @@ type PredictionFrame struct {
 	From, To         int64         // of event_time, µs: from ≤ t < to
 	Keys             []event.Field // parts of the entity key that become columns
 	Labels           bool          // with label, label_class and weight; predictions without a label are left out
+	Until            Bounds
+	Sample           Sample
 }
 
 // Predictions streams what was served, oldest first, as Arrow streams one after
@@ -88,7 +90,7 @@ func (s *Store) predictionPart(t *table, f PredictionFrame, inputs []event.Field
 		cols = append(cols, expr+" AS "+chdb.QuoteIdent("input__"+in.Name))
 	}
 	cols = append(cols, "score", "class", "value")
-	return "SELECT " + strings.Join(cols, ", ") + " FROM " + s.ref(t.name) + " WHERE " + framed
+	return "SELECT " + strings.Join(cols, ", ") + " FROM " + s.ref(t.name) + " WHERE " + framed + " AND " + f.Until.condition() + " AND " + f.Sample.condition("id")
 }
 
 // newestLabels are the newest labels by prediction id, those withdrawn left out.
@@ -97,7 +99,7 @@ func (s *Store) newestLabels(f PredictionFrame) (string, error) {
 		if t.schema.Kind == event.Labels && t.schema.Subject == f.Model && t.schema.Namespace == f.Namespace {
 			newest := "(event_time, created, _epoch, _partition, _offset)"
 			return fmt.Sprintf("SELECT prediction_id, argMax(tuple(label), %[1]s).1 AS label, argMax(tuple(label_class), %[1]s).1 AS label_class, argMax(weight, %[1]s) AS weight "+
-				"FROM %[2]s WHERE prediction_id != '' GROUP BY prediction_id HAVING NOT argMax(withdrawn, %[1]s)", newest, s.ref(name)), nil
+				"FROM %[2]s WHERE prediction_id != '' AND %[3]s GROUP BY prediction_id HAVING NOT argMax(withdrawn, %[1]s)", newest, s.ref(name), f.Until.condition()), nil
 		}
 	}
 	return "", fmt.Errorf("%w: no labels of model %q are stored", ErrUnknown, f.Model)

@@ -21,6 +21,7 @@ type HistoryQuery struct {
 	// key column, as text, sorted; rows of other keys are left out.
 	FirstKeys []string
 	Memory    int64 // bytes that the engine may take; 0: its own limit
+	Until     Bounds
 }
 
 // History yields a view's rows ordered by key and then event_time, with the
@@ -35,7 +36,7 @@ func (s *Store) History(ctx context.Context, q HistoryQuery) iter.Seq2[*event.Ba
 	b := event.NewBatch(narrow, "")
 	exprs, at := t.selected(narrow)
 	p := params{"from": micro64(q.From), "to": micro64(q.To)}
-	where := "event_time >= fromUnixTimestamp64Micro({from:Int64}) AND event_time <= fromUnixTimestamp64Micro({to:Int64})"
+	where := "event_time >= fromUnixTimestamp64Micro({from:Int64}) AND event_time <= fromUnixTimestamp64Micro({to:Int64}) AND " + q.Until.condition()
 	if len(q.FirstKeys) > 0 {
 		where += " AND " + firstKeyIn(q, p)
 	}

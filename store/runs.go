@@ -226,7 +226,8 @@ func runColumns() ([]query.Column, string) {
 }
 
 // RunMetrics answers the kind "run_metrics": every round's metrics of runs
-// (default: logged in the last day), oldest first. Columns choose metrics; the
+// (default: logged in the last day), oldest first; a round that was done again
+// after a resumption counts once. Columns choose metrics; the
 // filter may name run and set; the model is the job's name.
 func (s *Store) RunMetrics(ctx context.Context, r query.Request) ([]query.Frame, error) {
 	from, to, err := timeRange(r, time.Now(), 24*time.Hour)
@@ -255,7 +256,7 @@ func (s *Store) RunMetrics(ctx context.Context, r query.Request) ([]query.Frame,
 	cols := []query.Column{col("time", query.Time, ""), col("step", query.Int, ""), col("value", query.Float, ""), col("run", query.Text, ""),
 		col("job", query.Text, ""), col("set", query.Text, ""), col("metric", query.Text, "")}
 	sql := "SELECT * FROM (SELECT time, step, value, run, toString(job), toString(part), toString(metric) FROM " + s.ref("run_metrics") + " WHERE " + where +
-		" ORDER BY time DESC LIMIT " + limit + ") ORDER BY time, run, step"
+		" ORDER BY time DESC LIMIT 1 BY run, part, metric, step LIMIT " + limit + ") ORDER BY time, run, step"
 	f, err := s.frame(ctx, "run metrics", query.TimeSeriesLong, cols, sql, p)
 	if err != nil {
 		return nil, requestError(fmt.Errorf("metrics of training runs: %w", err))
@@ -288,4 +289,50 @@ func (s *Store) RunLog(ctx context.Context, r query.Request) ([]query.Frame, err
 		return nil, requestError(fmt.Errorf("log of training runs: %w", err))
 	}
 	return []query.Frame{f}, nil
+}
+
+// JobRun is when and why a job's run began, and its state.
+type JobRun struct {
+	Created        time.Time
+	Trigger, State string
+}
+
+// JobRuns are a job's runs since a time, newest first; trials are left out.
+func (s *Store) JobRuns(ctx context.Context, namespace, job string, since time.Time) ([]JobRun, error) {
+	rows, err := s.query(ctx, "SELECT created, toString(trigger), toString(state) FROM (SELECT * FROM "+s.ref("runs")+
+		" WHERE namespace = {namespace:String} AND job = {job:String} AND parent = '' AND created >= fromUnixTimestamp64Micro({since:Int64}, 'UTC') ORDER BY revision DESC LIMIT 1 BY id) ORDER BY created DESC",
+		params{"namespace": namespace, "job": job, "since": micro(since)})
+	if err != nil {
+		return nil, fmt.Errorf("runs of job %s: %w", job, err)
+	}
+	defer rows.Close()
+	var out []JobRun
+	for rows.Next() {
+		var r JobRun
+		if err := rows.Scan(&r.Created, &r.Trigger, &r.State); err != nil {
+			return nil, fmt.Errorf("runs of job %s: %w", job, err)
+		}
+		out = append(out, r)
+	}
+	return out, rows.Err()
+}
+
+// OpenIncidents are the incidents of some subjects that have not ended.
+func (s *Store) OpenIncidents(ctx context.Context, namespace string, subjects []string) ([]Incident, error) {
+	rows, err := s.query(ctx, "SELECT id, toString(monitor), toString(subject), toString(`column`), toString(detector), opened, toString(state), toString(severity), sentence FROM "+
+		s.newestIncidents("toUnixTimestamp64Micro(ended) = 0 AND has(arrayMap(h -> unhex(h), {subjects:Array(String)}), toString(subject))")+" ORDER BY opened DESC",
+		params{"namespace": namespace, "subjects": textList(subjects)})
+	if err != nil {
+		return nil, fmt.Errorf("open incidents: %w", err)
+	}
+	defer rows.Close()
+	var out []Incident
+	for rows.Next() {
+		i := Incident{Namespace: namespace}
+		if err := rows.Scan(&i.ID, &i.Monitor, &i.Subject, &i.Column, &i.Detector, &i.Opened, &i.State, &i.Severity, &i.Sentence); err != nil {
+			return nil, fmt.Errorf("open incidents: %w", err)
+		}
+		out = append(out, i)
+	}
+	return out, rows.Err()
 }

@@ -25,7 +25,12 @@ func TrainAuto(ctx context.Context, owner string, j Job, trees Backend, rec Reco
 	if err != nil {
 		return nil, err
 	}
-	out := new(AutoResult)
+	return trainAuto(ctx, owner, j, rows, trees, rec)
+}
+
+// trainAuto is [TrainAuto] on rows that were loaded before.
+func trainAuto(ctx context.Context, owner string, j Job, rows *Prepared, trees Backend, rec Record) (out *AutoResult, err error) {
+	out = new(AutoResult)
 	note := func(format string, args ...any) { out.Choices = append(out.Choices, fmt.Sprintf(format, args...)) }
 	metric := metricOf(rows.Task)
 	note("task %s, from the label; judged by %s on the newest rows (%d train, %d choose, %d test)",

@@ -2,11 +2,14 @@ package trainer
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
+	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/model"
 )
 
@@ -119,6 +122,32 @@ func (p *Params) refuseUnknown(backend string, known ...string) error {
 		if !slices.Contains(known, name) {
 			return fmt.Errorf("%w: back-end %s has no %q: it has %v", ErrParam, backend, name, known)
 		}
+	}
+	return nil
+}
+
+// UnmarshalJSON reads parameters strictly. Extra ones may be written as numbers
+// and booleans, as people write them in YAML.
+func (p *Params) UnmarshalJSON(b []byte) error {
+	type plain Params
+	in := struct {
+		*plain
+		Extra map[string]json.RawMessage `json:"extra"`
+	}{plain: (*plain)(p)}
+	if err := event.DecodeStrict(b, &in); err != nil {
+		return fmt.Errorf("params: %w", err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(in.Extra)) {
+		var text string
+		if err := json.Unmarshal(in.Extra[name], &text); err != nil {
+			if text = string(in.Extra[name]); strings.ContainsAny(text[:1], "{[n") {
+				return fmt.Errorf("params: extra: %s: want a number, a word or a boolean", name)
+			}
+		}
+		if p.Extra == nil {
+			p.Extra = map[string]string{}
+		}
+		p.Extra[name] = text
 	}
 	return nil
 }

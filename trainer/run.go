@@ -30,9 +30,13 @@ func (s State) Final() bool { return s != Queued && s != Running }
 type Run struct {
 	ID        string                        `json:"id"`
 	Namespace string                        `json:"namespace"`
-	Job       string                        `json:"job"`              // name of the model or the definition
-	Parent    string                        `json:"parent,omitempty"` // the search that this trial belongs to
-	Owner     string                        `json:"owner"`            // process that runs it; a run whose owner is gone is an orphan
+	Job       string                        `json:"job"`               // name of the model or the definition
+	Parent    string                        `json:"parent,omitempty"`  // the search that this trial belongs to
+	Owner     string                        `json:"owner"`             // process that runs it; a run whose owner is gone is an orphan
+	Who       string                        `json:"who,omitempty"`     // asked for it
+	Trigger   string                        `json:"trigger,omitempty"` // hand, api, schedule, alert
+	Why       string                        `json:"why,omitempty"`
+	Spec      *JobSpec                      `json:"spec,omitempty"` // frozen: what it reads and does
 	Revision  uint64                        `json:"revision"`
 	State     State                         `json:"state"`
 	Created   time.Time                     `json:"created"`
@@ -42,9 +46,13 @@ type Run struct {
 	Params    Params                        `json:"params"`
 	Data      model.Data                    `json:"data"`
 	Device    model.Device                  `json:"device"`
-	Rounds    int                           `json:"rounds,omitempty"`
+	Round     int                           `json:"round,omitempty"`   // done so far
+	Rounds    int                           `json:"rounds,omitempty"`  // kept in the model
+	Resumed   int                           `json:"resumed,omitempty"` // times that it went on from a checkpoint
 	Metrics   map[string]map[string]float64 `json:"metrics,omitempty"` // split → metric → value
+	Metric    string                        `json:"metric,omitempty"`  // that it is judged by
 	Artifact  string                        `json:"artifact,omitempty"`
+	Version   string                        `json:"version,omitempty"` // in the registry of models
 	Passed    bool                          `json:"passed"`            // the gate
 	Refused   []string                      `json:"refused,omitempty"` // why the gate said no
 	Warnings  []string                      `json:"warnings,omitempty"`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/kedge-ml/kedge/model"
@@ -20,9 +21,21 @@ type Job struct {
 	Params    Params // an empty Task is inferred from the label
 	Segments  []string
 	Gate      Gate
-	Live      model.Predictor // the model in service; nil: none
+	Live      *Incumbent // the model in service; nil: none
 	Tags      map[string]string
 	Resume    *Checkpoint
+	// Run is the queued run that this job carries on; nil: a new one.
+	Run *Run
+	// Deliver is called once the model is judged and proven, before the run
+	// counts as succeeded: what it fails to keep fails the run. It may set the
+	// run's Artifact and Version. Nil: nothing is kept.
+	Deliver func(context.Context, *Run, *Result) error
+}
+
+// Incumbent is the model in service that a new one is held against.
+type Incumbent struct {
+	Version  string
+	Artifact *model.Artifact
 }
 
 // Result is a finished run and what it made.
@@ -124,15 +137,21 @@ type running struct {
 	job  *Job
 	rec  Record
 	run  Run
+	told time.Time                           // when progress was recorded last
 	stop func(round int, value float64) bool // the search's opinion
 }
 
 func newRunning(owner string, j *Job, rec Record) *running {
 	now := time.Now()
-	return &running{job: j, rec: rec, run: Run{
-		ID: NewRunID(), Namespace: j.Namespace, Job: j.Name, Parent: j.Parent, Owner: owner, Tags: j.Tags,
-		State: Running, Created: now, Started: now, Backend: j.Backend.Name(), Params: j.Params,
-	}}
+	run := Run{ID: NewRunID(), Namespace: j.Namespace, Job: j.Name, Parent: j.Parent, Tags: j.Tags, Created: now}
+	if j.Run != nil {
+		run = *j.Run
+	}
+	run.Owner, run.State, run.Started, run.Params = owner, Running, now, j.Params
+	if j.Backend != nil {
+		run.Backend = j.Backend.Name()
+	}
+	return &running{job: j, rec: rec, run: run}
 }
 
 func (t *running) save() error {
@@ -162,7 +181,10 @@ func (t *running) finish(res *Result, err error) (*Result, error) {
 func (t *running) fit(ctx context.Context, p *Prepared) (*Result, error) {
 	params := t.job.Params
 	params.Task = p.Task
-	t.run.Params, t.run.Data = params, p.Data
+	t.run.Params, t.run.Data, t.run.Metric = params, p.Data, params.Metric
+	if t.run.Metric == "" {
+		t.run.Metric = metricOf(p.Task)
+	}
 	for _, l := range p.Leaks {
 		t.run.Warnings = append(t.run.Warnings, l.String())
 	}
@@ -184,7 +206,14 @@ func (t *running) fit(ctx context.Context, p *Prepared) (*Result, error) {
 	if _, err := res.Artifact.Files(); err != nil { // the golden rows, on the runtime that will serve
 		return t.finish(nil, err)
 	}
-	return t.finish(res, nil)
+	return t.finish(res, t.deliver(ctx, res))
+}
+
+func (t *running) deliver(ctx context.Context, res *Result) error {
+	if t.job.Deliver == nil {
+		return nil
+	}
+	return t.job.Deliver(ctx, &t.run, res)
 }
 
 // judge evaluates on the test and asks the gate.
@@ -209,16 +238,44 @@ func (t *running) judge(res *Result, p *Prepared) error {
 		}
 		t.run.Metrics["valid"] = valid
 	}
-	if t.job.Live != nil && t.job.Live.Features() == predictor.Features() {
-		live, err := Measure(p.Test, p.Task, PredictAll(t.job.Live, p.Test), quantiles)
-		if err != nil {
-			return err
-		}
-		res.Report.Live, t.run.Metrics["live"] = live, live
+	if err := t.beside(res.Report, p, quantiles); err != nil {
+		return err
 	}
 	t.run.Refused = t.job.Gate.Check(res.Report, p.Leaks, metricOf(p.Task))
 	t.run.Passed = len(t.run.Refused) == 0
 	return nil
+}
+
+// beside measures the live model on the same test rows. One that takes other
+// inputs cannot be, which is a warning.
+func (t *running) beside(r *Report, p *Prepared, quantiles []float64) error {
+	if t.job.Live == nil {
+		return nil
+	}
+	sig := &t.job.Live.Artifact.Signature
+	rows := recode(p.Test, sig)
+	old, err := t.job.Live.Artifact.Predictor(model.DefaultLimits())
+	if rows == nil || err != nil || sig.Task != p.Task || old.Outputs() != t.outputs(p) || !slices.Equal(sig.Outputs[0].Classes, p.Train.Classes) {
+		t.run.Warnings = append(t.run.Warnings, fmt.Sprintf("not held against live version %s: it has other inputs or outputs, or no Go predictor", t.job.Live.Version))
+		return nil
+	}
+	live, err := Measure(rows, p.Task, PredictAll(old, rows), quantiles)
+	if err != nil {
+		return err
+	}
+	r.Live, t.run.Metrics["live"] = live, live
+	return nil
+}
+
+// outputs is how many values a model of the job's task answers per row.
+func (t *running) outputs(p *Prepared) int {
+	switch p.Task {
+	case model.MultiClass:
+		return len(p.Train.Classes)
+	case model.Quantiles:
+		return len(t.run.Params.Quantiles)
+	}
+	return 1
 }
 
 // describe fills the card.
@@ -273,7 +330,16 @@ func (t *running) watch(p Params) Watch {
 	return w
 }
 
+// progressEvery is how often a run's record follows its rounds.
+const progressEvery = time.Second
+
 func (t *running) round(round int, metrics map[string]map[string]float64) error {
+	if t.run.Round = round + 1; time.Since(t.told) >= progressEvery {
+		t.told = time.Now()
+		if err := t.save(); err != nil {
+			return err
+		}
+	}
 	if t.rec.Metrics == nil {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"path/filepath"
 	"time"
 
@@ -13,13 +14,22 @@ import (
 // artefact that any kedge can serve.
 func (c *cli) trainCommand() *cobra.Command {
 	var f app.TrainFile
+	var j jobCall
 	cmd := &cobra.Command{
-		Use: "train FILE", Short: "Train a model from a CSV or Parquet file and leave its artefact", Args: exactly(1, "train"),
-		Long: "Train a model from a CSV or Parquet file. Task, metric and budget follow from the rows; a linear model is the\n" +
+		Use: "train FILE | -f JOB.yaml", Short: "Train a model from a file, or run a TrainingJob on the server", Args: cobra.MaximumNArgs(1),
+		Long: "With -f, queue a TrainingJob on the server, which trains from stored rows, and follow it to its end\n" +
+			"(status 3: the model did not pass its gate). With FILE, train here and without a server:\n\n" +
+			"Train a model from a CSV or Parquet file. Task, metric and budget follow from the rows; a linear model is the\n" +
 			"stated baseline; the winner is judged on the newest rows, which neither has seen. The artefact holds the model,\n" +
 			"its signature with the reference of every column, golden rows and a card; a Deployment serves it.",
-		Example: "  kedge train elec.csv --name elec --label class --start 1996-05-07T00:00:00Z --step 30m\n  kedge train trips.parquet --name fare --label fare --time picked_up --backend linear",
+		Example: "  kedge train elec.csv --name elec --label class --start 1996-05-07T00:00:00Z --step 30m\n  kedge train trips.parquet --name fare --label fare --time picked_up --backend linear\n  kedge train -f job.yaml",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case j.file != "" && len(args) == 0:
+				return c.trainJob(cmd, &j)
+			case j.file != "" || len(args) == 0 || f.Name == "" || f.Label == "":
+				return &usageError{errors.New("want a file with --name and --label, or -f JOB.yaml"), "train"}
+			}
 			f.Path = args[0]
 			return f.Train(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
@@ -35,11 +45,10 @@ func (c *cli) trainCommand() *cobra.Command {
 	fs.StringSliceVar(&f.Categories, "categories", nil, "numeric columns that are categories")
 	fs.StringVar(&f.Backend, "backend", "auto", "auto, xgboost or linear")
 	fs.StringVar(&f.Artifacts, "artifacts", filepath.Join("kedge-data", "artifacts"), "folder of artefacts")
-	for _, required := range []string{"name", "label"} {
-		if err := cmd.MarkFlagRequired(required); err != nil {
-			panic(err) // the flag stands a few lines above
-		}
-	}
+	fs.StringVarP(&j.file, "file", "f", "", "TrainingJob in YAML, or - for standard input")
+	fs.StringVar(&j.why, "why", "", "of a TrainingJob: reason, kept with the run and the version that it makes")
+	fs.BoolVar(&j.detach, "detach", false, "of a TrainingJob: print the run's id and leave it to the server")
+	cmd.AddCommand(c.runCommands()...)
 	return cmd
 }
 

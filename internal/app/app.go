@@ -49,6 +49,7 @@ type App struct {
 	features *featureStore    // nil without the role features
 	serving  *modelServer     // nil without the role serving
 	runs     *mlflow.Store    // nil without the role trainer
+	trainer  *modelTrainer    // nil without the role trainer, or without rows and features to train from
 	drift    *drift.Scheduler // nil without the role drift
 	ports    []storePort
 	audit    audit

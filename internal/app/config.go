@@ -18,6 +18,7 @@ type Config struct {
 	Ingest     IngestConfig    `yaml:"ingest"`
 	Retention  RetentionConfig `yaml:"retention"`
 	Telemetry  TelemetryConfig `yaml:"telemetry"`
+	Trainer    TrainerConfig   `yaml:"trainer"`
 	Sources    SourcesConfig   `yaml:"sources"`
 	Demo       DemoConfig      `yaml:"demo"`
 	Durability string          `yaml:"durability"` // what an acknowledged event survives: "process" crash or "power" loss
@@ -144,6 +145,7 @@ func DefaultConfig() Config {
 		},
 		Retention: RetentionConfig{Rows: Duration(30 * 24 * time.Hour), DeadLetters: Duration(7 * 24 * time.Hour), Ledger: Duration(90 * 24 * time.Hour)},
 		Telemetry: TelemetryConfig{LogFormat: "text", LogLevel: "info", SampleRatio: 0.01},
+		Trainer:   TrainerConfig{Quotas: map[string]TrainerQuota{}, Commands: map[string][]string{}},
 		Demo:      DemoConfig{Seed: 1, Rate: 20, Backfill: Duration(30 * time.Minute)},
 	}
 }

@@ -32,6 +32,7 @@ func (c *Config) Validate() error {
 	c.checkClickHouse(&f)
 	c.checkIngest(&f)
 	c.checkSources(&f)
+	c.checkTrainer(&f)
 	c.checkRest(&f)
 	return errors.Join(f...)
 }

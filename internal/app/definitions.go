@@ -19,6 +19,7 @@ import (
 	"github.com/kedge-ml/kedge/internal/web"
 	"github.com/kedge-ml/kedge/registry"
 	"github.com/kedge-ml/kedge/serving"
+	"github.com/kedge-ml/kedge/trainer"
 )
 
 // Definition is a definition as the API shows and takes it.
@@ -109,6 +110,8 @@ func specParsers() map[string]func(json.RawMessage) error {
 		drift.MonitorKind:           func(b json.RawMessage) error { _, err := drift.ParseMonitor(b); return err },
 		drift.ActionKind:            func(b json.RawMessage) error { _, err := drift.ParseAction(b); return err },
 		source.Kind:                 func(b json.RawMessage) error { _, err := source.ParseDefinition(b); return err },
+		trainer.JobKind:             func(b json.RawMessage) error { _, err := trainer.ParseJob(b); return err },
+		trainer.ModelKind:           func(b json.RawMessage) error { _, err := trainer.ParseModel(b); return err },
 		serving.DeploymentKind:      func(b json.RawMessage) error { _, err := serving.ParseDeployment(b); return err },
 	}
 }

@@ -35,6 +35,7 @@ func (a *App) open(ctx context.Context) error {
 		{"features", a.openFeatures},
 		{"serving", a.openServing},
 		{"runs", a.openRuns},
+		{"trainer", a.openTrainer},
 		{"drift", a.openDrift},
 	} {
 		start := time.Now()

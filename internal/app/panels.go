@@ -11,6 +11,7 @@ import (
 	"github.com/kedge-ml/kedge/query"
 	"github.com/kedge-ml/kedge/registry"
 	"github.com/kedge-ml/kedge/serving"
+	"github.com/kedge-ml/kedge/trainer"
 )
 
 // panelKinds are the kinds that panels need beside those of one room.
@@ -202,8 +203,9 @@ func (g *graph) node(id, title, sub, detail, tint string) {
 func (g *graph) edge(from, to string) { g.from, g.to = append(g.from, from), append(g.to, to) }
 
 // answerLineage draws what feeds what: topic → view or model, view → feature
-// service, model → deployed version. With a view or model named: its part.
-func (a *App) answerLineage(_ context.Context, r query.Request) ([]query.Frame, error) {
+// service, model → deployed version, and of registered models where they come
+// from. With a view or model named: its part.
+func (a *App) answerLineage(ctx context.Context, r query.Request) ([]query.Frame, error) {
 	var g graph
 	state := a.registry.State()
 	for _, d := range state.List("", r.Namespace) {
@@ -220,6 +222,10 @@ func (a *App) answerLineage(_ context.Context, r query.Request) ([]query.Frame, 
 		case serving.DeploymentKind:
 			if r.View == "" && (r.Model == "" || r.Model == d.Name) {
 				deployed(&g, d)
+			}
+		case trainer.ModelKind:
+			if r.View == "" && (r.Model == "" || r.Model == d.Name) {
+				a.trained(ctx, &g, d)
 			}
 		}
 	}

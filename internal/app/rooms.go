@@ -166,6 +166,9 @@ func (a *App) runRooms(part func(string, func(context.Context) error)) {
 	if a.drift != nil {
 		part("drift", a.runDrift)
 	}
+	if a.trainer != nil {
+		part("trainer", a.runTrainer)
+	}
 	if m := a.serving; m != nil {
 		part("predictions", m.server.Run)
 		part("deployments", m.follower.Run)
@@ -209,6 +212,9 @@ func (a *App) mountRooms(api *web.API) {
 		for _, prefix := range []string{"/api/2.0/mlflow/", "/ajax-api/2.0/mlflow/", "/api/2.0/mlflow-artifacts/", "/ajax-api/2.0/mlflow-artifacts/"} {
 			api.Mux.Handle(prefix, h)
 		}
+	}
+	if a.trainer != nil {
+		a.trainerRoutes(api)
 	}
 	if m := a.serving; m != nil {
 		a.rolloutRoutes(api)

@@ -1,7 +1,270 @@
 package app
 
-// trainingKinds wires the questions about training runs.
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/kedge-ml/kedge/features"
+	"github.com/kedge-ml/kedge/internal/gpu"
+	"github.com/kedge-ml/kedge/model"
+	"github.com/kedge-ml/kedge/registry"
+	"github.com/kedge-ml/kedge/serving"
+	"github.com/kedge-ml/kedge/stream"
+	"github.com/kedge-ml/kedge/trainer"
+	"github.com/kedge-ml/kedge/trainer/xgb"
+)
+
+// TrainerConfig bounds what training runs take together, and names the
+// programs that jobs may run.
+type TrainerConfig struct {
+	CPUs     int                     `yaml:"cpus"`    // 0: all that this process may use
+	GPUs     int                     `yaml:"gpus"`    // 0: all that there are
+	Library  string                  `yaml:"library"` // libxgboost.so; empty: looked for in .deps
+	Quotas   map[string]TrainerQuota `yaml:"quotas"`  // per namespace
+	Commands map[string][]string     `yaml:"commands"`
+}
+
+// TrainerQuota is what the runs of one namespace may take together.
+type TrainerQuota struct {
+	CPUs int `yaml:"cpus"`
+	GPUs int `yaml:"gpus"`
+}
+
+func (c *Config) checkTrainer(f *faults) {
+	f.check(c.Trainer.CPUs >= 0 && c.Trainer.GPUs >= 0, "trainer: want cpus and gpus that are not negative")
+	for name, q := range c.Trainer.Quotas {
+		f.check(q.CPUs >= 0 && q.GPUs >= 0, "trainer.quotas.%s: want cpus and gpus that are not negative", name)
+	}
+	for name, argv := range c.Trainer.Commands {
+		f.check(len(argv) > 0, "trainer.commands.%s: is empty: want a program and its arguments", name)
+	}
+}
+
+// modelTrainer is what the role trainer runs beside MLflow's endpoint.
+type modelTrainer struct {
+	scheduler   *trainer.Scheduler
+	models      *trainer.Models
+	artifacts   *os.Root
+	checkpoints *os.Root
+}
+
+// trainerGroup is the group whose member runs the queue.
+const trainerGroup = "kedge.leases.trainer"
+
+// openTrainer prepares the queue of training runs where this process has rows
+// and features to train from.
+func (a *App) openTrainer(context.Context) (err error) {
+	if !a.hasRole("trainer") || a.store == nil || a.features == nil {
+		return nil
+	}
+	t := &modelTrainer{models: trainer.NewModels(a.registry)}
+	if t.artifacts, err = a.folder(artifactsDir); err != nil {
+		return err
+	}
+	if t.checkpoints, err = a.folder("checkpoints"); err != nil {
+		return err
+	}
+	cfg := trainer.SchedulerConfig{
+		Namespace: a.cfg.Namespace, Owner: fmt.Sprintf("%s/%d/%d", hostname(), os.Getpid(), a.started.UnixNano()), Capacity: a.cfg.Trainer.capacity(),
+		Quotas: map[string]trainer.Resources{}, Commands: a.cfg.Trainer.Commands, Artifacts: t.artifacts, Checkpoints: t.checkpoints,
+		Live: a.incumbent, Deploy: a.deployVersion, Log: a.tel.Scope("trainer").Log,
+	}
+	for name, q := range a.cfg.Trainer.Quotas {
+		cfg.Quotas[name] = trainer.Resources{CPUs: q.CPUs, GPUs: q.GPUs}
+	}
+	root, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	cfg.Library, cfg.NoLibrary = xgb.Find(a.cfg.Trainer.Library, root)
+	history := features.NewHistory(features.HistoryConfig{}, a.features.online, a.store)
+	t.scheduler = trainer.NewScheduler(cfg, &trainer.Stored{History: history, Store: a.store, Registry: a.registry})
+	a.trainer = t
+	return nil
+}
+
+// capacity is what runs may take together on this machine.
+func (c *TrainerConfig) capacity() trainer.Resources {
+	out := trainer.Resources{CPUs: c.CPUs, GPUs: c.GPUs}
+	if out.CPUs == 0 {
+		out.CPUs = runtime.GOMAXPROCS(0)
+	}
+	if out.GPUs == 0 {
+		if inv, err := gpu.Open(); err == nil {
+			if list, err := inv.Devices(); err == nil {
+				out.GPUs = len(list)
+			}
+			inv.Close()
+		}
+	}
+	return out
+}
+
+func hostname() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return "unknown"
+	}
+	return name
+}
+
+// folder opens a folder of the data directory.
+func (a *App) folder(name string) (*os.Root, error) {
+	dir := a.dir.Sub(name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	a.onClose(name, root.Close)
+	return root, nil
+}
+
+// runTrainer runs the queue while this process holds its lease.
+func (a *App) runTrainer(ctx context.Context) error {
+	group, err := a.client.JoinGroup(ctx, stream.GroupConfig{ID: trainerGroup, Topics: []string{LeasesTopic}, Watch: time.Minute})
+	if err != nil {
+		return err
+	}
+	defer group.Close() //nolint:errcheck // leaving late is no failure
+	for {
+		gen, err := group.Next(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("trainer lease: %w", err)
+		}
+		if len(gen.Assigned) == 0 {
+			select {
+			case <-gen.Done:
+			case <-ctx.Done():
+				return nil
+			}
+			continue
+		}
+		held, release := context.WithCancel(ctx)
+		go func() {
+			select {
+			case <-gen.Done:
+				release()
+			case <-held.Done():
+			}
+		}()
+		err = a.trainer.scheduler.Run(held)
+		release()
+		if err != nil && ctx.Err() == nil {
+			a.tel.Scope("trainer").Log.ErrorContext(ctx, "the queue of training runs stopped; it is taken up again", "error", err)
+			select {
+			case <-time.After(5 * time.Second):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// incumbent is the champion of a model's deployment or, where it has none, of
+// its alias.
+func (a *App) incumbent(namespace, name string) (*trainer.Incumbent, error) {
+	version, digest := "", ""
+	if d, ok := a.registry.State().Get(serving.DeploymentKind, namespace, name); ok {
+		spec, err := serving.ParseDeployment(d.Spec)
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range spec.Versions {
+			if v.Version == spec.Champion {
+				version, digest = v.Version, v.Artifact
+			}
+		}
+	} else if m, _, err := a.trainer.models.Get(a.registry.State(), namespace, name); err == nil {
+		if v, err := m.Resolve("champion"); err == nil {
+			version, digest = v.Version, v.Artifact
+		}
+	}
+	if digest == "" {
+		return nil, nil
+	}
+	art, err := model.Load(a.trainer.artifacts, digest, model.DefaultLimits())
+	if err != nil {
+		return nil, err
+	}
+	return &trainer.Incumbent{Version: version, Artifact: art}, nil
+}
+
+// canaryShare is the traffic that a canary begins with.
+const canaryShare = 0.1
+
+// deployVersion changes a model's deployment for a version that passed its
+// gate. Where there is no deployment yet, the version becomes its champion.
+func (a *App) deployVersion(ctx context.Context, v trainer.ModelVersion, r trainer.Run, how string) error {
+	for {
+		d, ok := a.registry.State().Get(serving.DeploymentKind, r.Namespace, v.Model)
+		spec := serving.DeploymentSpec{}
+		var err error
+		if ok {
+			if spec, err = serving.ParseDeployment(d.Spec); err != nil {
+				return err
+			}
+		}
+		if err := addVersion(&spec, v, how, ok); err != nil {
+			return err
+		}
+		raw, err := json.Marshal(spec)
+		if err != nil {
+			return err
+		}
+		if _, err = serving.ParseDeployment(raw); err != nil {
+			return err
+		}
+		_, err = a.registry.Apply(ctx, registry.Entry{Kind: serving.DeploymentKind, Namespace: r.Namespace, Name: v.Model, Op: registry.Put, Expect: d.Version, Spec: raw,
+			Who: "trainer", Why: fmt.Sprintf("run %s (%s) made version %s, which passed its gate", r.ID, r.Trigger, v.Version)})
+		if !errors.Is(err, registry.ErrStale) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// addVersion puts a version into a deployment. One that carries traffic keeps
+// its champion; older shadows and canaries of the trainer make room.
+func addVersion(spec *serving.DeploymentSpec, v trainer.ModelVersion, how string, exists bool) error {
+	name := v.Version
+	if i := slices.IndexFunc(spec.Versions, func(d serving.DeployedVersion) bool { return d.Version == name }); i >= 0 && spec.Versions[i].Artifact != v.Artifact {
+		name = "registry-" + v.Version // a version of that name was deployed by hand
+	}
+	if !slices.ContainsFunc(spec.Versions, func(d serving.DeployedVersion) bool { return d.Version == name }) {
+		spec.Versions = append(spec.Versions, serving.DeployedVersion{Version: name, Artifact: v.Artifact})
+	}
+	switch {
+	case !exists || how == "champion":
+		spec.Champion = name
+	case spec.Experiment != nil:
+		return errors.New("an experiment is under way: end it first")
+	case how == "shadow":
+		spec.Shadows = []string{name}
+	default:
+		if spec.Canary != nil {
+			return fmt.Errorf("canary %s is under way: promote it or roll it back first", spec.Canary.Version)
+		}
+		spec.Canary = &serving.Split{Version: name, Weight: canaryShare}
+	}
+	used := append([]string{spec.Champion}, spec.Shadows...)
+	used = append(used, spec.Routing.Versions()...)
+	spec.Versions = slices.DeleteFunc(spec.Versions, func(d serving.DeployedVersion) bool { return !slices.Contains(used, d.Version) && d.Version != name })
+	return nil
+}
+
+// trainingKinds wires the questions about training runs and models.
 func (a *App) trainingKinds(k map[string]KindFunc) {
+	k["models"] = a.answerModels
 	if a.store == nil {
 		return
 	}

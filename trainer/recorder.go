@@ -1,0 +1,187 @@
+package trainer
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/kedge-ml/kedge/store"
+)
+
+// recorder stores what happens in runs. Metrics and lines wait for the next
+// flush, so that a fast fit is no insert per round.
+type recorder struct {
+	cfg   SchedulerConfig
+	store *store.Store
+
+	mu      sync.Mutex
+	seq     int64
+	metrics []store.RunMetric
+	lines   []store.RunLine
+	counts  map[string]int64
+}
+
+func newRecorder(cfg SchedulerConfig, st *store.Store) *recorder {
+	return &recorder{cfg: cfg, store: st, counts: map[string]int64{}}
+}
+
+// recordTimeout bounds one insert of a run's record.
+const recordTimeout = 30 * time.Second
+
+// run stores a run's newest revision; it must outlive a cancelled run.
+func (c *recorder) run(r Run) error {
+	ctx, cancel := context.WithTimeout(context.Background(), recordTimeout)
+	defer cancel()
+	text, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("record run %s: %w", r.ID, err)
+	}
+	score := func(split string) float64 {
+		if v, ok := r.Metrics[split][r.Metric]; ok {
+			return v
+		}
+		return math.NaN()
+	}
+	rows, planned := 0, r.Params.Rounds
+	for _, n := range r.Data.Rows {
+		rows += n
+	}
+	wall := r.Cost.Wall
+	if wall == 0 && !r.Started.IsZero() && !r.State.Final() {
+		wall = time.Since(r.Started).Seconds()
+	}
+	return c.store.SaveRun(ctx, store.TrainingRun{
+		Namespace: r.Namespace, ID: r.ID, Job: r.Job, Parent: r.Parent, Owner: r.Owner, Revision: r.Revision, State: string(r.State), Trigger: r.Trigger,
+		Backend: r.Backend, Metric: r.Metric, Created: r.Created, Started: r.Started, Finished: r.Finished, Round: int64(r.Round), Rounds: int64(planned),
+		Valid: score("valid"), Test: score("test"), Baseline: score("baseline"), Live: score("live"), Rows: int64(rows),
+		Device: r.Device.Used, Requested: orText(r.Device.Requested, string(r.Params.Device)), Reason: r.Device.Reason,
+		Wall: wall, CPU: r.Cost.CPU, GPU: r.Cost.GPU, Energy: r.Cost.EnergyKWh, Artifact: r.Artifact, Version: r.Version,
+		Passed: r.Passed, Refused: strings.Join(r.Refused, "; "), Error: r.Error, Record: string(text),
+	})
+}
+
+// record is what a run under way reports to.
+func (c *recorder) record(ctx context.Context, of Run) Record {
+	return Record{
+		Run: func(r Run) error {
+			if r.State == Cancelled && ctx.Err() != nil && !errors.Is(context.Cause(ctx), errByHand) {
+				return nil // the process stops; the run does not
+			}
+			if r.Trigger == "" {
+				r.Trigger, r.Who = of.Trigger, of.Who
+			}
+			return c.run(r)
+		},
+		Metrics: func(ms []Metric) error {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			for _, m := range ms {
+				set, name, _ := strings.Cut(m.Key, "-")
+				c.metrics = append(c.metrics, store.RunMetric{Run: m.Run, Job: of.Job, Set: set, Metric: name, Step: int64(m.Step), Value: m.Value, Time: m.Time})
+			}
+			return nil
+		},
+		Log: func(run, line string) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.lines = append(c.lines, store.RunLine{Run: run, N: c.counts[run], Time: time.Now(), Text: strings.TrimRight(line, "\n")})
+			c.counts[run]++
+		},
+		Checkpoint: func(run string, k Checkpoint) error { return saveCheckpoint(c.cfg.Checkpoints, run, k) },
+	}
+}
+
+// flush stores what waits. What cannot be stored waits on.
+func (c *recorder) flush(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	token := fmt.Sprintf("%s/%d", c.cfg.Owner, c.seq)
+	err := c.store.SaveRunMetrics(ctx, c.cfg.Namespace, token, c.metrics)
+	if err == nil {
+		c.metrics = c.metrics[:0]
+	}
+	err2 := c.store.SaveRunLog(ctx, c.cfg.Namespace, token, c.lines)
+	if err2 == nil {
+		c.lines = c.lines[:0]
+	}
+	if err == nil && err2 == nil {
+		c.seq++
+	}
+	return errors.Join(err, err2)
+}
+
+func checkpointFile(run string) string { return run + ".checkpoint" }
+
+// saveCheckpoint replaces a run's checkpoint: it is there whole or not at all.
+func saveCheckpoint(root *os.Root, run string, k Checkpoint) error {
+	head, err := json.Marshal(workerResume{Rounds: k.Rounds, Best: k.Best})
+	if err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	part := checkpointFile(run) + ".part"
+	f, err := root.Create(part)
+	if err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	_, err1 := f.Write(append(head, '\n'))
+	_, err2 := f.Write(k.State)
+	if err := errors.Join(err1, err2, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("checkpoint: %w", errors.Join(err, root.Remove(part)))
+	}
+	if err := root.Rename(part, checkpointFile(run)); err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	return nil
+}
+
+// loadCheckpoint reads a run's checkpoint; nil: there is none.
+func loadCheckpoint(root *os.Root, run string) (*Checkpoint, error) {
+	text, err := root.ReadFile(checkpointFile(run))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	head, state, ok := bytes.Cut(text, []byte{'\n'})
+	var at workerResume
+	if err := json.Unmarshal(head, &at); err != nil || !ok {
+		return nil, fmt.Errorf("checkpoint of run %s is damaged: %w", run, err)
+	}
+	return &Checkpoint{Rounds: at.Rounds, Best: at.Best, State: slices.Clone(state)}, nil
+}
+
+// dropCheckpoint forgets a checkpoint that nobody needs any more.
+func dropCheckpoint(root *os.Root, run string) { _ = root.Remove(checkpointFile(run)) }
+
+// trialsOf are the finished trials of a search's run among all runs, in the
+// order in which they began.
+func trialsOf(all []Run, parent Run) []Trial {
+	var out []Trial
+	for _, r := range slices.Backward(all) { // oldest first
+		if r.Parent != parent.ID || !r.State.Final() {
+			continue
+		}
+		t := Trial{Number: len(out), Params: map[string]string{}, Loss: math.NaN(), State: r.State}
+		for name := range parent.Spec.Search.Space {
+			t.Params[name] = r.Params.Extra[name]
+		}
+		if v, ok := r.Metrics["valid"][r.Metric]; ok && r.Metric != "" {
+			t.Loss = v
+			if HigherIsBetter(r.Metric) {
+				t.Loss = -v
+			}
+		}
+		out = append(out, t)
+	}
+	return out
+}

@@ -1,0 +1,337 @@
+package trainer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/registry"
+)
+
+// ErrUnknownRun says that no run has the id.
+var ErrUnknownRun = errors.New("unknown run")
+
+// ErrState says that a run is not where the request needs it.
+var ErrState = errors.New("the run's state does not allow it")
+
+// SchedulerConfig is what a process trains with.
+type SchedulerConfig struct {
+	Namespace   string
+	Owner       string               // of this process's life: a run with another one is nobody's
+	Capacity    Resources            // what runs may occupy together
+	Quotas      map[string]Resources // per namespace; one that is absent may take all
+	Commands    map[string][]string  // programs that jobs may name
+	Library     string               // libxgboost; empty: NoLibrary says why
+	NoLibrary   error
+	Artifacts   *os.Root
+	Checkpoints *os.Root
+	// Live answers the model in service, nil where there is none.
+	Live func(namespace, model string) (*Incumbent, error)
+	// Deploy carries out [RegisterSpec].Deploy for a version of a model.
+	Deploy func(ctx context.Context, v ModelVersion, r Run, how string) error
+	Log    *slog.Logger
+}
+
+// Scheduler runs training jobs one behind the other or beside each other, as
+// capacity and quotas allow: the highest priority first, the oldest among
+// equals. Its queue is the stored runs that are not final, so that it outlives
+// the process.
+type Scheduler struct {
+	cfg    SchedulerConfig
+	data   *Stored
+	reg    *registry.Registry
+	rec    *recorder
+	wake   chan struct{}
+	models *Models
+
+	mu     sync.Mutex
+	queue  []Run
+	active map[string]*active
+}
+
+// active is a run under way.
+type active struct {
+	run    Run
+	cancel context.CancelCauseFunc
+}
+
+// NewScheduler returns a scheduler over stored rows.
+func NewScheduler(cfg SchedulerConfig, data *Stored) *Scheduler {
+	return &Scheduler{cfg: cfg, data: data, reg: data.Registry, rec: newRecorder(cfg, data.Store), wake: make(chan struct{}, 1),
+		models: NewModels(data.Registry), active: map[string]*active{}}
+}
+
+// Request asks for a run: of a defined job, or of a spec under a name.
+type Request struct {
+	Namespace, Name string
+	Spec            *JobSpec // nil: the definition of that name
+	Who, Why        string
+	Trigger         string // hand, api, schedule or alert
+}
+
+// Submit queues a run. What can be known to be wrong is refused here.
+func (s *Scheduler) Submit(ctx context.Context, q Request) (Run, error) {
+	if err := event.CheckName(q.Name); err != nil {
+		return Run{}, fmt.Errorf("%w: name: %w", ErrParam, err)
+	}
+	spec := q.Spec
+	if spec == nil {
+		d, ok := s.reg.State().Get(JobKind, q.Namespace, q.Name)
+		if !ok {
+			return Run{}, fmt.Errorf("%w: no %s named %q: apply one, or send its spec", ErrUnknownRun, JobKind, q.Name)
+		}
+		var err error
+		if spec, err = ParseJob(d.Spec); err != nil {
+			return Run{}, err
+		}
+	}
+	now := time.Now()
+	frozen := spec.frozen(q.Name, now)
+	if err := s.fits(q.Namespace, frozen.Resources); err != nil {
+		return Run{}, err
+	}
+	if _, err := s.backend(&frozen); err != nil {
+		return Run{}, err
+	}
+	r := Run{ID: NewRunID(), Namespace: q.Namespace, Job: q.Name, Owner: s.cfg.Owner, Who: q.Who, Why: q.Why, Trigger: q.Trigger,
+		Spec: &frozen, State: Queued, Created: now, Revision: 1, Backend: frozen.Backend, Params: frozen.Params}
+	if err := s.rec.run(r); err != nil {
+		return Run{}, err
+	}
+	s.enqueue(r)
+	return r, nil
+}
+
+// fits refuses what no amount of waiting makes room for.
+func (s *Scheduler) fits(namespace string, want Resources) error {
+	limit := s.limit(namespace)
+	if want.CPUs > limit.CPUs || want.GPUs > limit.GPUs {
+		return fmt.Errorf("%w: resources: %d CPUs and %d GPUs asked for; namespace %s may take %d and %d here", ErrParam, want.CPUs, want.GPUs, namespace, limit.CPUs, limit.GPUs)
+	}
+	return nil
+}
+
+// limit is what a namespace may occupy at once.
+func (s *Scheduler) limit(namespace string) Resources {
+	out := s.cfg.Capacity
+	if q, ok := s.cfg.Quotas[namespace]; ok {
+		out.CPUs, out.GPUs = min(out.CPUs, q.CPUs), min(out.GPUs, q.GPUs)
+	}
+	return out
+}
+
+func (s *Scheduler) enqueue(r Run) {
+	s.mu.Lock()
+	s.queue = append(s.queue, r)
+	s.mu.Unlock()
+	s.poke()
+}
+
+func (s *Scheduler) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run works until ctx ends: it takes up what was left, starts what is queued
+// and triggers what is due. Runs under way are stopped, not ended: the next
+// start resumes those that have a checkpoint and marks the others.
+func (s *Scheduler) Run(ctx context.Context) error {
+	if err := s.recover(ctx); err != nil {
+		return err
+	}
+	var running sync.WaitGroup
+	defer running.Wait()
+	flush, due := time.NewTicker(time.Second), time.NewTicker(10*time.Second)
+	defer flush.Stop()
+	defer due.Stop()
+	for {
+		s.start(ctx, &running)
+		select {
+		case <-ctx.Done():
+			running.Wait()
+			return s.rec.flush(context.WithoutCancel(ctx))
+		case <-s.wake:
+		case <-flush.C:
+			if err := s.rec.flush(ctx); err != nil && ctx.Err() == nil {
+				s.cfg.Log.WarnContext(ctx, "metrics of runs were not stored; the next second tries again", "error", err)
+			}
+		case now := <-due.C:
+			s.trigger(ctx, now)
+		}
+	}
+}
+
+// recover takes up the runs that no process runs any more.
+func (s *Scheduler) recover(ctx context.Context) error {
+	left, err := s.Runs(ctx, s.cfg.Namespace, "", Queued, Running)
+	if err != nil {
+		return err
+	}
+	for _, r := range left {
+		if s.known(r.ID) || r.State == Running && r.Owner == s.cfg.Owner {
+			continue
+		}
+		at, err := loadCheckpoint(s.cfg.Checkpoints, r.ID)
+		switch {
+		case err != nil:
+			s.cfg.Log.WarnContext(ctx, "a checkpoint cannot be read; the run is not resumed", "run", r.ID, "error", err)
+		case r.State == Queued && r.Spec != nil:
+			s.enqueue(r)
+			continue
+		case at != nil && r.Spec != nil:
+			r.State, r.Resumed, r.Revision = Queued, r.Resumed+1, r.Revision+1
+			if err := s.rec.run(r); err != nil {
+				return err
+			}
+			s.enqueue(r)
+			continue
+		}
+		for _, orphan := range Orphans([]Run{r}, s.cfg.Owner, time.Now()) {
+			if err := s.rec.run(orphan); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Scheduler) known(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.active[id] != nil || slices.ContainsFunc(s.queue, func(r Run) bool { return r.ID == id })
+}
+
+// start begins every queued run that there is room for.
+func (s *Scheduler) start(ctx context.Context, running *sync.WaitGroup) {
+	for {
+		r, runCtx, ok := s.next(ctx)
+		if !ok {
+			return
+		}
+		running.Go(func() {
+			s.execute(runCtx, r)
+			s.mu.Lock()
+			s.active[r.ID].cancel(nil)
+			delete(s.active, r.ID)
+			s.mu.Unlock()
+			s.poke()
+		})
+	}
+}
+
+// next takes the run to start now. A run that waits for its namespace's quota
+// is passed over; one that waits for capacity is not, or small runs would keep
+// a large one waiting for ever.
+func (s *Scheduler) next(ctx context.Context) (Run, context.Context, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ctx.Err() != nil {
+		return Run{}, nil, false
+	}
+	var runs []Run
+	for _, a := range s.active {
+		runs = append(runs, a.run)
+	}
+	at := pick1(s.queue, runs, s.cfg.Capacity, s.limit)
+	if at < 0 {
+		return Run{}, nil, false
+	}
+	r := s.queue[at]
+	s.queue = slices.Delete(s.queue, at, at+1)
+	runCtx, cancel := context.WithCancelCause(ctx)
+	s.active[r.ID] = &active{r, cancel}
+	return r, runCtx, true
+}
+
+// pick1 is the place in the queue of the run to start beside those that run;
+// -1: none.
+func pick1(queue, running []Run, capacity Resources, limit func(namespace string) Resources) int {
+	order := make([]int, len(queue))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		if d := queue[b].Spec.Priority - queue[a].Spec.Priority; d != 0 {
+			return d
+		}
+		return queue[a].Created.Compare(queue[b].Created)
+	})
+	for _, i := range order {
+		want := queue[i].Spec.Resources
+		var all, own Resources
+		for _, r := range running {
+			all.add(r.Spec.Resources)
+			if r.Namespace == queue[i].Namespace {
+				own.add(r.Spec.Resources)
+			}
+		}
+		own.add(want)
+		if q := limit(queue[i].Namespace); own.CPUs > q.CPUs || own.GPUs > q.GPUs {
+			continue
+		}
+		all.add(want)
+		if all.CPUs > capacity.CPUs || all.GPUs > capacity.GPUs {
+			return -1
+		}
+		return i
+	}
+	return -1
+}
+
+func (r *Resources) add(o Resources) { r.CPUs, r.GPUs = r.CPUs+o.CPUs, r.GPUs+o.GPUs }
+
+// errByHand is why a cancelled run ended.
+var errByHand = errors.New("cancelled on request")
+
+// Cancel ends a run between rounds, or takes it out of the queue.
+func (s *Scheduler) Cancel(ctx context.Context, namespace, id, who string) (Run, error) {
+	r, err := s.Get(ctx, namespace, id)
+	if err != nil {
+		return r, err
+	}
+	if r.State.Final() {
+		return r, fmt.Errorf("%w: run %s has %s", ErrState, id, r.State)
+	}
+	s.mu.Lock()
+	a := s.active[id]
+	at := slices.IndexFunc(s.queue, func(q Run) bool { return q.ID == id })
+	if at >= 0 {
+		s.queue = slices.Delete(s.queue, at, at+1)
+	}
+	s.mu.Unlock()
+	if a != nil {
+		a.cancel(fmt.Errorf("%w by %s", errByHand, who))
+		return r, nil
+	}
+	if at < 0 {
+		return r, fmt.Errorf("%w: run %s is not run by this process", ErrState, id)
+	}
+	r.State, r.Finished, r.Revision, r.Error = Cancelled, time.Now(), r.Revision+1, "taken out of the queue by "+who
+	return r, s.rec.run(r)
+}
+
+// Resume queues a failed or cancelled run again: from its newest checkpoint, or
+// from the beginning, on the very rows that it read.
+func (s *Scheduler) Resume(ctx context.Context, namespace, id string) (Run, error) {
+	r, err := s.Get(ctx, namespace, id)
+	if err != nil {
+		return r, err
+	}
+	if !r.State.Final() || r.State == Succeeded || r.Spec == nil {
+		return r, fmt.Errorf("%w: run %s has %s: only failed and cancelled runs of jobs are resumed", ErrState, id, r.State)
+	}
+	r.State, r.Finished, r.Error, r.Resumed, r.Revision = Queued, time.Time{}, "", r.Resumed+1, r.Revision+1
+	if err := s.rec.run(r); err != nil {
+		return r, err
+	}
+	s.enqueue(r)
+	return r, nil
+}
