@@ -12,6 +12,7 @@ func All() []Group {
 		{Name: "kedge-models", Interval: time.Minute, Rules: modelRules()},
 		{Name: "kedge-data", Interval: time.Minute, Rules: dataRules()},
 		{Name: "kedge-pipeline", Interval: time.Minute, Rules: pipelineRules()},
+		{Name: "kedge-training", Interval: time.Minute, Rules: trainingRules()},
 	}
 }
 
@@ -33,8 +34,7 @@ func modelRules() []Rule {
 			UID: "kedge-performance", Title: "A model performs worse", Severity: "critical", NoData: StateOK, Range: 24 * time.Hour,
 			Query: query.Request{Kind: "drift_state", Columns: []string{"(performance)"}}, Values: []string{"state"}, Above: 0,
 			Summary: "{{ $labels.subject }} loses {{ $labels.detector }}", Dashboard: "kedge-model", Panel: "Performance",
-			Text:       "By labels, or by what is expected before they come, the model is worse than its reference, beyond chance and the reference's own unrest.",
-			Unfamiliar: "it needs hours of labels; the question and the steps are those of the drift rule, which is driven end to end",
+			Text: "By labels, or by what is expected before they come, the model is worse than its reference, beyond chance and the reference's own unrest.",
 		},
 		{
 			UID: "kedge-rollback", Title: "A model was rolled back", Severity: "warning", NoData: StateOK, Range: time.Hour,
@@ -63,8 +63,7 @@ func dataRules() []Rule {
 			UID: "kedge-late", Title: "A view or model is late", Severity: "warning", NoData: StateOK, Range: 24 * time.Hour,
 			Query: query.Request{Kind: "drift_state", Detector: "freshness,cadence"}, Values: []string{"state"}, Above: 0,
 			Summary: "{{ $labels.subject }} is later than its monitor allows", Dashboard: "kedge-overview", Panel: "Freshness",
-			Text:       "The monitor knows how often rows come, or was told when a batch must have come.",
-			Unfamiliar: "the question and the steps are those of the drift rule, which is driven end to end",
+			Text: "The monitor knows how often rows come, or was told when a batch must have come.",
 		},
 		{
 			UID: "kedge-consistency", Title: "Served features differ from stored ones", Severity: "critical", NoData: StateOK, Range: time.Hour, For: 5 * time.Minute,
@@ -82,21 +81,36 @@ func pipelineRules() []Rule {
 			UID: "kedge-ledger-gap", Title: "Rows are missing from a table", Severity: "critical", NoData: StateOK, Range: time.Hour,
 			Query: query.Request{Kind: "ledger"}, Values: []string{"gap_rows"}, Numeric: true, Above: 0,
 			Summary: "{{ $labels.topic }}: the ledger counts rows that no table holds", Dashboard: "kedge-pipeline", Panel: "Ledger",
-			Text:       "Consumed records and stored rows do not agree. Nothing else in Kedge can be trusted until this is understood.",
-			Unfamiliar: "a gap must be planted behind the store's back, which ingest's own audit tests do",
+			Text: "Consumed records and stored rows do not agree. Nothing else in Kedge can be trusted until this is understood.",
 		},
 		{
 			UID: "kedge-ledger-duplicates", Title: "Rows stand twice in a table", Severity: "critical", NoData: StateOK, Range: time.Hour,
 			Query: query.Request{Kind: "ledger"}, Values: []string{"duplicate_rows"}, Numeric: true, Above: 0,
 			Summary: "{{ $labels.topic }}: a table holds rows twice", Dashboard: "kedge-pipeline", Panel: "Ledger",
-			Text:       "The same record of a partition is stored more than once.",
-			Unfamiliar: "as for the gap",
+			Text: "The same record of a partition is stored more than once.",
 		},
 		{
 			UID: "kedge-lag", Title: "Ingest lags behind", Severity: "warning", NoData: StateOK, Range: 10 * time.Minute, For: 5 * time.Minute,
 			Query: query.Request{Kind: "ingest_lag"}, Reduce: "last", Above: 60,
 			Summary: "{{ $labels.series }}: rows can be asked for more than a minute after they were sent", Dashboard: "kedge-pipeline", Panel: "Ingest lag",
 			Text: "From the broker's append to the row being queryable. Verdicts, freshness and online features are late by as much.",
+		},
+	}
+}
+
+func trainingRules() []Rule {
+	return []Rule{
+		{
+			UID: "kedge-gpu-idle", Title: "A GPU is held and idle", Severity: "warning", NoData: StateOK, Range: 24 * time.Hour,
+			Query: query.Request{Kind: "training_cost"}, Values: []string{"idle_share"}, Above: 0.5,
+			Summary: "{{ $labels.job }} held a GPU and left it idle for more than half of the time", Dashboard: "kedge-training", Panel: "GPU held and idle",
+			Text: "Of the time that the job's runs of the last day held a GPU, nothing ran on it for more than half.",
+		},
+		{
+			UID: "kedge-training-budget", Title: "A job has spent its budget", Severity: "warning", NoData: StateOK, Range: 24 * time.Hour,
+			Query: query.Request{Kind: "training_cost"}, Values: []string{"budget_share"}, Above: 0.999,
+			Summary: "{{ $labels.job }}: its triggers have started all the runs that they may within a day", Dashboard: "kedge-training", Panel: "Triggered runs and their budget",
+			Text: "Until a run is a day old no schedule and no alert retrains this job. The budget stands in the job's definition.",
 		},
 	}
 }

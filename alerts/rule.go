@@ -1,13 +1,13 @@
-// Package alerts holds Kedge's alert rules as typed code, and evaluates them as
-// Grafana does, so that a rule is tested before it is trusted. The YAML beside
-// the code is what it wrote: `go generate ./alerts` writes it anew.
+// Package alerts holds Kedge's alert rules as typed code. The YAML beside the
+// code is what it wrote: `go generate ./alerts` writes it anew. alerts/expr
+// evaluates them as Grafana does, alerts/push without one.
 //
 // Promises: a rule asks one question of the data source whose uid is "kedge",
 // says what having no data and failing mean, and names a runbook page, a
 // dashboard and a panel that exist. Thresholds of drift live in monitors: rules
 // on verdicts ask whether an incident is open, not how large a distance is.
 //
-// May not: ask a Kedge by itself; frames are given to [Evaluate].
+// May not: ask a Kedge by itself.
 package alerts
 
 import (
@@ -16,6 +16,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/kedge-ml/kedge/dashboards"
 	"github.com/kedge-ml/kedge/query"
 )
 
@@ -107,8 +108,8 @@ type (
 	}
 )
 
-// expression is the uid by which Grafana knows its own steps.
-const expression = "__expr__"
+// Expression is the uid by which Grafana knows its own steps.
+const Expression = "__expr__"
 
 // Panels finds the id of a dashboard's panel by its title.
 type Panels func(dashboard, title string) (id int, ok bool)
@@ -119,7 +120,7 @@ func Render(groups []Group, panels Panels) ([]byte, error) {
 	for _, g := range groups {
 		fg := FileGroup{OrgID: 1, Name: g.Name, Folder: Folder, Interval: g.Interval.String()}
 		for _, r := range g.Rules {
-			fr, err := r.file(panels)
+			fr, err := r.File(panels)
 			if err != nil {
 				return nil, err
 			}
@@ -134,7 +135,21 @@ func Render(groups []Group, panels Panels) ([]byte, error) {
 	return append([]byte("# Written by go generate ./alerts from alerts/all.go.\n"), b...), nil
 }
 
-func (r Rule) file(panels Panels) (FileRule, error) {
+// Runbook is the address of the page that says what to do.
+func (r Rule) Runbook() string { return runbooks + r.UID + ".md" }
+
+// PanelPath leads to the rule's panel in a Grafana; of a panel that there is
+// not, to its dashboard.
+func (r Rule) PanelPath() string {
+	path := "/d/" + r.Dashboard
+	if id, ok := dashboards.PanelID(r.Dashboard, r.Panel); ok {
+		path += fmt.Sprintf("?viewPanel=%d", id)
+	}
+	return path
+}
+
+// File is the rule as Grafana's provisioning has it.
+func (r Rule) File(panels Panels) (FileRule, error) {
 	id, ok := panels(r.Dashboard, r.Panel)
 	if !ok {
 		return FileRule{}, fmt.Errorf("rule %s: dashboard %s has no panel %q", r.UID, r.Dashboard, r.Panel)
@@ -144,19 +159,19 @@ func (r Rule) file(panels Panels) (FileRule, error) {
 	data := []FileQuery{{RefID: "A", DatasourceUID: SourceUID, RelativeTimeRange: over, Model: model}}
 	input := "A"
 	if r.Reduce != "" {
-		data = append(data, FileQuery{RefID: "B", DatasourceUID: expression, RelativeTimeRange: over, Model: map[string]any{
+		data = append(data, FileQuery{RefID: "B", DatasourceUID: Expression, RelativeTimeRange: over, Model: map[string]any{
 			"refId": "B", "type": "reduce", "expression": "A", "reducer": r.Reduce, "settings": map[string]any{"mode": "dropNN"},
-			"datasource": map[string]any{"type": expression, "uid": expression}}})
+			"datasource": map[string]any{"type": Expression, "uid": Expression}}})
 		input = "B"
 	}
 	// query.params is read by the rule editor of older Grafanas, which crashes without it.
 	condition := map[string]any{"evaluator": map[string]any{"type": "gt", "params": []any{r.Above}}, "query": map[string]any{"params": []any{input}}}
-	data = append(data, FileQuery{RefID: "C", DatasourceUID: expression, RelativeTimeRange: over, Model: map[string]any{
-		"refId": "C", "type": "threshold", "expression": input, "conditions": []any{condition}, "datasource": map[string]any{"type": expression, "uid": expression}}})
+	data = append(data, FileQuery{RefID: "C", DatasourceUID: Expression, RelativeTimeRange: over, Model: map[string]any{
+		"refId": "C", "type": "threshold", "expression": input, "conditions": []any{condition}, "datasource": map[string]any{"type": Expression, "uid": Expression}}})
 	return FileRule{
 		UID: r.UID, Title: r.Title, Condition: "C", Data: data, DashboardUID: r.Dashboard, PanelID: id,
 		NoDataState: r.NoData, ExecErrState: StateError, For: r.For.String(),
-		Annotations: map[string]string{"summary": r.Summary, "description": r.Text, "runbook_url": runbooks + r.UID + ".md",
+		Annotations: map[string]string{"summary": r.Summary, "description": r.Text, "runbook_url": r.Runbook(),
 			"__dashboardUid__": r.Dashboard, "__panelId__": fmt.Sprint(id)},
 		Labels: map[string]string{"service": "kedge", "severity": r.Severity},
 	}, nil

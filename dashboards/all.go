@@ -12,17 +12,18 @@ const (
 	ViewUID     = "kedge-view"
 	ServingUID  = "kedge-serving"
 	PipelineUID = "kedge-pipeline"
+	TrainingUID = "kedge-training"
 	KedgeUID    = "kedge-itself"
 )
 
 // titleOf is what links call a dashboard; empty for one that there is not.
 func titleOf(uid string) string {
-	return map[string]string{OverviewUID: "Overview", ModelUID: "Model", ViewUID: "Feature view", ServingUID: "Serving", PipelineUID: "Pipeline", KedgeUID: "Kedge itself"}[uid]
+	return map[string]string{OverviewUID: "Overview", ModelUID: "Model", ViewUID: "Feature view", ServingUID: "Serving", TrainingUID: "Training", PipelineUID: "Pipeline", KedgeUID: "Kedge itself"}[uid]
 }
 
 // All returns every dashboard.
 func All() []Dashboard {
-	return []Dashboard{overview(), model(), featureView(), serving(), pipeline(), itself()}
+	return []Dashboard{overview(), model(), featureView(), serving(), training(), pipeline(), itself()}
 }
 
 // PanelID finds a panel's id by its title, for links and alert rules.
@@ -46,7 +47,7 @@ const learning = "monitors are still learning their reference, or none is define
 
 func overview() Dashboard {
 	return Dashboard{
-		UID: OverviewUID, Title: "Kedge / Overview", From: "now-1h", Refresh: "30s", Links: []string{ModelUID, ViewUID, ServingUID, PipelineUID, KedgeUID}, Marks: "*",
+		UID: OverviewUID, Title: "Kedge / Overview", From: "now-1h", Refresh: "30s", Links: []string{ModelUID, ViewUID, ServingUID, TrainingUID, PipelineUID, KedgeUID}, Marks: "*",
 		Description: "Everything that Kedge watches at a glance: what drifts, what is silent, what arrives, what is wrong.",
 		Rows: []Row{
 			{Title: "Health", Panels: []Panel{
@@ -97,7 +98,7 @@ func model() Dashboard {
 		return q
 	}
 	return Dashboard{
-		UID: ModelUID, Title: "Kedge / Model", From: "now-6h", Refresh: "1m", Links: []string{OverviewUID, ServingUID, ViewUID}, Marks: "$model",
+		UID: ModelUID, Title: "Kedge / Model", From: "now-6h", Refresh: "1m", Links: []string{OverviewUID, ServingUID, TrainingUID, ViewUID}, Marks: "$model",
 		Description: "One model: what it answers, what turned out true, how far its inputs are from their reference, and the rows behind it.",
 		Variables: []Variable{
 			{Name: "model", Label: "Model", List: "models"},
@@ -158,6 +159,9 @@ func featureView() Dashboard {
 					Description: "Seconds since the newest event of the view, and how many rows there are."},
 				{Title: "Online and offline", Type: table, Width: 16, Query: query.Request{Kind: "consistency", View: "$view"}, Empty: "nothing of the view was served in the last hour",
 					Description: "Values served in the last hour, recomputed from stored rows as of then. Any difference is a fault."},
+				{Title: "Used by", Type: table, Width: 24, Height: 6, Query: query.Request{Kind: "usage", View: "$view"}, Empty: "no feature service names the view, and no model has inputs called like its features",
+					Description: "Feature services that name the view, and models whose inputs are called like its features: who suffers when it does.",
+					Links:       []Link{{Title: "Model", URL: "/d/" + ModelUID}}},
 				{Title: "Columns over time", Type: timeseries, Width: 24, Height: 10, Query: query.Request{Kind: "summary", View: "$view", Columns: []string{"$column"}}, Values: []string{"p05", "p50", "p95"},
 					Description: "The middle and the outer twentieths of the chosen numeric columns."},
 				{Title: "Missing values", Type: timeseries, Query: query.Request{Kind: "summary", View: "$view", Columns: []string{"$column"}}, Values: []string{"null_share"}, Unit: "percentunit",

@@ -176,3 +176,28 @@ func lintJSON(t *testing.T, d Dashboard) {
 		}
 	}
 }
+
+// TestBundled holds that the data source's plugin.json offers every dashboard, so
+// that it can be imported from the data source's own page.
+func TestBundled(t *testing.T) {
+	b, err := os.ReadFile("../grafana-plugin/src/plugin.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var plugin struct {
+		Includes []struct{ Type, Name, Path string }
+	}
+	if err := json.Unmarshal(b, &plugin); err != nil {
+		t.Fatal(err)
+	}
+	var got, want []string
+	for _, i := range plugin.Includes {
+		got = append(got, i.Type+" "+i.Name+" "+i.Path)
+	}
+	for _, d := range All() {
+		want = append(want, "dashboard "+d.Title+" dashboards/"+d.UID+".json")
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("plugin.json bundles %q, want %q", got, want)
+	}
+}

@@ -24,6 +24,8 @@ func panelKinds() []Kind {
 			Help: "Marks for time axes: deployments, rollbacks, retrainings, drift incidents. Filter by type."},
 		{Name: "lineage", Title: "Lineage", Group: "Catalogue", Subject: Optional, Frame: NodeGraph, Default: "nodeGraph",
 			Help: "What feeds what: topics, views, models, deployed versions."},
+		{Name: "usage", Title: "Used by", Group: "Catalogue", Subject: Optional, Frame: Table, Default: "table",
+			Help: "Who uses a view: the feature services that name it, and the models whose inputs are called like its features."},
 		{Name: "dead_letter_log", Title: "Dead letters as a log", Group: "Pipeline", Subject: NoSubject, Reads: []string{"filter", "limit"}, Frame: LogLines, Default: "logs",
 			Help: "Records that could not become rows, newest first, as log lines."},
 	}

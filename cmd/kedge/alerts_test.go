@@ -13,6 +13,7 @@ import (
 	"github.com/grafana/grafana-plugin-sdk-go/data"
 
 	"github.com/kedge-ml/kedge/alerts"
+	"github.com/kedge-ml/kedge/alerts/expr"
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/internal/testenv"
 	"github.com/kedge-ml/kedge/query"
@@ -39,7 +40,7 @@ func provisioned(t *testing.T) map[string]alerts.FileRule {
 }
 
 // evaluate asks a rule's question through the plugin and runs its steps.
-func (p *pluginProcess) evaluate(r alerts.FileRule, now time.Time) alerts.Outcome {
+func (p *pluginProcess) evaluate(r alerts.FileRule, now time.Time) expr.Outcome {
 	p.t.Helper()
 	q := r.Data[0]
 	body, err := json.Marshal(q.Model)
@@ -48,7 +49,7 @@ func (p *pluginProcess) evaluate(r alerts.FileRule, now time.Time) alerts.Outcom
 	}
 	res := p.ask(backend.DataQuery{RefID: q.RefID, JSON: body, MaxDataPoints: 1000, Interval: time.Minute,
 		TimeRange: backend.TimeRange{From: now.Add(-time.Duration(q.RelativeTimeRange.From) * time.Second), To: now.Add(-time.Duration(q.RelativeTimeRange.To) * time.Second)}})[q.RefID]
-	return alerts.Evaluate(r, res.Frames, res.Error)
+	return expr.Evaluate(r, res.Frames, res.Error)
 }
 
 // ruleCase watches one rule of a running kedge.
@@ -56,12 +57,12 @@ type ruleCase struct {
 	t *testing.T
 	p *pluginProcess
 	r alerts.FileRule
-	w *alerts.Watch
+	w *expr.Watch
 }
 
 func (p *pluginProcess) watch(r alerts.FileRule) *ruleCase {
 	p.t.Helper()
-	w, err := alerts.NewWatch(r)
+	w, err := expr.NewWatch(r)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -129,14 +130,7 @@ func TestAlertRules(t *testing.T) {
 	send("quiet", 0)
 	silent.clears(quiet, 0)
 
-	for version, champion := range []string{"1", "2", "1"} {
-		file := filepath.Join(t.TempDir(), "deployment.yaml")
-		spec := fmt.Sprintf("kind: Deployment\nname: fraud\nversion: %d\nspec:\n  versions: [{version: '1', artifact: %s}, {version: '2', artifact: %s}]\n  champion: %q\n", version, strings.Repeat("a", 64), strings.Repeat("b", 64), champion)
-		if err := os.WriteFile(file, []byte(spec), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		k.must("apply", "-f", file)
-	}
+	k.rollBack(t)
 	back := p.watch(rules["kedge-rollback"])
 	back.fires(map[string]string{"model": "fraud", "severity": "warning"})
 	back.clears(map[string]string{"model": "fraud"}, 2*time.Hour)
@@ -153,6 +147,7 @@ func TestAlertRules(t *testing.T) {
 			t.Errorf("%s: %+v", uid, o)
 		}
 	}
+	checkAgree(t, k, p, rules)
 	checkTrouble(t, k, p, rules)
 }
 
@@ -174,12 +169,15 @@ func checkTrouble(t *testing.T, k *kedgeProcess, p *pluginProcess, rules map[str
 }
 
 // rows are feature rows of a view, one every two seconds of event time, which
-// turn around a mean.
+// turn around a mean. Where the mean is 12, z has no value in most of them.
 func rows(view string, from, to time.Time, mean float64) string {
 	var b strings.Builder
 	for i, at := 0, from; at.Before(to); i, at = i+1, at.Add(2*time.Second) {
-		spread := float64(i*7919%1000)/1000 - 0.5
-		fmt.Fprintf(&b, "{\"view\":%q,\"key\":{\"id\":%d},\"event_time\":%q,\"values\":{\"x\":%.4f,\"y\":%.4f}}\n", view, i%50, at.UTC().Format(time.RFC3339Nano), mean+spread, spread)
+		spread, z := float64(i*7919%1000)/1000-0.5, "1.5"
+		if mean == 12 && i%10 > 0 {
+			z = "null"
+		}
+		fmt.Fprintf(&b, "{\"view\":%q,\"key\":{\"id\":%d},\"event_time\":%q,\"values\":{\"x\":%.4f,\"y\":%.4f,\"z\":%s}}\n", view, i%50, at.UTC().Format(time.RFC3339Nano), mean+spread, spread, z)
 	}
 	return b.String()
 }
@@ -220,9 +218,12 @@ func TestDriftAlert(t *testing.T) {
 	moved := map[string]string{"alertname": "A column drifts", "subject": "meter", "column": "x", "service": "kedge"}
 	drift.fires(moved)
 	drift.clears(map[string]string{"column": "y"}, 0)
-	if o := p.evaluate(rules["kedge-drift-share"], time.Now()); o.Err != nil || len(o.Instances) != 1 || o.Instances[0].Labels["subject"] != "meter" || o.Instances[0].Value == 0 {
-		t.Errorf("share: %+v", o)
-	}
+	quality, lost := p.watch(rules["kedge-data-quality"]), map[string]string{"subject": "meter", "column": "z", "detector": "missing_rate", "severity": "warning"}
+	quality.fires(lost)
+	share, many := p.watch(rules["kedge-drift-share"]), map[string]string{"subject": "meter", "severity": "critical"} // x and z of three
+	share.fires(many)
 	k.send(rows("meter", at(2), at(0.5), 10))
 	drift.clears(moved, 0)
+	quality.clears(lost, 0)
+	share.clears(many, 0)
 }

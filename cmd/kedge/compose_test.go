@@ -71,6 +71,7 @@ func TestCompose(t *testing.T) {
 	if len(c.Services) < 10 {
 		t.Fatalf("%d services", len(c.Services))
 	}
+	ports := map[string]string{} // of a profile → the service that has it
 	pinned := regexp.MustCompile(`:(v?\d+\.\d+(\.\d+)?|\$\{KEDGE_VERSION:-dev\})$`)
 	for name, s := range c.Services {
 		switch {
@@ -86,6 +87,13 @@ func TestCompose(t *testing.T) {
 			t.Errorf("%s has no health check", name)
 		}
 		for _, p := range s.Ports {
+			host := strings.Join(strings.Split(p, ":")[:2], ":")
+			for _, profile := range s.Profiles {
+				if other, taken := ports[profile+host]; taken {
+					t.Errorf("%s and %s both want %s in profile %s", name, other, host, profile)
+				}
+				ports[profile+host] = name
+			}
 			if !strings.HasPrefix(p, "127.0.0.1:") {
 				t.Errorf("%s is open to the world: %s", name, p)
 			}

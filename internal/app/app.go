@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/kedge-ml/kedge/alerts/push"
 	"github.com/kedge-ml/kedge/drift"
 	"github.com/kedge-ml/kedge/ingest"
 	"github.com/kedge-ml/kedge/internal/telemetry"
@@ -51,6 +52,7 @@ type App struct {
 	runs     *mlflow.Store    // nil without the role trainer
 	trainer  *modelTrainer    // nil without the role trainer, or without rows and features to train from
 	drift    *drift.Scheduler // nil without the role drift
+	pusher   *push.Pusher     // nil where nobody wants to be told of alerts
 	ports    []storePort
 	audit    audit
 

@@ -20,6 +20,7 @@ type Config struct {
 	Telemetry  TelemetryConfig `yaml:"telemetry"`
 	Trainer    TrainerConfig   `yaml:"trainer"`
 	Sources    SourcesConfig   `yaml:"sources"`
+	Alerts     AlertsConfig    `yaml:"alerts"`
 	Demo       DemoConfig      `yaml:"demo"`
 	Durability string          `yaml:"durability"` // what an acknowledged event survives: "process" crash or "power" loss
 	Drain      Duration        `yaml:"drain"`      // how long a stop may take
@@ -144,6 +145,7 @@ func DefaultConfig() Config {
 			MaxRecord: 1 << 20, FutureBound: Duration(10 * time.Minute),
 		},
 		Retention: RetentionConfig{Rows: Duration(30 * 24 * time.Hour), DeadLetters: Duration(7 * 24 * time.Hour), Ledger: Duration(90 * 24 * time.Hour)},
+		Alerts:    AlertsConfig{Every: Duration(time.Minute)},
 		Telemetry: TelemetryConfig{LogFormat: "text", LogLevel: "info", SampleRatio: 0.01},
 		Trainer:   TrainerConfig{Quotas: map[string]TrainerQuota{}, Commands: map[string][]string{}},
 		Demo:      DemoConfig{Seed: 1, Rate: 20, Backfill: Duration(30 * time.Minute)},

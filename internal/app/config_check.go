@@ -33,6 +33,7 @@ func (c *Config) Validate() error {
 	c.checkIngest(&f)
 	c.checkSources(&f)
 	c.checkTrainer(&f)
+	c.checkAlerts(&f)
 	c.checkRest(&f)
 	return errors.Join(f...)
 }

@@ -37,6 +37,7 @@ func (a *App) open(ctx context.Context) error {
 		{"runs", a.openRuns},
 		{"trainer", a.openTrainer},
 		{"drift", a.openDrift},
+		{"alerts", a.openAlerts},
 	} {
 		start := time.Now()
 		if err := step.open(ctx); err != nil {

@@ -20,6 +20,7 @@ func (a *App) panelKinds(k map[string]KindFunc) {
 	k["annotations"] = a.answerAnnotations
 	k["deployments"] = a.answerDeployments
 	k["rollbacks"] = a.answerRollbacks
+	k["usage"] = a.answerUsage
 	if s := a.store; s != nil {
 		k["drift_state"] = s.DriftState
 		k["drift_share"] = s.DriftShare

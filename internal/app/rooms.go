@@ -169,6 +169,9 @@ func (a *App) runRooms(part func(string, func(context.Context) error)) {
 	if a.trainer != nil {
 		part("trainer", a.runTrainer)
 	}
+	if a.pusher != nil {
+		part("alerts", a.runAlerts)
+	}
 	if m := a.serving; m != nil {
 		part("predictions", m.server.Run)
 		part("deployments", m.follower.Run)

@@ -271,4 +271,5 @@ func (a *App) trainingKinds(k map[string]KindFunc) {
 	k["runs"] = a.store.Runs
 	k["run_metrics"] = a.store.RunMetrics
 	k["run_log"] = a.store.RunLog
+	k["training_cost"] = a.answerTrainingCost
 }

@@ -32,6 +32,8 @@ const (
 	MetricDriftSkipped     = "kedge.drift.eval.skipped"           // counter
 	MetricDriftIncidents   = "kedge.drift.incidents"              // gauge, by severity
 	MetricDriftSubjects    = "kedge.drift.subjects"               // gauge: views and models with an open incident
+	MetricAlertsSent       = "kedge.alerts.sent"                  // counter, by outcome
+	MetricAlertsFiring     = "kedge.alerts.firing"                // gauge
 	MetricFreshness        = "kedge.feature.freshness"            // gauge s, by view
 	MetricMismatch         = "kedge.feature.consistency.mismatch" // gauge ratio, by view and column
 	MetricServingRequest   = "kedge.serving.request.duration"     // histogram s, by model, version, variant

@@ -1,4 +1,7 @@
-package alerts
+// Package expr evaluates alert rules as Grafana's server-side expressions do, so
+// that a rule is tested before it is trusted. It is for tests: the product
+// evaluates its rules in alerts/push.
+package expr
 
 import (
 	"errors"
@@ -10,6 +13,8 @@ import (
 	"github.com/grafana/dataplane/sdata/numeric"
 	"github.com/grafana/dataplane/sdata/timeseries"
 	"github.com/grafana/grafana-plugin-sdk-go/data"
+
+	"github.com/kedge-ml/kedge/alerts"
 )
 
 // Instance is one label set of a rule and whether its condition holds.
@@ -38,7 +43,7 @@ type value struct {
 // with, as Grafana's expressions do: numbers and series by the data plane's own
 // readers, then reduce and threshold. An empty answer is no data; an answer
 // that cannot be read, and two instances of the same labels, are errors.
-func Evaluate(r FileRule, frames data.Frames, err error) Outcome {
+func Evaluate(r alerts.FileRule, frames data.Frames, err error) Outcome {
 	if err != nil {
 		return Outcome{Err: err}
 	}
@@ -46,7 +51,7 @@ func Evaluate(r FileRule, frames data.Frames, err error) Outcome {
 	for _, q := range r.Data {
 		var out []value
 		switch kind, _ := q.Model["type"].(string); {
-		case q.DatasourceUID != expression:
+		case q.DatasourceUID != alerts.Expression:
 			out, err = read(frames)
 		case kind == "reduce":
 			out, err = reduce(q.Model, steps)
@@ -242,13 +247,13 @@ func conclude(condition, asked []value) Outcome {
 
 // Watch is the state of one rule between evaluations.
 type Watch struct {
-	rule  FileRule
+	rule  alerts.FileRule
 	since map[string]time.Time // when the condition began to hold, by labels
 	hold  time.Duration
 }
 
 // NewWatch begins to watch a rule.
-func NewWatch(r FileRule) (*Watch, error) {
+func NewWatch(r alerts.FileRule) (*Watch, error) {
 	hold, err := time.ParseDuration(r.For)
 	if err != nil {
 		return nil, fmt.Errorf("rule %s: for: %w", r.UID, err)
@@ -264,7 +269,7 @@ func (w *Watch) Step(o Outcome, now time.Time) []data.Labels {
 	firing := map[string]data.Labels{}
 	put := func(l data.Labels) { firing[l.String()] = l }
 	special := func(name, state string) {
-		if state == StateOK {
+		if state == alerts.StateOK {
 			return
 		}
 		put(data.Labels{"alertname": name, "rulename": w.rule.Title})
