@@ -37,11 +37,13 @@ func TestConfigDefaultsAreValidAndRoundTrip(t *testing.T) {
 	}
 }
 
-// normal makes an empty list the same as none.
+// normal makes an empty list or map the same as none.
 func normal(c Config) Config {
-	if len(c.Kafka.Brokers) == 0 {
-		c.Kafka.Brokers = nil
-	}
+	walkConfig(reflect.ValueOf(&c).Elem(), "", func(_ string, v reflect.Value) {
+		if k := v.Kind(); (k == reflect.Slice || k == reflect.Map) && v.Len() == 0 {
+			v.SetZero()
+		}
+	})
 	return c
 }
 
