@@ -249,6 +249,10 @@ func (d *Dashboard) variables() []variableJSON {
 		}
 		out = append(out, variableJSON{Name: v.Name, Label: v.Label, Type: "query", Datasource: &from, Query: q, Refresh: 2, Multi: v.Multi, IncludeAll: v.Multi})
 	}
+	if !d.Metrics { // what a reader narrows all panels by; a panel that cannot heed a filter says so
+		from := asked()
+		out = append(out, variableJSON{Name: "filters", Label: "Filters", Type: "adhoc", Datasource: &from, Query: ""})
+	}
 	return out
 }
 
