@@ -2,6 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -11,6 +14,7 @@ import (
 	"github.com/grafana/grafana-plugin-sdk-go/data"
 
 	"github.com/kedge-ml/kedge/dashboards"
+	"github.com/kedge-ml/kedge/internal/testenv"
 )
 
 // renderedPanel is what a test reads of a dashboard's JSON.
@@ -79,6 +83,21 @@ func TestDashboardPanels(t *testing.T) {
 	}
 	if panels < 30 {
 		t.Errorf("%d panels were asked", panels)
+	}
+}
+
+// TestLinksLeadToRows holds that the data source's links to rows name the panels
+// that show them.
+func TestLinksLeadToRows(t *testing.T) {
+	source, err := os.ReadFile(filepath.Join(testenv.Root(t), "grafana-plugin/pkg/plugin/fieldconfig.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for uid, title := range map[string]string{dashboards.ModelUID: "Newest predictions", dashboards.ViewUID: "Newest rows"} {
+		id, ok := dashboards.PanelID(uid, title)
+		if want := fmt.Sprintf("/d/%s?viewPanel=%d&", uid, id); !ok || !strings.Contains(string(source), want) {
+			t.Errorf("the data source does not link to %s", want)
+		}
 	}
 }
 

@@ -22,7 +22,7 @@ func colour(state string) string {
 // fieldConfig carries what Kedge knows of a column, so that panels are right
 // without hand work.
 func fieldConfig(c *query.Column, t query.FrameType, traceURL string) *data.FieldConfig {
-	cfg := &data.FieldConfig{Unit: c.Unit, DisplayNameFromDS: c.Display, Mappings: mappings(c), Links: links(c, traceURL)}
+	cfg := &data.FieldConfig{Unit: c.Unit, DisplayNameFromDS: c.Display, Mappings: mappings(c), Links: append(links(c, traceURL), rowsBehind(c, t)...)}
 	if len(c.Thresholds) > 0 {
 		steps := []data.Threshold{{Value: data.ConfFloat64(negativeInfinity), Color: "green"}}
 		for _, t := range c.Thresholds {
@@ -51,6 +51,26 @@ func mappings(c *query.Column) data.ValueMappings {
 			"true":  {Text: "drifted", Color: "red", Index: 0},
 			"false": {Text: "as the reference", Color: "green", Index: 1},
 		}}
+	}
+	return nil
+}
+
+// Panels that show the rows of a model and of a view: the dashboards' own.
+const (
+	modelRows = "/d/kedge-model?viewPanel=18&var-model="
+	viewRows  = "/d/kedge-view?viewPanel=9&var-view="
+)
+
+// rowsBehind leads from a point of a series to the newest rows of whatever it is
+// about, in the same range.
+func rowsBehind(c *query.Column, t query.FrameType) []data.DataLink {
+	if t != query.TimeSeriesWide && t != query.TimeSeriesMulti || c.Type == query.Time {
+		return nil
+	}
+	for label, path := range map[string]string{"model": modelRows, "view": viewRows} {
+		if c.Labels[label] != "" {
+			return []data.DataLink{{Title: "Rows of " + c.Labels[label], URL: path + "${__field.labels." + label + "}&from=${__from}&to=${__to}"}}
+		}
 	}
 	return nil
 }

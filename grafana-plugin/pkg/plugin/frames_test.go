@@ -79,6 +79,10 @@ func TestFieldConfig(t *testing.T) {
 	if _, err := json.Marshal(f); err != nil {
 		t.Errorf("the frame has no JSON form: %v", err)
 	}
+	series := query.Frame{Type: query.TimeSeriesWide, Columns: []query.Column{{Name: "time", Type: query.Time}, {Name: "v", Type: query.Float, Labels: map[string]string{"view": "user"}}, {Name: "w", Type: query.Float}}}
+	if f, err = toGrafana(&series, ""); err != nil || len(f.Fields[0].Config.Links)+len(f.Fields[2].Config.Links) > 0 || len(f.Fields[1].Config.Links) != 1 || f.Fields[1].Config.Links[0].Title != "Rows of user" {
+		t.Errorf("links to rows: %v", err)
+	}
 }
 
 // TestRequest holds that the panel's range, interval and width reach Kedge, so
