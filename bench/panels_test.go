@@ -29,10 +29,11 @@ type view struct {
 	id      uint64
 	columns []string
 	rows    int
+	window  time.Duration // of a judgement
 }
 
 // fill makes a table of normal numbers over thirty days, marks its minutes in the
-// ledger, and lets a monitor derive and judge every hour of it.
+// ledger, and lets a monitor derive and judge every window of it.
 func (v view) fill(b *testing.B, st *store.Store, end time.Time) {
 	b.Helper()
 	var fields []event.Field
@@ -67,7 +68,7 @@ func (v view) fill(b *testing.B, st *store.Store, end time.Time) {
 	cfg := drift.DefaultMonitorConfig()
 	cfg.Namespace, cfg.Name, cfg.Subject = "test", "view/"+v.name, v.name
 	cfg.Table, cfg.Columns = store.Subject{Kind: event.Features, TableID: v.id}, drift.Numeric(v.columns...)
-	cfg.From, cfg.To = from, from.Add(14*24*time.Hour)
+	cfg.From, cfg.To, cfg.Window = from, from.Add(14*24*time.Hour), v.window
 	m, err := drift.NewMonitor(cfg, st)
 	if err != nil {
 		b.Fatal(err)
@@ -133,8 +134,8 @@ func BenchmarkPanelsOverDerivedState(b *testing.B) {
 	}
 	defer st.Close() //nolint:errcheck // a scratch folder
 	end := time.Now().UTC().Truncate(time.Hour)
-	large := view{name: "large", id: 7, columns: []string{"x", "y", "z"}, rows: rows}
-	wide := view{name: "wide", id: 8, rows: 500_000}
+	large := view{name: "large", id: 7, columns: []string{"x", "y", "z"}, rows: rows, window: time.Hour}
+	wide := view{name: "wide", id: 8, rows: 500_000, window: 6 * time.Hour}
 	for i := range 100 {
 		wide.columns = append(wide.columns, fmt.Sprintf("c%02d", i))
 	}

@@ -45,22 +45,27 @@ func PanelID(uid, title string) (int, bool) {
 // learning is why drift has nothing to say of a young stream.
 const learning = "monitors are still learning their reference, or none is defined"
 
+// bookkeeping are columns of rows that say where a row came from, not what it is.
+func bookkeeping() []string {
+	return []string{"created", "known_at", "appended_at", "overflow", "partition", "offset", "epoch"}
+}
+
 func overview() Dashboard {
 	return Dashboard{
 		UID: OverviewUID, Title: "Kedge / Overview", From: "now-1h", Refresh: "30s", Links: []string{ModelUID, ViewUID, ServingUID, TrainingUID, PipelineUID, KedgeUID}, Marks: "*",
 		Description: "Everything that Kedge watches at a glance: what drifts, what is silent, what arrives, what is wrong.",
 		Rows: []Row{
 			{Title: "Health", Panels: []Panel{
-				{Title: "Open incidents", Type: table, Width: 10, Query: query.Request{Kind: "drift_state"}, Empty: learning,
+				{Title: "Open incidents", Type: table, Width: 10, Query: query.Request{Kind: "drift_state"}, Empty: learning, First: []string{"subject", "column", "detector", "state"}, Hide: []string{"monitor"},
 					Description: "Every judged column, the worst first: 0 is quiet, 1 a notice, 2 a warning, 3 critical. Alert rules ask the same.",
 					Links:       []Link{{Title: "Model", URL: "/d/" + ModelUID}}},
 				{Title: "Share of columns that drift", Type: bargauge, Width: 6, Query: query.Request{Kind: "drift_share"}, Unit: "percentunit", Empty: learning,
 					Description: "Per view and model: how many of its watched columns have an open incident. Many at once are seldom the world."},
-				{Title: "Freshness", Type: table, Width: 8, Query: query.Request{Kind: "freshness"},
+				{Title: "Freshness", Type: table, Width: 8, Query: query.Request{Kind: "freshness"}, First: []string{"subject", "kind", "seconds"}, Hide: []string{"newest"},
 					Description: "Seconds since the newest event of each model and view, the silent ones included."},
 			}},
 			{Title: "What happened", Panels: []Panel{
-				{Title: "Incidents", Type: table, Width: 14, Query: query.Request{Kind: "incidents", Limit: 50}, Empty: learning,
+				{Title: "Incidents", Type: table, Width: 14, Query: query.Request{Kind: "incidents", Limit: 50}, Empty: learning, First: []string{"subject", "column", "severity", "state", "opened", "sentence"}, Hide: []string{"id", "monitor"},
 					Description: "What is open or was opened in the range: since when, how severe, whether somebody was told, and who decided what about it."},
 				{Title: "Monitors", Type: table, Width: 10, Query: query.Request{Kind: "monitors"}, Empty: "no monitor has looked yet",
 					Description: "What is watched, against which reference, in which windows, and how far each monitor is."},
@@ -77,9 +82,9 @@ func overview() Dashboard {
 					Description: "What feeds what: topics, feature views, models and the versions that answer."},
 			}},
 			{Title: "What is wrong", Panels: []Panel{
-				{Title: "Dead letters", Type: table, Width: 12, Query: query.Request{Kind: "dead_letters", Limit: 20}, Empty: "no record is bad",
+				{Title: "Dead letters", Type: table, Width: 12, Query: query.Request{Kind: "dead_letters", Limit: 20}, Empty: "no record is bad", First: []string{"known_at", "reason", "topic"}, Hide: []string{"index", "epoch"},
 					Description: "The newest records that could not become rows, and why."},
-				{Title: "Ledger", Type: table, Width: 12, Query: query.Request{Kind: "ledger"},
+				{Title: "Ledger", Type: table, Width: 12, Query: query.Request{Kind: "ledger"}, First: []string{"topic", "partition", "records", "rows", "gap_rows", "duplicate_rows"},
 					Description: "Per partition: what was consumed and what became of it. Gaps and duplicates are zero, or something is wrong.",
 					Links:       []Link{{Title: "Pipeline", URL: "/d/" + PipelineUID}}},
 			}},
@@ -114,7 +119,7 @@ func model() Dashboard {
 					Description: "How many scores fell into each twentieth of zero to one. A band that moves is a model that sees another world."},
 			}},
 			{Title: "What it is worth", Panels: []Panel{
-				{Title: "Performance", Type: timeseries, Width: 24, Query: ask("performance", nil), Empty: learning,
+				{Title: "Performance", Type: timeseries, Width: 24, Query: ask("performance", nil), Values: []string{"value", "expected"}, Empty: learning,
 					Description: "Per metric and window: what labels give and what is expected without them. Where they part, either the labels or the estimate deserve a look."},
 			}},
 			{Title: "What drifts", Panels: []Panel{
@@ -122,14 +127,14 @@ func model() Dashboard {
 					Description: "How many times its floor each column is away from its reference, window by window, the worst on top. Beyond one, neither chance nor the reference's own unrest explains it."},
 				{Title: "Distance over time", Type: timeseries, Query: ask("drift", nil), Values: []string{"effect", "floor"}, Empty: learning,
 					Description: "The distance of every judged window from its reference, beside the floor that it is held against."},
-				{Title: "Verdicts", Type: table, Query: ask("verdicts", func(q *query.Request) { q.Limit = 50 }), Empty: learning,
+				{Title: "Verdicts", Type: table, Query: ask("verdicts", func(q *query.Request) { q.Limit = 50 }), Empty: learning, First: []string{"time", "column", "detector", "severity", "sentence"}, Hide: []string{"end", "monitor", "subject"},
 					Description: "What monitors judged, newest first, each with a plain sentence: what moved, by how much, and where."},
 			}},
 			{Title: "Where it drifts", Panels: []Panel{
-				{Title: "What moved most", Type: table, Query: ask("contributions", func(q *query.Request) { q.Limit = 20 }), Empty: learning, Refused: learning,
+				{Title: "What moved most", Type: table, Width: 24, Query: ask("contributions", func(q *query.Request) { q.Limit = 20 }), Empty: learning, Refused: learning,
 					Description: "The bins and categories of all columns whose share of rows changed most in the newest judged window: the segment to look at."},
-				{Title: "Reference and now", Type: barchart, Query: ask("distribution", func(q *query.Request) { q.Columns = []string{"$column"} }), Empty: learning, Refused: learning,
-					Description: "The shares of the reference and of the newest judged window in every bin of the chosen columns."},
+				{Title: "Reference and now", Type: barchart, Repeat: "column", Query: ask("distribution", func(q *query.Request) { q.Columns = []string{"$column"} }), Empty: learning, Refused: learning,
+					Description: "The shares of the reference and of the newest judged window in every bin of $column."},
 			}},
 			{Title: "Columns", Panels: []Panel{
 				{Title: "Chosen columns", Type: timeseries, Query: ask("summary", func(q *query.Request) { q.Columns = []string{"$column"} }), Values: []string{"mean"},
@@ -138,7 +143,7 @@ func model() Dashboard {
 					Description: "The share of rows in which a chosen column has no value."},
 			}},
 			{Title: "Rows behind it", Panels: []Panel{
-				{Title: "Newest predictions", Type: table, Width: 24, Height: 10, Query: ask("rows", func(q *query.Request) { q.Limit = 50 }),
+				{Title: "Newest predictions", Type: table, Width: 24, Height: 10, Query: ask("rows", func(q *query.Request) { q.Limit = 50 }), First: []string{"event_time", "id", "version", "score", "class", "value", "trace_id"}, Hide: bookkeeping(),
 					Description: "The newest predictions of the range with their exact inputs. A trace id leads to its trace."},
 			}},
 		},
@@ -155,7 +160,7 @@ func featureView() Dashboard {
 		},
 		Rows: []Row{
 			{Title: "$view", Panels: []Panel{
-				{Title: "Age", Type: table, Width: 8, Query: query.Request{Kind: "freshness", View: "$view"},
+				{Title: "Age", Type: table, Width: 8, Query: query.Request{Kind: "freshness", View: "$view"}, First: []string{"kind", "seconds", "rows"}, Hide: []string{"newest", "subject"},
 					Description: "Seconds since the newest event of the view, and how many rows there are."},
 				{Title: "Online and offline", Type: table, Width: 16, Query: query.Request{Kind: "consistency", View: "$view"}, Empty: "nothing of the view was served in the last hour",
 					Description: "Values served in the last hour, recomputed from stored rows as of then. Any difference is a fault."},
@@ -170,7 +175,7 @@ func featureView() Dashboard {
 					Description: "How many times its floor each column is away from its reference, the worst on top."},
 				{Title: "Columns", Type: table, Width: 8, Query: query.Request{Kind: "catalog", View: "$view"},
 					Description: "Columns, roles and types of the view."},
-				{Title: "Newest rows", Type: table, Width: 16, Query: query.Request{Kind: "rows", View: "$view", Limit: 50},
+				{Title: "Newest rows", Type: table, Width: 16, Query: query.Request{Kind: "rows", View: "$view", Limit: 50}, First: []string{"event_time"}, Hide: bookkeeping(),
 					Description: "The newest rows of the range."},
 			}},
 		},

@@ -38,6 +38,8 @@ type Panel struct {
 	Height      int      // 0 means 8
 	Repeat      string   // variable that the panel is drawn once for
 	Links       []Link
+	First       []string // columns of a table that come first, by name
+	Hide        []string // columns of a table that are left out
 	// Empty is the declared reason for which the panel may hold no rows, e.g.
 	// "no GPU"; empty means that it must hold some on the demo stream.
 	Empty string

@@ -29,8 +29,9 @@ type (
 		Overrides []any    `json:"overrides"`
 	}
 	defaults struct {
-		Unit   string         `json:"unit,omitempty"`
-		Custom map[string]any `json:"custom,omitempty"`
+		Unit       string         `json:"unit,omitempty"`
+		Thresholds map[string]any `json:"thresholds"`
+		Custom     map[string]any `json:"custom,omitempty"`
 	}
 	panelJSON struct {
 		ID          int            `json:"id"`
@@ -44,6 +45,8 @@ type (
 		Targets     []target       `json:"targets,omitempty"`
 		Links       []Link         `json:"links,omitempty"`
 		Repeat      string         `json:"repeat,omitempty"`
+		MaxPerRow   int            `json:"maxPerRow,omitempty"`
+		Transform   []any          `json:"transformations,omitempty"`
 		Collapsed   *bool          `json:"collapsed,omitempty"`
 		Panels      []any          `json:"panels,omitempty"`
 	}
@@ -176,14 +179,39 @@ func (p *Panel) render(id int) panelJSON {
 	if h == 0 {
 		h = 8
 	}
+	perRow := 0
+	if p.Repeat != "" {
+		perRow = 24 / w
+	}
 	return panelJSON{
 		ID: id, Type: p.Type, Title: p.Title, Description: p.Description, Datasource: &from,
 		GridPos:     gridPos{H: h, W: w},
-		FieldConfig: &fieldConfig{Defaults: defaults{Unit: p.Unit, Custom: custom(p.Type)}, Overrides: []any{}},
+		FieldConfig: &fieldConfig{Defaults: defaults{Unit: p.Unit, Thresholds: noThresholds(), Custom: custom(p.Type)}, Overrides: []any{}},
 		Options:     options(p.Type),
 		Targets:     targets,
-		Links:       p.Links, Repeat: p.Repeat,
+		Links:       p.Links, Repeat: p.Repeat, MaxPerRow: perRow, Transform: p.organize(),
 	}
+}
+
+// organize puts what matters into the columns that a narrow table shows.
+func (p *Panel) organize() []any {
+	if len(p.First)+len(p.Hide) == 0 {
+		return nil
+	}
+	index, hidden := map[string]int{}, map[string]bool{}
+	for i, name := range p.First {
+		index[name] = i
+	}
+	for _, name := range p.Hide {
+		hidden[name] = true
+	}
+	return []any{map[string]any{"id": "organize", "options": map[string]any{"indexByName": index, "excludeByName": hidden, "renameByName": map[string]string{}}}}
+}
+
+// noThresholds stand where the frame brings none of its own: without them Grafana
+// draws a red line at 80.
+func noThresholds() map[string]any {
+	return map[string]any{"mode": "absolute", "steps": []any{map[string]any{"color": "green", "value": nil}}}
 }
 
 func custom(panelType string) map[string]any {

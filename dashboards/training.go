@@ -14,7 +14,7 @@ func training() Dashboard {
 		Description: "What was trained, how good it became round by round, what a search found, and what it cost in processors, GPUs and energy.",
 		Rows: []Row{
 			{Title: "Runs", Panels: []Panel{
-				{Title: "Training runs", Type: table, Width: 24, Height: 9, Query: query.Request{Kind: "runs", Limit: 100}, Empty: untrained,
+				{Title: "Training runs", Type: table, Width: 24, Height: 9, Query: query.Request{Kind: "runs", Limit: 100}, Empty: untrained, First: []string{"created", "job", "state", "metric", "valid", "test", "baseline", "live", "passed", "device", "device_reason", "duration", "error"}, Hide: []string{"owner", "artifact"},
 					Description: "Runs and trials, newest first: state, who or what started them, the device that was used and why, the score on held-out rows beside the baseline's and the live model's, and whether the gate let the model pass.",
 					Links:       []Link{{Title: "Model", URL: "/d/" + ModelUID}, {Title: "Serving", URL: "/d/" + ServingUID}}},
 				{Title: "Held-out scores", Type: barchart, Width: 12, Query: query.Request{Kind: "runs", Limit: 20}, Values: []string{"test", "baseline", "live"}, Empty: untrained,

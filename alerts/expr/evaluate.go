@@ -89,6 +89,9 @@ func read(frames data.Frames) ([]value, error) {
 			}
 		}
 	}
+	if len(numbers) > 1 || len(numbers) > 0 && len(series) > 0 { // as Grafana 9.4 was seen to say it of two frames of numbers
+		return nil, errors.New("input data must be a wide series but got type not")
+	}
 	if len(numbers) > 0 {
 		return readNumbers(numbers)
 	}

@@ -62,6 +62,7 @@ func TestEvaluate(t *testing.T) {
 		{"a series without reduce", number, data.Frames{wide}, nil, "error"},
 		{"numbers with reduce", series, data.Frames{long}, nil, "error"},
 		{"a null is there, without a value", number, data.Frames{null}, nil, "[a:nodata]"},
+		{"numbers in two frames", number, data.Frames{long, long}, nil, "error"},
 		{"two of the same labels", number, data.Frames{twice}, nil, "error"},
 		{"no rows", number, data.Frames{empty}, nil, "nodata"},
 		{"no frames", number, nil, nil, "nodata"},

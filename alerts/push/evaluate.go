@@ -24,6 +24,9 @@ type Instance struct {
 // no data.
 func Evaluate(r alerts.Rule, frames []query.Frame) ([]Instance, error) {
 	var out []Instance
+	if r.Numeric && len(frames) > 1 { // as the plugin does: what comes beside the first table is for people
+		frames = frames[:1]
+	}
 	for i := range frames {
 		f := &frames[i]
 		switch f.Type {

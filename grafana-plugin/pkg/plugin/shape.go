@@ -23,6 +23,9 @@ type limits struct {
 // or thinned with a notice.
 func shape(frames []query.Frame, r query.Request, l limits) []query.Frame {
 	var out []query.Frame
+	if l.numeric && len(frames) > 1 { // alerting takes numbers in one frame; what comes beside it is for people
+		frames = frames[:1]
+	}
 	for _, f := range frames {
 		if l.numeric && f.Type == query.Table {
 			f = numbers(chosen(f, l.values))

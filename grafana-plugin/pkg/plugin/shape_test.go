@@ -98,8 +98,11 @@ func TestTableAsNumbers(t *testing.T) {
 		{Name: "gap", Type: query.Float, Values: []float64{math.NaN(), 2, 3}},
 		{Name: "at", Type: query.Time, Values: minutes(3)},
 	}}
-	out := shape([]query.Frame{f}, query.Request{}, limits{values: []string{"gap"}, numeric: true})[0]
-	if out.Type != query.NumericLong || len(out.Columns) != 2 || fmt.Sprint(out.Columns[0].Values, out.Columns[1].Values) != "[a b] [3 2]" {
+	all := shape([]query.Frame{f, f}, query.Request{}, limits{values: []string{"gap"}, numeric: true})
+	if len(all) != 1 {
+		t.Errorf("numbers in %d frames, which alerting refuses", len(all))
+	}
+	if out := all[0]; out.Type != query.NumericLong || len(out.Columns) != 2 || fmt.Sprint(out.Columns[0].Values, out.Columns[1].Values) != "[a b] [3 2]" {
 		t.Errorf("%+v", out)
 	}
 }
