@@ -54,7 +54,8 @@ func dataRules() []Rule {
 			Text: "More rows than the reference knows have no usable value, a declared constraint is broken, or far more or fewer rows come than usual.",
 		},
 		{
-			UID: "kedge-silent", Title: "A view or model is silent", Severity: "warning", NoData: StateNoData, Range: time.Hour, For: 5 * time.Minute,
+			UID: "kedge-silent", Title: "A view or model is silent", Severity: "warning", NoData: StateOK, // nothing is registered: nobody is silent
+			Range: time.Hour, For: 5 * time.Minute,
 			Query: query.Request{Kind: "freshness"}, Values: []string{"seconds"}, Above: 3600,
 			Summary: "No {{ $labels.kind }} of {{ $labels.subject }} for more than an hour", Dashboard: "kedge-overview", Panel: "Freshness",
 			Text: "Every registered view and model reports its age, the silent ones included, so that silence is a value and not a gap.",

@@ -45,6 +45,12 @@ func PanelID(uid, title string) (int, bool) {
 // learning is why drift has nothing to say of a young stream.
 const learning = "monitors are still learning their reference, or none is defined"
 
+// rates are the metrics that one axis can show; counts of a confusion matrix would
+// press them flat.
+func rates() []string {
+	return []string{"accuracy", "roc_auc", "average_precision", "f1", "precision", "recall", "brier", "mae", "rmse", "r2"}
+}
+
 // bookkeeping are columns of rows that say where a row came from, not what it is.
 func bookkeeping() []string {
 	return []string{"created", "known_at", "appended_at", "overflow", "partition", "offset", "epoch"}
@@ -119,7 +125,7 @@ func model() Dashboard {
 					Description: "How many scores fell into each twentieth of zero to one. A band that moves is a model that sees another world."},
 			}},
 			{Title: "What it is worth", Panels: []Panel{
-				{Title: "Performance", Type: timeseries, Width: 24, Query: ask("performance", nil), Values: []string{"value", "expected"}, Empty: learning,
+				{Title: "Performance", Type: timeseries, Width: 24, Query: ask("performance", func(q *query.Request) { q.Columns = rates() }), Values: []string{"value", "expected"}, Empty: learning,
 					Description: "Per metric and window: what labels give and what is expected without them. Where they part, either the labels or the estimate deserve a look."},
 			}},
 			{Title: "What drifts", Panels: []Panel{

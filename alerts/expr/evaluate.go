@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/grafana/dataplane/sdata/numeric"
@@ -251,8 +252,15 @@ func conclude(condition, asked []value) Outcome {
 // Watch is the state of one rule between evaluations.
 type Watch struct {
 	rule  alerts.FileRule
-	since map[string]time.Time // when the condition began to hold, by labels
+	known map[string]*held // by labels
 	hold  time.Duration
+}
+
+// held is a label set whose condition held at the last evaluation that named it.
+type held struct {
+	labels  data.Labels
+	since   time.Time // the condition holds
+	missing int       // evaluations in a row that did not name it
 }
 
 // NewWatch begins to watch a rule.
@@ -261,63 +269,78 @@ func NewWatch(r alerts.FileRule) (*Watch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("rule %s: for: %w", r.UID, err)
 	}
-	return &Watch{rule: r, since: map[string]time.Time{}, hold: hold}, nil
+	return &Watch{rule: r, known: map[string]*held{}, hold: hold}, nil
 }
 
 // Step takes an evaluation and answers which label sets alert now, with the
-// rule's own labels. What has no data or failed is a label set of its own, as
-// Grafana's DatasourceNoData and DatasourceError are, unless the rule says that
-// it is no trouble. What does not fire any more is forgotten.
+// rule's own labels. testdata holds what a Grafana was recorded to do: having no
+// data and failing are label sets of their own, DatasourceNoData and
+// DatasourceError, at once and whatever the rule's patience, or the rule's own
+// where it is told to alert then; a label set that is not named any more is
+// forgotten at the second evaluation without it.
 func (w *Watch) Step(o Outcome, now time.Time) []data.Labels {
-	firing := map[string]data.Labels{}
-	put := func(l data.Labels) { firing[l.String()] = l }
-	special := func(name, state string) {
-		if state == alerts.StateOK {
-			return
-		}
-		put(data.Labels{"alertname": name, "rulename": w.rule.Title})
-	}
-	switch {
-	case o.Err != nil:
-		special("DatasourceError", w.rule.ExecErrState)
-	case o.NoData:
-		special("DatasourceNoData", w.rule.NoDataState)
-	}
+	named := map[string]bool{}
+	w.special(o, now, named)
 	for _, i := range o.Instances {
-		if i.Firing {
-			l := data.Labels{"alertname": w.rule.Title}
-			for _, from := range []map[string]string{i.Labels, w.rule.Labels} {
-				for k, v := range from {
-					l[k] = v
-				}
-			}
-			put(l)
+		l := w.labels(i.Labels)
+		named[l.String()] = true
+		switch {
+		case i.Firing:
+			w.put(l, now)
+		case !i.NoData:
+			delete(w.known, l.String())
 		}
 	}
 	var out []data.Labels
-	for key, l := range firing {
-		if _, known := w.since[key]; !known {
-			w.since[key] = now
+	for key, h := range w.known {
+		if h.missing++; named[key] {
+			h.missing = 0
 		}
-		if now.Sub(w.since[key]) >= w.hold {
-			out = append(out, l)
-		}
-	}
-	for key := range w.since {
-		if firing[key] == nil {
-			delete(w.since, key)
+		if h.missing >= 2 {
+			delete(w.known, key)
+		} else if now.Sub(h.since) >= w.hold {
+			out = append(out, h.labels)
 		}
 	}
-	slices.SortFunc(out, func(a, b data.Labels) int { return compareText(a.String(), b.String()) })
+	slices.SortFunc(out, func(a, b data.Labels) int { return strings.Compare(a.String(), b.String()) })
 	return out
 }
 
-func compareText(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
+func (w *Watch) put(l data.Labels, since time.Time) {
+	if w.known[l.String()] == nil {
+		w.known[l.String()] = &held{labels: l, since: since}
 	}
-	return 0
+}
+
+// special is what having no data and failing come to.
+func (w *Watch) special(o Outcome, now time.Time, named map[string]bool) {
+	name, state := "DatasourceNoData", w.rule.NoDataState
+	switch {
+	case o.Err != nil:
+		name, state = "DatasourceError", w.rule.ExecErrState
+	case !o.NoData:
+		return
+	}
+	switch state {
+	case alerts.StateOK:
+	case alerts.StateAlerting:
+		l := w.labels(nil)
+		named[l.String()] = true
+		w.put(l, now)
+	default:
+		l := data.Labels{"alertname": name, "rulename": w.rule.Title}
+		named[l.String()] = true
+		w.put(l, now.Add(-w.hold)) // nobody is patient with it
+	}
+}
+
+// labels are an instance's and the rule's own.
+func (w *Watch) labels(of data.Labels) data.Labels {
+	l := data.Labels{"alertname": w.rule.Title}
+	for _, from := range []map[string]string{of, w.rule.Labels} {
+		for k, v := range from {
+			l[k] = v
+		}
+	}
+	return l
 }

@@ -1,9 +1,12 @@
 package expr
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
+	"maps"
+	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -98,34 +101,103 @@ func told(o Outcome) string {
 	return fmt.Sprint(out)
 }
 
-// TestWatch walks a rule through pending, alerting, no data, error and clear.
-func TestWatch(t *testing.T) {
-	w, err := NewWatch(ruleOf(t, alerts.Rule{Title: "T", For: 2 * time.Minute, NoData: alerts.StateNoData, Severity: "warning"}))
+// recorded is what a Grafana was seen to do: see its member "seen".
+type recorded struct {
+	Seen  string `json:"seen"`
+	Cases []struct {
+		Name    string `json:"name"`
+		Rule    string `json:"rule"` // numbers or series
+		For     string `json:"for"`
+		NoData  string `json:"no_data"`
+		ExecErr string `json:"exec_err"`
+		Looks   []struct {
+			After  int                `json:"after"`  // seconds
+			Answer string             `json:"answer"` // numbers, series, two frames, nothing, failure
+			Values map[string]float64 `json:"values"` // by the label "of"; fires above 0
+			States map[string]string  `json:"states"` // by "of"; "rule": the rule itself, "no data" and "error": alerts of their own
+		} `json:"looks"`
+	} `json:"cases"`
+}
+
+// TestAsRecorded holds the evaluation and its states against a recording of a
+// real Grafana, which evaluated our rules over our data source's frames.
+func TestAsRecorded(t *testing.T) {
+	b, err := os.ReadFile("testdata/grafana-9.4.json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	on, off := Outcome{Instances: []Instance{{Labels: data.Labels{"column": "a"}, Firing: true}}}, Outcome{Instances: []Instance{{Labels: data.Labels{"column": "a"}}}}
-	for minute, c := range []struct {
-		o    Outcome
-		want string
-	}{
-		{on, ""}, {on, ""}, {on, "T a"}, {on, "T a"}, {off, ""}, {on, ""}, {off, ""},
-		{Outcome{NoData: true}, ""}, {Outcome{NoData: true}, ""}, {Outcome{NoData: true}, "DatasourceNoData "},
-		{Outcome{Err: errors.New("x")}, ""}, {Outcome{Err: errors.New("x")}, ""}, {Outcome{Err: errors.New("x")}, "DatasourceError "}, {off, ""},
-	} {
-		var got []string
-		for _, l := range w.Step(c.o, time.Unix(int64(60*minute), 0)) {
-			got = append(got, l["alertname"]+" "+l["column"])
-			if l["alertname"] == "T" && (l["severity"] != "warning" || l["service"] != "kedge") {
-				t.Errorf("labels %v", l)
+	var rec recorded
+	if err := json.Unmarshal(b, &rec); err != nil {
+		t.Fatal(err)
+	}
+	if len(rec.Cases) < 8 {
+		t.Fatalf("%d cases", len(rec.Cases))
+	}
+	for _, c := range rec.Cases {
+		rule := alerts.Rule{Title: "T", NoData: c.NoData, Severity: "warning"}
+		if c.Rule == "series" {
+			rule.Reduce = "last"
+		}
+		f := ruleOf(t, rule)
+		f.For, f.ExecErrState = c.For, c.ExecErr
+		w, err := NewWatch(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range c.Looks {
+			o := Evaluate(f, answer(l.Answer, l.Values), map[bool]error{true: errors.New("no")}[l.Answer == "failure"])
+			got := w.states(o, w.Step(o, time.Unix(int64(l.After), 0)))
+			if !maps.Equal(got, l.States) {
+				t.Errorf("%s, after %d s: %v, recorded %v", c.Name, l.After, got, l.States)
 			}
 		}
-		if strings.Join(got, ",") != c.want {
-			t.Errorf("minute %d: %q, want %q", minute, got, c.want)
+	}
+}
+
+// states are what the recording calls them.
+func (w *Watch) states(o Outcome, alerting []data.Labels) map[string]string {
+	out := map[string]string{}
+	name := func(l data.Labels) string {
+		switch {
+		case l["alertname"] == "DatasourceError":
+			return "error"
+		case l["alertname"] == "DatasourceNoData":
+			return "no data"
+		case l["of"] == "":
+			return "rule"
 		}
+		return l["of"]
 	}
-	quiet, _ := NewWatch(ruleOf(t, alerts.Rule{NoData: alerts.StateOK}))
-	if got := quiet.Step(Outcome{NoData: true}, time.Unix(0, 0)); len(got) != 0 {
-		t.Errorf("no data is no trouble here: %v", got)
+	for _, i := range o.Instances {
+		out[i.Labels["of"]] = "Normal"
 	}
+	for _, h := range w.known {
+		out[name(h.labels)] = "Pending"
+	}
+	for _, l := range alerting {
+		out[name(l)] = "Alerting"
+	}
+	return out
+}
+
+func answer(form string, values map[string]float64) data.Frames {
+	var of []string
+	var v []float64
+	for _, k := range slices.Sorted(maps.Keys(values)) {
+		of, v = append(of, k), append(v, values[k])
+	}
+	numbers := frame(data.FrameTypeNumericLong, data.NewField("of", nil, of), data.NewField("v", nil, v))
+	switch form {
+	case "numbers":
+		return data.Frames{numbers}
+	case "two frames":
+		return data.Frames{numbers, numbers}
+	case "series":
+		f := frame(data.FrameTypeTimeSeriesWide, times(2))
+		for i, k := range of {
+			f.Fields = append(f.Fields, data.NewField("v", data.Labels{"of": k}, []float64{0, v[i]}))
+		}
+		return data.Frames{f}
+	}
+	return data.Frames{frame(data.FrameTypeNumericLong)}
 }
