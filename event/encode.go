@@ -25,13 +25,24 @@ func AppendFeatureJSON(dst []byte, r FeatureRow) []byte {
 
 // AppendPredictionJSON appends the envelope of a prediction.
 func AppendPredictionJSON(dst []byte, r Prediction) []byte {
-	dst = AppendString(append(dst, `{"model":`...), r.Model)
-	dst = AppendString(append(dst, `,"version":`...), r.Version)
-	dst = AppendString(append(dst, `,"id":`...), r.ID)
+	dst = appendModel(dst, r.Model, r.Version)
+	dst = AppendString(dst, r.ID)
 	dst = appendTimes(dst, r.EventTime, r.Created, r.KnownAt)
 	dst = appendRaw(dst, "key", r.Key)
 	dst = appendNamed(append(dst, `,"inputs":`...), r.Inputs, r.Overflow)
 	dst = appendOutput(append(dst, `,"output":`...), r.Output)
+	return appendPredictionTail(dst, &r)
+}
+
+// appendModel begins a prediction, up to its id's value.
+func appendModel(dst []byte, model, version string) []byte {
+	dst = AppendString(append(dst, `{"model":`...), model)
+	dst = AppendString(append(dst, `,"version":`...), version)
+	return append(dst, `,"id":`...)
+}
+
+// appendPredictionTail appends what follows a prediction's output.
+func appendPredictionTail(dst []byte, r *Prediction) []byte {
 	if len(r.Segments) > 0 {
 		dst = appendMap(append(dst, `,"segments":`...), r.Segments, func(dst []byte, e NamedText) []byte {
 			return AppendString(appendMember(dst, e.Name), e.Value)
@@ -43,7 +54,7 @@ func AppendPredictionJSON(dst []byte, r Prediction) []byte {
 			return appendQuotedTime(appendMember(dst, e.Name), e.Time)
 		})
 	}
-	dst = appendLatency(dst, r)
+	dst = appendLatency(dst, *r)
 	dst = appendFloat(dst, "threshold", r.Threshold)
 	if r.GroupID != "" || r.GroupPos != 0 {
 		dst = AppendString(append(dst, `,"group":{"id":`...), r.GroupID)

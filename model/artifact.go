@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+
+	"github.com/kedge-ml/kedge/model/onnx"
 )
 
 // ErrCorrupt means that an artefact is damaged, incomplete or contradicts
@@ -106,6 +108,9 @@ func (a *Artifact) agree(lim Limits) error {
 			ErrCorrupt, g.Rows(), g.Features, g.Outputs, len(a.Signature.Inputs), a.Signature.Width())
 	}
 	if a.Signature.Kind == ONNX {
+		if err := onnx.Inspect(a.Model, lim.ONNX); err != nil {
+			return fmt.Errorf("%s: %w", onnxFile, err)
+		}
 		return nil
 	}
 	_, err := a.Predictor(lim)

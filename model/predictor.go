@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/kedge-ml/kedge/model/linear"
+	"github.com/kedge-ml/kedge/model/onnx"
 	"github.com/kedge-ml/kedge/model/tree"
 )
 
@@ -33,13 +34,14 @@ var (
 // Limits bound what loading an artefact may cost.
 type Limits struct {
 	Tree  tree.Limits
+	ONNX  onnx.Limits
 	File  int64 // bytes of any one file
 	Total int64 // bytes of the folder
 }
 
 // DefaultLimits allow 256 MB a file and 1 GB a folder.
 func DefaultLimits() Limits {
-	return Limits{Tree: tree.DefaultLimits(), File: 256 << 20, Total: 1 << 30}
+	return Limits{Tree: tree.DefaultLimits(), ONNX: onnx.DefaultLimits(), File: 256 << 20, Total: 1 << 30}
 }
 
 // NewPredictor reads a model file and checks it against its signature.

@@ -69,6 +69,23 @@ func (g *gate) leave() {
 	<-g.room
 }
 
+// join takes room without a place to compute: a native runtime's batcher decides
+// who computes when, and must see all who wait. After a nil error the caller
+// must part.
+func (g *gate) join(deadline time.Time, now func() time.Time) error {
+	if passed(deadline, now()) {
+		return ErrDeadline
+	}
+	select {
+	case g.room <- struct{}{}:
+		return nil
+	default:
+		return ErrBusy
+	}
+}
+
+func (g *gate) part() { <-g.room }
+
 // pending is the number of requests inside.
 func (g *gate) pending() int { return len(g.room) }
 

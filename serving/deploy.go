@@ -13,6 +13,7 @@ import (
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/model"
 	"github.com/kedge-ml/kedge/registry"
+	"github.com/kedge-ml/kedge/serving/ort"
 )
 
 // DeploymentKind is the registry's kind of [DeploymentSpec]; the definition's
@@ -25,7 +26,8 @@ const DeploymentKind = "Deployment"
 type DeploymentSpec struct {
 	Versions   []DeployedVersion `json:"versions" yaml:"versions"`
 	Routing    `yaml:",inline"`
-	Record     Policy      `json:"record,omitempty" yaml:"record,omitempty"` // default: block
+	Record     Policy      `json:"record,omitempty" yaml:"record,omitempty"`    // default: block
+	Batching   Batching    `json:"batching,omitzero" yaml:"batching,omitempty"` // of native runtimes
 	Guardrails *Guardrails `json:"guardrails,omitempty" yaml:"guardrails,omitempty"`
 }
 
@@ -41,7 +43,7 @@ func ParseDeployment(spec json.RawMessage) (DeploymentSpec, error) {
 	if err := event.DecodeStrict(spec, &d); err != nil {
 		return d, fmt.Errorf("deployment: %w", err)
 	}
-	faults := []error{d.Routing.Validate()}
+	faults := []error{d.Routing.Validate(), d.Batching.Validate()}
 	var err error
 	if d.Record, err = ParsePolicy(string(d.Record)); err != nil {
 		faults = append(faults, err)
@@ -209,8 +211,9 @@ func (f *Follower) carryOut(def registry.Definition) error {
 		if f.digests[def.Name][v.Version] == v.Artifact {
 			continue
 		}
-		m, err := f.load(def.Name, v)
+		m, err := f.load(def.Name, v, d.Batching)
 		if err != nil {
+			letGo(fresh)
 			return err
 		}
 		fresh = append(fresh, m)
@@ -218,8 +221,9 @@ func (f *Follower) carryOut(def registry.Definition) error {
 	if f.digests[def.Name] == nil {
 		f.digests[def.Name] = map[string]string{}
 	}
-	for _, m := range fresh {
+	for i, m := range fresh {
 		if err := f.s.Load(m); err != nil {
+			letGo(fresh[i:])
 			return err
 		}
 	}
@@ -232,12 +236,24 @@ func (f *Follower) carryOut(def registry.Definition) error {
 	return f.prune(def.Name, d)
 }
 
-func (f *Follower) load(name string, v DeployedVersion) (Model, error) {
+func letGo(models []Model) {
+	for i := range models {
+		models[i].release()
+	}
+}
+
+func (f *Follower) load(name string, v DeployedVersion, b Batching) (Model, error) {
 	a, err := model.Load(f.artifacts, v.Artifact, model.DefaultLimits())
 	if err != nil {
 		return Model{}, fmt.Errorf("load version %s: %w", v.Version, err)
 	}
-	return FromArtifact(name, v.Version, a)
+	if a.Signature.Kind != model.ONNX {
+		return FromArtifact(name, v.Version, a)
+	}
+	if f.s.cfg.ONNX.Library == "" {
+		return Model{}, fmt.Errorf("load version %s: %w: name the path of libonnxruntime.so in %s", v.Version, ort.ErrNoLibrary, ort.Environment)
+	}
+	return FromONNX(name, v.Version, a, f.s.cfg.ONNX, b)
 }
 
 func (f *Follower) prune(name string, d DeploymentSpec) error {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/kedge-ml/kedge/internal/telemetry"
 	"github.com/kedge-ml/kedge/serving/oip"
+	"github.com/kedge-ml/kedge/serving/ort"
 )
 
 // wire is a message as bytes: the protocol's messages are read and written by
@@ -120,6 +121,9 @@ func statusOf(err error) error {
 		code = codes.DeadlineExceeded
 	case errors.Is(err, context.Canceled):
 		code = codes.Canceled
+	}
+	if errors.Is(err, ort.ErrWorker) {
+		return status.Error(code, ErrRuntime.Error()+": retry later")
 	}
 	if code == codes.Internal {
 		return status.Error(code, "the prediction failed: see the server's log")

@@ -12,6 +12,7 @@ import (
 
 	"github.com/kedge-ml/kedge/internal/telemetry"
 	"github.com/kedge-ml/kedge/serving/oip"
+	"github.com/kedge-ml/kedge/serving/ort"
 )
 
 // Route is one route of the Open Inference Protocol, as net/http's mux spells
@@ -121,6 +122,8 @@ func refusal(err error) (status int, text string) {
 		return http.StatusBadRequest, err.Error()
 	case errors.Is(err, ErrBusy):
 		return http.StatusTooManyRequests, err.Error()
+	case errors.Is(err, ort.ErrWorker):
+		return http.StatusServiceUnavailable, ErrRuntime.Error() + ": retry later"
 	case errors.Is(err, ErrFeatures), errors.Is(err, ErrRuntime):
 		return http.StatusServiceUnavailable, err.Error()
 	case errors.Is(err, ErrDeadline), errors.Is(err, context.DeadlineExceeded):

@@ -52,9 +52,11 @@ func (r reading) since(old reading) reading {
 
 func (l *live) answered(took time.Duration, values []float32, width int) {
 	l.took[latencyCell(took)].Add(1)
+	rows := uint64(len(values) / width)
+	at := l.scored.Add(rows) - rows
 	for i := 0; i < len(values); i += width {
-		at := l.scored.Add(1) - 1
 		l.scores[at%scoresKept].Store(math.Float32bits(values[i]))
+		at++
 	}
 }
 

@@ -50,7 +50,8 @@ func (s *Server) observeCounts(m metric.Meter) error {
 	requests, err1 := m.Int64ObservableCounter(telemetry.MetricServingRequests, metric.WithDescription("Requests by model and outcome"))
 	records, err2 := m.Int64ObservableCounter(telemetry.MetricServingRecords, metric.WithDescription("Predictions' records by what became of them"))
 	pending, err3 := m.Int64ObservableGauge(telemetry.MetricServingPending, metric.WithDescription("Requests inside, by model"))
-	if err := errors.Join(err1, err2, err3); err != nil {
+	restarts, err4 := m.Int64ObservableCounter(telemetry.MetricServingRestarts, metric.WithDescription("Native models' processes that were replaced, by model and version"))
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return err
 	}
 	outcome := attribute.Key("kedge.serving.outcome")
@@ -64,13 +65,18 @@ func (s *Server) observeCounts(m metric.Meter) error {
 			by("rejected", rejected)
 			by("refused", d.stats.failure.Load()-rejected)
 			o.ObserveInt64(pending, int64(d.gate.pending()), metric.WithAttributes(telemetry.AttrModel.String(name)))
+			for version, v := range d.state.Load().versions {
+				if v.native != nil {
+					o.ObserveInt64(restarts, int64(v.native.proc.Restarts()), metric.WithAttributes(telemetry.AttrModel.String(name), telemetry.AttrModelVersion.String(version)))
+				}
+			}
 		}
 		c := s.Records()
 		for what, n := range map[string]uint64{"recorded": c.Recorded, "dropped": c.Dropped, "sampled": c.Sampled, "failed": c.Failed} {
 			o.ObserveInt64(records, int64(n), metric.WithAttributes(outcome.String(what)))
 		}
 		return nil
-	}, requests, records, pending)
+	}, requests, records, pending, restarts)
 	return err
 }
 

@@ -1,10 +1,12 @@
 package serving
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/model"
@@ -20,8 +22,10 @@ type Model struct {
 	Name      string
 	Version   string
 	Signature *model.Signature
-	Predictor model.Predictor
+	Predictor model.Predictor // nil: a native runtime computes
 
+	native    *native
+	form      event.PredictionForm // of its records
 	encoder   *model.Encoder
 	datatypes []oip.Datatype     // parallel to the signature's inputs
 	types     []event.ColumnType // parallel to the signature's inputs
@@ -44,13 +48,13 @@ func FromArtifact(name, version string, a *model.Artifact) (Model, error) {
 
 // prepare builds what requests look up and joins the faults of a model.
 func (m *Model) prepare() error {
-	if m.Name == "" || m.Version == "" || m.Predictor == nil || m.Signature == nil {
+	if m.Name == "" || m.Version == "" || m.Predictor == nil && m.native == nil || m.Signature == nil {
 		return fmt.Errorf("model %q version %q: name, version, signature and predictor are required", m.Name, m.Version)
 	}
 	if err := m.Signature.Validate(); err != nil {
 		return fmt.Errorf("model %s version %s: %w", m.Name, m.Version, err)
 	}
-	if m.Predictor.Features() != len(m.Signature.Inputs) || m.Predictor.Outputs() != m.width() {
+	if p := m.Predictor; p != nil && (p.Features() != len(m.Signature.Inputs) || p.Outputs() != m.width()) {
 		return fmt.Errorf("model %s version %s: the predictor takes %d values and gives %d, the signature says %d and %d",
 			m.Name, m.Version, m.Predictor.Features(), m.Predictor.Outputs(), len(m.Signature.Inputs), m.width())
 	}
@@ -63,8 +67,33 @@ func (m *Model) prepare() error {
 		}
 		m.types = append(m.types, t)
 	}
+	var names []string
+	for _, in := range m.Signature.Inputs {
+		names = append(names, in.Name)
+	}
+	m.form = event.NewPredictionForm(m.Name, m.Version, names)
 	m.groupViews()
 	return nil
+}
+
+// acquire holds what computes for one request; false when the version was let
+// go of meanwhile. Go's predictors are the garbage collector's.
+func (m *Model) acquire() bool { return m.native == nil || m.native.acquire() }
+
+func (m *Model) release() {
+	if m.native != nil {
+		m.native.release()
+	}
+}
+
+// predict scores row-major rows into out and returns how long they waited for
+// company in a batch.
+func (m *Model) predict(ctx context.Context, deadline time.Time, out, rows []float32) (queue time.Duration, err error) {
+	if m.native != nil {
+		return m.native.predict(ctx, deadline, out, rows)
+	}
+	m.Predictor.Predict(out, rows)
+	return 0, nil
 }
 
 // width is the number of values in the answer to one row.

@@ -1,6 +1,7 @@
 package serving
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -55,6 +56,15 @@ func (a *Answer) rowID(row int) string {
 	return a.ID + a.suffix
 }
 
+// appendRowID appends what rowID returns.
+func (a *Answer) appendRowID(dst []byte, row int) []byte {
+	dst = append(dst, a.ID...)
+	if a.Rows > 1 {
+		dst = strconv.AppendInt(append(dst, '/'), int64(row), 10)
+	}
+	return append(dst, a.suffix...)
+}
+
 // scratch is the memory of one request.
 type scratch struct {
 	req    oip.Request
@@ -65,6 +75,11 @@ type scratch struct {
 	inputs []event.NamedValue
 	scores []event.NamedFloat
 	got    fetched
+
+	form    event.PredictionForm // its memory is used again
+	tensors []*oip.Tensor        // parallel to the inputs; empty for a matrix
+	ends    []int                // of ids and records in out
+	first   float64              // of a row's outputs
 }
 
 // pool hands scratch from request to request.
@@ -83,10 +98,11 @@ func (p *pool) put(sc *scratch) { p.p.Put(sc) }
 // in sc.req. The answer's values live in sc.
 func (s *Server) predict(ctx context.Context, sc *scratch, call Call) (Answer, error) {
 	began := s.now()
-	d, st, m, choice, err := s.route(call.Model, call.Version, call.Entity)
+	d, st, m, choice, err := s.hold(call.Model, call.Version, call.Entity)
 	if err != nil {
 		return Answer{}, err
 	}
+	defer m.release()
 	a, err := s.answer(ctx, sc, d, m, call)
 	if err != nil {
 		d.failed(m, err)
@@ -131,11 +147,22 @@ func (s *Server) fetch(sc *scratch, m *Model, call Call) error {
 // compute checks the deadline before it waits, when its place comes, and
 // before it computes.
 func (s *Server) compute(ctx context.Context, sc *scratch, d *deployed, m *Model, call Call) (Answer, error) {
-	queue, err := d.gate.enter(ctx, call.Deadline, s.now)
-	if err != nil {
-		return Answer{}, err
+	if call.Explain > 0 && m.Predictor == nil {
+		return Answer{}, fmt.Errorf("%w: explain: contributions are of trees and linear models, %s version %s is an ONNX model", ErrInput, m.Name, m.Version)
 	}
-	defer d.gate.leave()
+	var queue time.Duration
+	var err error
+	if m.native != nil {
+		if err := d.gate.join(call.Deadline, s.now); err != nil {
+			return Answer{}, err
+		}
+		defer d.gate.part()
+	} else {
+		if queue, err = d.gate.enter(ctx, call.Deadline, s.now); err != nil {
+			return Answer{}, err
+		}
+		defer d.gate.leave()
+	}
 	rows, n, err := m.rows(sc.rows, &sc.req)
 	if err != nil {
 		return Answer{}, err
@@ -146,12 +173,15 @@ func (s *Server) compute(ctx context.Context, sc *scratch, d *deployed, m *Model
 		return Answer{}, ErrDeadline
 	}
 	sc.values = grow(sc.values, n*m.width())
-	m.Predictor.Predict(sc.values, rows)
-	a := Answer{Rows: n, Width: m.width(), Values: sc.values, Model: m, Queue: queue}
+	batched, err := m.predict(ctx, call.Deadline, sc.values, rows)
+	if err != nil {
+		return Answer{}, err
+	}
+	a := Answer{Rows: n, Width: m.width(), Values: sc.values, Model: m, Queue: queue + batched}
 	if call.Explain > 0 {
 		a.why = m.explain(rows, a.Values, n, call.Explain)
 	}
-	a.Compute = s.now().Sub(began)
+	a.Compute = s.now().Sub(began) - batched
 	return a, nil
 }
 
@@ -194,7 +224,7 @@ func (s *Server) shadows(ctx context.Context, sc *scratch, st *state, answered *
 		if m == nil || m == answered {
 			continue
 		}
-		own, said, err := s.shadow(sc, m, call)
+		own, said, err := s.shadow(ctx, sc, m, call)
 		if err != nil {
 			s.log.Warn("shadow: the request does not fit the version", "model", m.Name, "version", v, "error", err)
 			continue
@@ -207,9 +237,13 @@ func (s *Server) shadows(ctx context.Context, sc *scratch, st *state, answered *
 }
 
 // shadow computes in memory of its own: the caller's answer lies in sc.
-func (s *Server) shadow(sc *scratch, m *Model, call Call) (*scratch, Answer, error) {
+func (s *Server) shadow(ctx context.Context, sc *scratch, m *Model, call Call) (*scratch, Answer, error) {
 	own := &scratch{req: sc.req}
 	said := Answer{Width: m.width(), Model: m}
+	if !m.acquire() {
+		return nil, said, ErrRuntime
+	}
+	defer m.release()
 	if call.Rows != nil {
 		own.req = oip.Request{}
 		if err := s.fetch(own, m, call); err != nil {
@@ -223,13 +257,16 @@ func (s *Server) shadow(sc *scratch, m *Model, call Call) (*scratch, Answer, err
 	}
 	began := s.now()
 	said.Rows, said.Values = n, make([]float32, n*m.width())
-	m.Predictor.Predict(said.Values, rows)
+	_, err = m.predict(ctx, time.Time{}, said.Values, rows)
 	said.Compute = s.now().Sub(began)
-	return own, said, nil
+	return own, said, err
 }
 
 // record puts one event per row on its way.
 func (s *Server) record(ctx context.Context, sc *scratch, policy Policy, m *Model, a *Answer, call Call) error {
+	if a.fetched == nil && a.why == nil {
+		return s.recordAll(ctx, sc, policy, m, a, call)
+	}
 	now := s.now().UnixMicro()
 	queue, compute := ms(a.Queue), ms(a.Compute)
 	for row := range a.Rows {
@@ -240,21 +277,102 @@ func (s *Server) record(ctx context.Context, sc *scratch, policy Policy, m *Mode
 			QueueMS: &queue, ComputeMS: &compute, Threshold: m.Signature.Threshold, Weight: 1, Trace: call.Trace,
 		}
 		a.remember(&p, row, call)
-		if p.Key == "" && call.Entity != "" {
-			p.Key = string(append(event.AppendString([]byte(`{"entity":`), call.Entity), '}'))
+		if p.Key == "" {
+			p.Key = call.entityKey()
 		}
 		sc.out = event.AppendPredictionJSON(sc.out[:0], p)
 		buf := make([]byte, 0, len(id)+len(sc.out))
 		buf = append(append(buf, id...), sc.out...)
-		msg := stream.Message{Key: buf[:len(id):len(id)], Value: buf[len(id):]}
-		if call.Parent != "" {
-			msg.Headers = []stream.Header{{Name: "traceparent", Value: []byte(call.Parent)}}
-		}
+		msg := stream.Message{Key: buf[:len(id):len(id)], Value: buf[len(id):], Headers: call.headers()}
 		if err := s.rec.put(ctx, policy, msg); err != nil {
 			return fmt.Errorf("record prediction %s: %w", id, err)
 		}
 	}
 	return nil
+}
+
+// entityKey is the record's key where a caller named an entity alone.
+func (c *Call) entityKey() string {
+	if c.Entity == "" {
+		return ""
+	}
+	return string(append(event.AppendString([]byte(`{"entity":`), c.Entity), '}'))
+}
+
+func (c *Call) headers() []stream.Header {
+	if c.Parent == "" {
+		return nil
+	}
+	return []stream.Header{{Name: "traceparent", Value: []byte(c.Parent)}}
+}
+
+// recordAll is record for rows that differ in id, inputs and output alone: what
+// they share is written once, and all lie in one piece of memory.
+func (s *Server) recordAll(ctx context.Context, sc *scratch, policy Policy, m *Model, a *Answer, call Call) error {
+	queue, compute := ms(a.Queue), ms(a.Compute)
+	shared := event.Prediction{EventTime: s.now().UnixMicro(), Key: orElse(call.Key, call.entityKey()), Variant: a.Variant,
+		QueueMS: &queue, ComputeMS: &compute, Threshold: m.Signature.Threshold, Weight: 1, Trace: call.Trace}
+	form := m.form
+	form.Adopt(&sc.form)
+	form.Share(&shared)
+	sc.form = form
+	sc.matchInputs(m)
+	sc.out, sc.ends = sc.out[:0], sc.ends[:0]
+	for row := range a.Rows {
+		sc.out = a.appendRowID(sc.out, row)
+		id := sc.out[sc.end():]
+		sc.ends = append(sc.ends, len(sc.out))
+		sc.out = sc.appendRow(form.Begin(sc.out, id), &form, m, a, row)
+		sc.ends = append(sc.ends, len(sc.out))
+	}
+	headers := call.headers()
+	all, from := bytes.Clone(sc.out), 0
+	for i := 0; i < len(sc.ends); i += 2 {
+		key, end := sc.ends[i], sc.ends[i+1]
+		msg := stream.Message{Key: all[from:key:key], Value: all[key:end:end], Headers: headers}
+		if err := s.rec.put(ctx, policy, msg); err != nil {
+			return fmt.Errorf("record prediction %s: %w", all[from:key], err)
+		}
+		from = end
+	}
+	return nil
+}
+
+func (sc *scratch) end() int {
+	if len(sc.ends) == 0 {
+		return 0
+	}
+	return sc.ends[len(sc.ends)-1]
+}
+
+// matchInputs finds each input's tensor once; none means one matrix.
+func (sc *scratch) matchInputs(m *Model) {
+	sc.tensors = sc.tensors[:0]
+	if m.isMatrix(&sc.req) {
+		return
+	}
+	for i := range m.Signature.Inputs {
+		sc.tensors = append(sc.tensors, find(&sc.req, m.Signature.Inputs[i].Name))
+	}
+}
+
+// appendRow appends the exact inputs and the output of one row.
+func (sc *scratch) appendRow(dst []byte, form *event.PredictionForm, m *Model, a *Answer, row int) []byte {
+	switch k := len(m.Signature.Inputs); {
+	case len(sc.tensors) > 0:
+		for i, t := range sc.tensors {
+			dst = form.Value(dst, i, tensorValue(t, row))
+		}
+	case sc.req.Inputs[0].Datatype == oip.FP32:
+		for i, v := range sc.req.Inputs[0].Floats[row*k : (row+1)*k] {
+			dst = form.Float32(dst, i, float32(v))
+		}
+	default:
+		for i := range k {
+			dst = form.Value(dst, i, floatValue(&sc.req.Inputs[0], row*k+i))
+		}
+	}
+	return form.End(dst, sc.output(a, row))
 }
 
 // remember adds what only some requests have: keys and feature times, and why
@@ -324,10 +442,10 @@ func named(dst []event.NamedFloat, names []string, vals []float32) []event.Named
 func (sc *scratch) output(a *Answer, row int) event.Output {
 	vals := a.Values[row*a.Width : (row+1)*a.Width]
 	sig := a.Model.Signature
-	v := float64(vals[0])
+	sc.first = float64(vals[0])
 	switch sig.Task {
 	case model.Binary:
-		return event.Output{Score: &v}
+		return event.Output{Score: &sc.first}
 	case model.MultiClass:
 		sc.scores = named(sc.scores[:0], sig.Outputs[0].Classes, vals)
 		return event.Output{Scores: sc.scores}
@@ -338,5 +456,5 @@ func (sc *scratch) output(a *Answer, row int) event.Output {
 		}
 		return event.Output{Quantiles: sc.scores}
 	}
-	return event.Output{Value: &v}
+	return event.Output{Value: &sc.first}
 }

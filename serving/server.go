@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kedge-ml/kedge/serving/ort"
 	"github.com/kedge-ml/kedge/stream"
 )
 
@@ -32,11 +33,12 @@ type Config struct {
 	Drain     time.Duration // how long shutdown delivers what is in the ring
 	MaxBody   int64         // bytes of a request
 	Features  *Features     // where inputs come from when a caller sends keys; nil without an online store
+	ONNX      ort.Config    // how a native model's process is run; Library empty: ONNX models are refused
 }
 
 // DefaultConfig fits tree models on a small machine.
 func DefaultConfig() Config {
-	return Config{Namespace: "default", Computing: runtime.GOMAXPROCS(0), Waiting: 256, Ring: 1 << 16, Drain: 10 * time.Second, MaxBody: 16 << 20}
+	return Config{Namespace: "default", Computing: runtime.GOMAXPROCS(0), Waiting: 256, Ring: 1 << 16, Drain: 10 * time.Second, MaxBody: 16 << 20, ONNX: ort.DefaultConfig()}
 }
 
 // Server holds the models that answer. Reads take no lock: what a request
@@ -86,7 +88,8 @@ func NewServer(cfg Config, p *stream.Producer, log *slog.Logger) *Server {
 	return s
 }
 
-// Run delivers records until ctx ends.
+// Run delivers records until ctx ends. Models answer on, for requests that are
+// under way; the process of a native one ends with this one.
 func (s *Server) Run(ctx context.Context) error {
 	s.rec.run(ctx, s.cfg.Drain)
 	return nil
@@ -112,8 +115,12 @@ func (s *Server) Load(m Model) error {
 		s.publish(d)
 		return nil
 	}
-	next := d.state.Load().with(&m)
+	old := d.state.Load()
+	next := old.with(&m)
 	d.state.Store(&next)
+	if replaced := old.versions[m.Version]; replaced != nil {
+		replaced.release()
+	}
 	return nil
 }
 
@@ -127,7 +134,9 @@ func (s *Server) computing() int {
 // warm computes one row of missing values, so that the first request finds
 // code and data in place.
 func (m *Model) warm() {
-	m.Predictor.Predict(make([]float32, m.width()), make([]float32, m.Predictor.Features()))
+	if m.Predictor != nil { // a native one has computed its golden rows
+		m.Predictor.Predict(make([]float32, m.width()), make([]float32, m.Predictor.Features()))
+	}
 }
 
 // with copies the state with one more version.
@@ -193,6 +202,9 @@ func (s *Server) Unload(model, version string) error {
 			}
 		}
 		s.models.Store(&next)
+		for _, m := range d.state.Load().versions {
+			m.release()
+		}
 		return nil
 	}
 	return d.drop(version)
@@ -216,6 +228,7 @@ func (d *deployed) drop(version string) error {
 		}
 	}
 	d.state.Store(&next)
+	st.versions[version].release()
 	return nil
 }
 
@@ -260,6 +273,22 @@ func (s *Server) model(name, version string) (*deployed, *state, *Model, error) 
 		return nil, nil, nil, fmt.Errorf("%w: model %q has no version %q", ErrUnknownVersion, name, version)
 	}
 	return d, st, m, nil
+}
+
+// routings bounds how often a request is routed anew because the version that
+// it met was being replaced.
+const routings = 8
+
+// hold routes a request and holds the version that answers until it is
+// released.
+func (s *Server) hold(name, pinned, entity string) (*deployed, *state, *Model, Choice, error) {
+	for range routings {
+		d, st, m, c, err := s.route(name, pinned, entity)
+		if err != nil || m.acquire() {
+			return d, st, m, c, err
+		}
+	}
+	return nil, nil, nil, Choice{}, fmt.Errorf("%w: model %s is being replaced", ErrRuntime, name)
 }
 
 // route chooses the version that answers one request.

@@ -79,7 +79,7 @@ func rootCommand() *cobra.Command {
 		c.statusCommand(), c.queryCommand(), c.topicsCommand(), c.deadLettersCommand(), c.sendCommand(), c.replayCommand(),
 		c.getCommand(), c.planCommand(), c.applyCommand(), c.deleteCommand(), c.historyCommand(), c.sourceCommand(),
 		c.backupCommand(), restoreCommand(), c.doctorCommand(),
-		c.trainCommand(), workerCommand(), c.modelCommand(),
+		c.trainCommand(), workerCommand(), onnxWorkerCommand(), c.modelCommand(),
 		c.featuresCommand(), c.importCommand(),
 		c.driftCommand(), c.performanceCommand(), c.monitorCommand(), c.incidentCommand(), c.reportCommand(), c.compareCommand(), c.referenceCommand(),
 		c.rolloutCommand(), conformanceCommand(),

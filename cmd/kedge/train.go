@@ -52,6 +52,17 @@ func (c *cli) trainCommand() *cobra.Command {
 	return cmd
 }
 
+// onnxWorkerCommand is the process in which ONNX Runtime computes; serving
+// starts it.
+func onnxWorkerCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "onnx-worker", Hidden: true, Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return app.ONNXWorker(cmd.InOrStdin(), cmd.OutOrStdout())
+		},
+	}
+}
+
 // workerCommand is the process in which a native library trains; the trainer
 // starts it.
 func workerCommand() *cobra.Command {

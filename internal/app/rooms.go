@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/kedge-ml/kedge/features"
 	"github.com/kedge-ml/kedge/internal/web"
 	"github.com/kedge-ml/kedge/serving"
+	"github.com/kedge-ml/kedge/serving/ort"
 	"github.com/kedge-ml/kedge/stream"
 	"github.com/kedge-ml/kedge/trainer/mlflow"
 )
@@ -107,6 +109,9 @@ func (a *App) openServing(context.Context) (err error) {
 	a.onClose("artefacts", m.artifacts.Close)
 	cfg := serving.DefaultConfig()
 	cfg.Namespace, cfg.Drain = a.cfg.Namespace, time.Duration(a.cfg.Drain)/2
+	if cfg.ONNX, err = a.onnx(); err != nil {
+		return err
+	}
 	if f := a.features; f != nil {
 		cfg.Features = serving.NewFeatures(f.online, a.registry, a.cfg.Namespace, f.tail.Ready)
 	}
@@ -124,6 +129,33 @@ func (a *App) openServing(context.Context) (err error) {
 		a.onClose("gRPC port", func() error { _ = m.port.Close(); return nil }) // closed already where it was served
 	}
 	a.serving = m
+	return nil
+}
+
+// onnx says how native models run: this binary is their process. Without the
+// library they are refused when they are deployed, and all else works.
+func (a *App) onnx() (ort.Config, error) {
+	cfg := ort.DefaultConfig()
+	self, err := os.Executable()
+	if err != nil {
+		return cfg, fmt.Errorf("serving: %w", err)
+	}
+	root, err := os.Getwd()
+	if err != nil {
+		return cfg, fmt.Errorf("serving: %w", err)
+	}
+	cfg.Command = []string{self, "onnx-worker"}
+	if cfg.Library, err = ort.Find("", root); err != nil {
+		a.tel.Scope("serving").Log.Debug("ONNX models cannot be served", "reason", err)
+	}
+	return cfg, nil
+}
+
+// ONNXWorker is the process in which ONNX Runtime computes one model.
+func ONNXWorker(in io.Reader, out io.Writer) error {
+	if status := ort.WorkerMain(in, out); status != 0 {
+		return fmt.Errorf("onnx-worker ended with status %d", status)
+	}
 	return nil
 }
 

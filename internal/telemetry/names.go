@@ -43,6 +43,7 @@ const (
 	MetricServingRequests  = "kedge.serving.requests"             // counter, by model and outcome
 	MetricServingRecords   = "kedge.serving.records"              // counter, by outcome
 	MetricServingPending   = "kedge.serving.pending"              // gauge, by model
+	MetricServingRestarts  = "kedge.serving.process.restarts"     // counter, by model and version: native runtimes' processes
 	MetricModelLoadFailed  = "kedge.model.load_failures"          // counter
 
 	// HTTP and Kafka, from the semantic conventions.
