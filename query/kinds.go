@@ -56,7 +56,7 @@ func roomKinds() []Kind {
 		{Name: "drift", Title: "Drift over time", Group: "Drift", Subject: ViewOrModel, Reads: []string{"columns", "detector"}, Frame: TimeSeriesMulti, Default: "timeseries",
 			Help: "Per column and detector: the distance of each judged window from its reference, and the floor it is held against."},
 		{Name: "quality", Title: "Data quality", Group: "Drift", Subject: ViewOrModel, Reads: nil, Frame: TimeSeriesLong, Default: "timeseries",
-			Help: "Per column and derived window: rows, and the share of them without a value."},
+			Help: "Per column and derived window, or stretch of windows in a long range: rows, and the share of them without a value."},
 		{Name: "consistency", Title: "Online and offline", Group: "Data", Subject: Optional, Reads: nil, Frame: Table, Default: "table",
 			Help: "Per feature: how many served values of the last hour were recomputed from stored rows, and how many came out different."},
 		{Name: "rollouts", Title: "Rollouts", Group: "Serving", Subject: Optional, Reads: nil, Frame: Table, Default: "table",

@@ -54,6 +54,13 @@ func dealOut(cols []query.Column, labels int) []query.Frame {
 
 // Quality answers the kind "quality": per column and derived window how many
 // rows there were and which share of them had no value, in a range (default:
+// qualityStretch is the length of what one point of a range stands for, in whole
+// minutes: a panel has no room for the 43,200 minutes of a month.
+func qualityStretch(from, to time.Time) time.Duration {
+	const most = 1000
+	return max(time.Minute, (to.Sub(from)/most + time.Minute - 1).Truncate(time.Minute))
+}
+
 // the last day).
 func (s *Store) Quality(ctx context.Context, r query.Request) ([]query.Frame, error) {
 	tables, err := s.subjectOf(r)
@@ -66,10 +73,11 @@ func (s *Store) Quality(ctx context.Context, r query.Request) ([]query.Frame, er
 	}
 	var out []query.Frame
 	for _, t := range tables {
-		p := Subject{t.schema.Kind, t.schema.TableID}.params(params{"from": micro(from), "to": micro(to)})
+		p := Subject{t.schema.Kind, t.schema.TableID}.params(params{"from": micro(from), "to": micro(to), "stretch": fmt.Sprint(qualityStretch(from, to).Microseconds())})
 		cols := []query.Column{col("column", query.Text, ""), col("time", query.Time, ""), col("rows", query.Uint, ""), col("missing", query.Float, "percentunit")}
-		sql := "SELECT toString(`column`), start, argMax(rows, revision) AS n, if(n = 0, 0, argMax(missing, revision) / n) FROM " + s.ref("summaries") +
-			" WHERE " + ofSubject + " AND " + inRange("start") + " GROUP BY `column`, start ORDER BY `column`, start"
+		sql := "SELECT name, fromUnixTimestamp64Micro(intDiv(toUnixTimestamp64Micro(start), {stretch:Int64}) * {stretch:Int64}, 'UTC') AS at, sum(n) AS whole, if(whole = 0, 0, sum(m) / whole) FROM " +
+			"(SELECT toString(`column`) AS name, start, argMax(rows, revision) AS n, argMax(missing, revision) AS m FROM " + s.ref("summaries") +
+			" WHERE " + ofSubject + " AND " + inRange("start") + " GROUP BY `column`, start) GROUP BY name, at ORDER BY name, at"
 		f, err := s.frame(ctx, t.schema.Subject, query.TimeSeriesLong, cols, sql, p)
 		if err != nil {
 			return nil, requestError(fmt.Errorf("quality of %s: %w", t.schema.Subject, err))
