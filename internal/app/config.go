@@ -112,6 +112,7 @@ type TelemetryConfig struct {
 	LogLevel    string  `yaml:"log_level"`  // debug, info, warn, error
 	OTLP        string  `yaml:"otlp"`       // base URL of an OTLP/HTTP collector
 	SampleRatio float64 `yaml:"sample_ratio"`
+	TritonNames bool    `yaml:"triton_names"` // the inference metrics under Triton's names too
 }
 
 // DemoConfig describes the built-in stream.

@@ -119,6 +119,11 @@ func (a *App) openServing(context.Context) (err error) {
 	if err := m.server.Observe(a.tel.Scope("serving").Meter); err != nil {
 		return err
 	}
+	if a.cfg.Telemetry.TritonNames {
+		if err := m.server.ObserveAsTriton(a.tel.Scope("serving").Meter); err != nil {
+			return err
+		}
+	}
 	m.follower = serving.NewFollower(m.server, a.registry, m.artifacts)
 	m.guard = serving.NewGuard(m.server, a.registry, a.facts())
 	if a.cfg.GRPC != "" {
