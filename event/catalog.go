@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Kinds of definitions that a [Catalog] reads.
+// Kinds of definitions that a [Catalog] reads, beside [NamespaceKind].
 const (
 	FeatureViewKind = "FeatureView"
 	ModelKind       = "Model"
@@ -15,7 +15,7 @@ const (
 
 // CatalogEntry is one definition as the registry holds it.
 type CatalogEntry struct {
-	Kind      string // [FeatureViewKind] or [ModelKind]
+	Kind      string // [FeatureViewKind], [ModelKind] or [NamespaceKind]
 	Namespace string
 	Name      string
 	UID       uint64 // never reused; decides the table's name
@@ -30,8 +30,10 @@ type Catalog struct {
 }
 
 type space struct {
-	views  map[string]*target
-	models map[string]*modelTargets
+	views   map[string]*target
+	models  map[string]*modelTargets
+	columns int64 // of all views and signatures
+	series  int64 // how many there may be by inference; 0: no bound
 }
 
 type modelTargets struct {
@@ -92,6 +94,12 @@ func (c *Catalog) add(d CatalogEntry) error {
 		c.spaces[d.Namespace] = sp
 	}
 	switch d.Kind {
+	case NamespaceKind:
+		spec, err := ParseNamespace(d.Spec)
+		if err != nil {
+			return err
+		}
+		sp.series = spec.Quotas.Series
 	case FeatureViewKind:
 		spec, err := ParseView(d.Spec)
 		if err != nil {
@@ -100,6 +108,7 @@ func (c *Catalog) add(d CatalogEntry) error {
 		t := newTarget(Features, d, d.UID, spec.Keys, spec.Columns, spec.Origin)
 		t.retired = spec.Retired
 		sp.views[d.Name] = t
+		sp.columns += int64(len(spec.Columns))
 		c.schemas = append(c.schemas, t.schema)
 	case ModelKind:
 		spec, err := ParseModel(d.Spec)
@@ -107,6 +116,9 @@ func (c *Catalog) add(d CatalogEntry) error {
 			return err
 		}
 		m := newModelTargets(d, spec)
+		for _, sig := range spec.Signatures {
+			sp.columns += int64(len(sig.Columns))
+		}
 		sp.models[d.Name] = m
 		c.schemas = append(c.schemas, m.schemas(spec)...)
 	}
@@ -221,6 +233,16 @@ func (c *Catalog) view(ns string, name []byte) *target {
 func (c *Catalog) full(ns string) bool {
 	sp := c.spaces[ns]
 	return sp != nil && len(sp.views)+len(sp.models) >= MaxSubjects
+}
+
+// spent reports whether a namespace's quota of series leaves no room for as many
+// columns more.
+func (c *Catalog) spent(ns string, more int) (quota int64, over bool) {
+	sp := c.spaces[ns]
+	if sp == nil || sp.series == 0 {
+		return 0, false
+	}
+	return sp.series, sp.columns+int64(more) > sp.series
 }
 
 func (c *Catalog) model(ns string, name []byte) *modelTargets {

@@ -223,6 +223,15 @@ func (d *Decoder) roomForSubject() bool {
 	if d.u.Catalog.full(d.u.Namespace) {
 		return d.fail(ReasonLimit, sentence("the namespace has ", itoa(MaxSubjects), " views and models and takes no new one"))
 	}
+	return d.roomForColumns(1)
+}
+
+// roomForColumns holds a namespace to its quota of series: what is defined goes
+// on, and nothing more is inferred.
+func (d *Decoder) roomForColumns(more int) bool {
+	if quota, over := d.u.Catalog.spent(d.u.Namespace, more); over {
+		return d.fail(ReasonLimit, sentence("the namespace has its quota of ", itoa(int(quota)), " series (columns of views and models): no more are inferred; raise quotas.series of the Namespace"))
+	}
 	return true
 }
 

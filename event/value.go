@@ -312,6 +312,9 @@ func (d *Decoder) unknownValue(p *plan, start int) bool {
 	if len(p.slots)+len(d.evidence) >= MaxColumns {
 		return d.fail(ReasonLimit, sentence("a view or model has at most ", itoa(MaxColumns), " columns; ", brief([]byte(name)), " is one more"))
 	}
+	if !d.roomForColumns(len(d.evidence) + 1) {
+		return false
+	}
 	e, ok := d.classify(name)
 	e.Name = name
 	d.note(e)

@@ -277,13 +277,16 @@ func (t *Tail) settle(ctx context.Context, offset int64) error {
 
 // update makes the catalog that decoding needs for a state, if it changed.
 func (c *catalog) update(s *registry.State) error {
-	changed := s.Changed(event.FeatureViewKind)
+	kinds := []string{event.FeatureViewKind, event.ModelKind, event.NamespaceKind} // ingest's, so that quotas mean the same
+	changed := s.Changed(kinds...)
 	if c.c != nil && changed == c.changed {
 		return nil
 	}
 	var entries []event.CatalogEntry
-	for _, d := range s.List(event.FeatureViewKind, "") {
-		entries = append(entries, event.CatalogEntry{Kind: d.Kind, Namespace: d.Namespace, Name: d.Name, UID: d.UID, Spec: d.Spec})
+	for _, kind := range kinds {
+		for _, d := range s.List(kind, "") {
+			entries = append(entries, event.CatalogEntry{Kind: d.Kind, Namespace: d.Namespace, Name: d.Name, UID: d.UID, Spec: d.Spec})
+		}
 	}
 	next, err := event.NewCatalog(entries)
 	if err != nil && c.c != nil {

@@ -79,14 +79,14 @@ func (d *definitions) at(ctx context.Context, offset int64) (*event.Catalog, err
 }
 
 func (d *definitions) of(s *registry.State) (*event.Catalog, int64, error) {
-	changed := s.Changed(event.FeatureViewKind, event.ModelKind)
+	changed := s.Changed(event.FeatureViewKind, event.ModelKind, event.NamespaceKind)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if changed == d.changed {
 		return d.catalog, s.Offset(), nil
 	}
 	var defs []event.CatalogEntry
-	for _, kind := range []string{event.FeatureViewKind, event.ModelKind} {
+	for _, kind := range []string{event.FeatureViewKind, event.ModelKind, event.NamespaceKind} {
 		for _, r := range s.List(kind, "") {
 			defs = append(defs, event.CatalogEntry{Kind: r.Kind, Namespace: r.Namespace, Name: r.Name, UID: r.UID, Spec: r.Spec})
 		}

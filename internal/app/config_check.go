@@ -5,11 +5,12 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/kedge-ml/kedge/event"
 )
 
 // BuiltRoles lists the roles that this binary can take, in starting order.
@@ -17,13 +18,13 @@ func BuiltRoles() []string {
 	return []string{"store", "ingest", "query", "features", "serving", "trainer", "drift"}
 }
 
-var nameRule = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,62}$`)
-
 // Validate returns every fault of the configuration, joined.
 func (c *Config) Validate() error {
 	var f faults
 	f.check(c.DataDir != "", "data_dir: is empty")
-	f.check(nameRule.MatchString(c.Namespace), "namespace: %q: want a lower-case letter, then letters, digits, _ or -", c.Namespace)
+	if err := event.CheckNamespace(c.Namespace); err != nil {
+		f.check(false, "namespace: %w", err)
+	}
 	f.check(c.Drain > 0, "drain: want more than 0s")
 	f.check(c.Durability == "process" || c.Durability == "power", "durability: %q: want process or power", c.Durability)
 	c.checkRoles(&f)

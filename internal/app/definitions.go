@@ -53,7 +53,7 @@ func (a *App) definitionRoutes(api *web.API) {
 			At   time.Time `query:"at" doc:"What was defined at a time; now when it is not given"`
 		}) (*struct{ Body DefinitionList }, error) {
 			out := DefinitionList{Definitions: []Definition{}}
-			for _, d := range a.asOf(in.At).List(in.Kind, auth.From(ctx).Namespace) {
+			for _, d := range listed(a.asOf(in.At), auth.From(ctx), in.Kind) {
 				if in.Name == "" || in.Name == d.Name {
 					out.Definitions = append(out.Definitions, shown(d))
 				}
@@ -72,14 +72,20 @@ func (a *App) definitionRoutes(api *web.API) {
 
 // apply checks a definition's meaning and writes it to the registry.
 func (a *App) apply(ctx context.Context, c auth.Caller, d Definition) (registry.Definition, error) {
-	if d.Namespace != "" && d.Namespace != c.Namespace {
-		return registry.Definition{}, web.Errorf(http.StatusForbidden, "forbidden", "namespace %q: this caller defines in %q", d.Namespace, c.Namespace)
+	home := homeOf(c, d.Kind, d.Name)
+	if d.Namespace != "" && d.Namespace != home {
+		return registry.Definition{}, web.Errorf(http.StatusForbidden, "forbidden", "namespace %q: this caller defines in %q", d.Namespace, home)
 	}
 	if err := a.checkDefinition(c, d); err != nil {
 		return registry.Definition{}, web.Errorf(http.StatusBadRequest, web.CodeInvalid, "%s %s: %w", d.Kind, d.Name, err)
 	}
+	if d.Kind == event.NamespaceKind {
+		if err := a.ensureNamespace(ctx, d.Name); err != nil {
+			return registry.Definition{}, err
+		}
+	}
 	return a.registry.Apply(ctx, registry.Entry{
-		Kind: d.Kind, Namespace: c.Namespace, Name: d.Name, Op: registry.Put, Expect: d.Version, Spec: d.Spec, Who: c.Subject, Why: d.Why, Revision: d.Revision,
+		Kind: d.Kind, Namespace: home, Name: d.Name, Op: registry.Put, Expect: d.Version, Spec: d.Spec, Who: c.Subject, Why: d.Why, Revision: d.Revision,
 	})
 }
 
@@ -101,6 +107,7 @@ func checkSpec(d Definition) error {
 func specParsers() map[string]func(json.RawMessage) error {
 	return map[string]func(json.RawMessage) error{
 		event.FeatureViewKind:       func(b json.RawMessage) error { _, err := event.ParseView(b); return err },
+		event.NamespaceKind:         func(b json.RawMessage) error { _, err := event.ParseNamespace(b); return err },
 		event.ModelKind:             func(b json.RawMessage) error { _, err := event.ParseModel(b); return err },
 		features.FeatureServiceKind: func(b json.RawMessage) error { _, err := features.ParseService(b); return err },
 		features.EntityKind:         func(b json.RawMessage) error { _, err := features.ParseEntity(b); return err },

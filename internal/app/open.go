@@ -206,6 +206,9 @@ func (a *App) openRegistry(ctx context.Context) error {
 		return err
 	}
 	a.onClose("definition metrics", func() error { stop(); return nil })
+	if err := a.ensureNamespaces(ctx); err != nil {
+		return err
+	}
 	return a.prepareTables(ctx)
 }
 

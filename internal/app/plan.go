@@ -69,7 +69,7 @@ func (a *App) planRoutes(api *web.API) {
 			Name string `query:"name" required:"true"`
 		}) (*struct{ Body DefinitionList }, error) {
 			out := DefinitionList{Definitions: []Definition{}}
-			for _, d := range a.registry.History(in.Kind, auth.From(ctx).Namespace, in.Name) {
+			for _, d := range a.registry.History(in.Kind, homeOf(auth.From(ctx), in.Kind, in.Name), in.Name) {
 				out.Definitions = append(out.Definitions, shown(d))
 			}
 			if len(out.Definitions) == 0 {
@@ -96,7 +96,7 @@ func (a *App) plan(c auth.Caller, in PlanRequest) Plan {
 		return out
 	}
 	for _, d := range state.List("", c.Namespace) {
-		if !listed[[2]string{d.Kind, d.Name}] && a.fromFiles(d) {
+		if d.Kind != event.NamespaceKind && !listed[[2]string{d.Kind, d.Name}] && a.fromFiles(d) {
 			out.Changes = append(out.Changes, PlannedChange{Kind: d.Kind, Name: d.Name, Action: actionDelete, Version: d.Version})
 		}
 	}
@@ -125,7 +125,7 @@ func committed(history []registry.Definition) *registry.Definition {
 
 func (a *App) planOne(c auth.Caller, state *registry.State, d Definition) PlannedChange {
 	out := PlannedChange{Kind: d.Kind, Name: d.Name, Action: actionCreate}
-	live, ok := state.Get(d.Kind, c.Namespace, d.Name)
+	live, ok := state.Get(d.Kind, homeOf(c, d.Kind, d.Name), d.Name)
 	if ok {
 		out.Version, out.Action = live.Version, actionUpdate
 	}
@@ -158,7 +158,12 @@ func (a *App) checkDefinition(c auth.Caller, d Definition) error {
 			return err
 		}
 	}
-	live, ok := a.registry.State().Get(d.Kind, c.Namespace, d.Name)
+	if d.Kind == event.NamespaceKind {
+		if err := event.CheckNamespace(d.Name); err != nil {
+			return err
+		}
+	}
+	live, ok := a.registry.State().Get(d.Kind, homeOf(c, d.Kind, d.Name), d.Name)
 	if !ok {
 		return nil
 	}
@@ -175,7 +180,8 @@ func (a *App) checkDefinition(c auth.Caller, d Definition) error {
 }
 
 func (a *App) deleteDefinition(ctx context.Context, c auth.Caller, kind, name string, version uint64, why string) (registry.Definition, error) {
-	live, ok := a.registry.State().Get(kind, c.Namespace, name)
+	home := homeOf(c, kind, name)
+	live, ok := a.registry.State().Get(kind, home, name)
 	if !ok {
 		return live, web.Errorf(http.StatusNotFound, web.CodeNotFound, "no %s named %q", kind, name)
 	}
@@ -185,7 +191,7 @@ func (a *App) deleteDefinition(ctx context.Context, c auth.Caller, kind, name st
 	if version == 0 {
 		version = live.Version
 	}
-	return a.registry.Apply(ctx, registry.Entry{Kind: kind, Namespace: c.Namespace, Name: name, Op: registry.Delete, Expect: version, Who: c.Subject, Why: why})
+	return a.registry.Apply(ctx, registry.Entry{Kind: kind, Namespace: home, Name: name, Op: registry.Delete, Expect: version, Who: c.Subject, Why: why})
 }
 
 // asOf is the definitions now, or as they were at a time.

@@ -41,8 +41,14 @@ func (c *Config) Topics() []Topic {
 	}
 	out := []Topic{{Spec: log, Purpose: "definitions, kept for ever", ACLs: acls(RegistryTopic, "kedge", "Describe", "DescribeConfigs", "Read", "Write", "Create")}}
 	out = append(out, c.driftTopics()...)
+	return append(out, c.dataTopics(c.Namespace)...)
+}
+
+// dataTopics are those that a namespace's events come by.
+func (c *Config) dataTopics(namespace string) []Topic {
+	var out []Topic
 	for _, kind := range []event.Kind{event.Features, event.Predictions, event.Labels} {
-		name := TopicName(c.Namespace, kind)
+		name := TopicName(namespace, kind)
 		spec := stream.TopicSpec{Name: name, Partitions: c.Kafka.Partitions, Config: map[string]string{
 			"retention.ms":           strconv.FormatInt(time.Duration(c.Kafka.Retention).Milliseconds(), 10),
 			"retention.bytes":        strconv.FormatInt(int64(c.Kafka.RetentionSize), 10),
@@ -51,7 +57,7 @@ func (c *Config) Topics() []Topic {
 		if !c.EmbeddedBroker() {
 			spec.Replication = c.Kafka.ReplicationFactor
 		}
-		out = append(out, Topic{Spec: spec, Purpose: kind.String() + " of namespace " + c.Namespace,
+		out = append(out, Topic{Spec: spec, Purpose: kind.String() + " of namespace " + namespace,
 			ACLs: append(acls(name, "kedge", "Describe", "DescribeConfigs", "Read", "Write", "Create"), acls(name, "producers", "Describe", "Write")...)})
 	}
 	return out
