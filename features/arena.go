@@ -70,12 +70,14 @@ func (a *arena) take(class, size int) uint64 {
 	return p + 1
 }
 
-// drop returns the block of n used bytes at p to its class's list.
+// drop returns the block of n used bytes at p to its class's list, wiped: what
+// was replaced or deleted is not to be found in memory any more.
 func (a *arena) drop(p uint64, n int) {
 	if p == 0 {
 		return
 	}
 	class, size := blockClass(n)
+	clear(a.at(p, n))
 	binary.LittleEndian.PutUint64(a.at(p, 8), a.free[class])
 	a.free[class] = p
 	a.live -= size

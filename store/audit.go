@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/kedge-ml/kedge/query"
@@ -95,8 +97,9 @@ FROM (
 type counted struct {
 	table, expected              string // expected: its rows, from a ledger row
 	topic, partition, epoch, off string // its columns
-	appended                     string
+	index, appended              string
 	ttl                          time.Duration
+	erased                       bool // rows were erased from it
 }
 
 func (s *Store) countedTables(ctx context.Context) ([]counted, error) {
@@ -108,11 +111,29 @@ func (s *Store) countedTables(ctx context.Context) ([]counted, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := []counted{{"dead_letters", "dead_letters", "topic", "partition", "epoch", "offset", "known_at", ttls["dead_letters"]}}
+	erased, err := s.erasedFrom(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := []counted{{"dead_letters", "dead_letters", "topic", "partition", "epoch", "offset", "`index`", "known_at", ttls["dead_letters"], slices.Contains(erased, "dead_letters")}}
 	for _, t := range tables {
-		out = append(out, counted{t, "tables['" + t + "']", "_topic", "_partition", "_epoch", "_offset", "appended_at", ttls[t]})
+		out = append(out, counted{t, "tables['" + t + "']", "_topic", "_partition", "_epoch", "_offset", "_index", "appended_at", ttls[t], slices.Contains(erased, t)})
 	}
 	return out, nil
+}
+
+// rows selects the positions that a table accounts for: its rows, and those
+// that were erased from it and are not there any more.
+func (t counted) rows(s *Store) string {
+	have := fmt.Sprintf("SELECT %s, %s, %s, %s FROM %s WHERE %s", t.topic, t.partition, t.epoch, t.off, s.ref(t.table), unexpired(t.appended, t.ttl))
+	if !t.erased {
+		return have
+	}
+	gone := fmt.Sprintf("FROM %s WHERE `table` = '%s' AND %s", s.ref(erasedTable), t.table, unexpired("appended_at", t.ttl))
+	const place = "topic, partition, epoch, offset, `index`"
+	columns := strings.Join([]string{t.topic, t.partition, t.epoch, t.off, t.index}, ", ")
+	return fmt.Sprintf("%s UNION ALL SELECT topic, partition, epoch, offset FROM (SELECT DISTINCT %s %s AND (%s) NOT IN (SELECT %s FROM %s WHERE (%s) IN (SELECT %s %s)))",
+		have, place, gone, place, columns, s.ref(t.table), columns, place, gone)
 }
 
 // auditRows counts rows per unit: each row meets the last unit that begins at
@@ -154,13 +175,13 @@ func (s *Store) auditTable(ctx context.Context, t counted, where string, p param
 	sql := fmt.Sprintf(`SELECT topic, toInt64(partition), toInt64(epoch), from_offset, to_offset, sum(want), toInt64(sum(have)), toInt64(sum(late)) FROM (
   SELECT l.topic AS topic, l.partition AS partition, l.epoch AS epoch, l.from_offset AS from_offset, any(l.to_offset) AS to_offset, 0 AS want,
     countIf(r.%[4]s <= l.to_offset) AS have, countIf(r.%[4]s > l.to_offset) AS late
-  FROM (SELECT %[1]s, %[2]s, %[3]s, %[4]s FROM %[5]s WHERE %[6]s) AS r
-  ASOF INNER JOIN (%[7]s) AS l ON r.%[1]s = l.topic AND r.%[2]s = l.partition AND r.%[3]s = l.epoch AND r.%[4]s >= l.from_offset
+  FROM (%[5]s) AS r
+  ASOF INNER JOIN (%[6]s) AS l ON r.%[1]s = l.topic AND r.%[2]s = l.partition AND r.%[3]s = l.epoch AND r.%[4]s >= l.from_offset
   GROUP BY topic, partition, epoch, from_offset
   UNION ALL
-  SELECT topic, partition, epoch, from_offset, to_offset, want, 0, 0 FROM (%[7]s)
+  SELECT topic, partition, epoch, from_offset, to_offset, want, 0, 0 FROM (%[6]s)
 ) GROUP BY topic, partition, epoch, from_offset, to_offset HAVING sum(want) != sum(have) OR sum(late) > 0 ORDER BY topic, partition, epoch, from_offset`,
-		t.topic, t.partition, t.epoch, t.off, s.ref(t.table), unexpired(t.appended, t.ttl), units)
+		t.topic, t.partition, t.epoch, t.off, t.rows(s), units)
 	rows, err := s.query(ctx, sql, p)
 	if err != nil {
 		return err

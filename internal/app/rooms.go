@@ -26,6 +26,7 @@ type featureStore struct {
 	server  *features.Server
 	keeper  *features.LatestKeeper // as the monitor
 	monitor *features.Monitor      // nil without a store to recompute from
+	deleter *features.Deleter      // as the monitor
 	feast   net.Listener           // a port of its own for Feast clients; nil without one
 }
 
@@ -50,6 +51,9 @@ func (a *App) openFeatures(context.Context) (err error) {
 	}
 	f.tail = features.NewTail(cfg, a.client, a.registry, f.online)
 	w := features.NewWriter(a.client, a.producer, f.tail)
+	if a.store != nil {
+		f.deleter = features.NewDeleter(f.online, cfg.Events, w, sc)
+	}
 	if f.server, err = features.NewServer(features.ServerConfig{Scope: sc, Monitor: f.monitor}, f.online, w, f.tail.Ready); err != nil {
 		return err
 	}
@@ -195,6 +199,7 @@ func (a *App) runRooms(part func(string, func(context.Context) error)) {
 		if f.monitor != nil {
 			part("consistency", f.monitor.Run)
 			part("latest state", f.keeper.Run)
+			part("deleted entities", f.deleter.Run)
 		}
 		if f.feast != nil {
 			part("feast", a.serveFeast)
