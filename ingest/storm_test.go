@@ -104,33 +104,53 @@ func smallDisk(t *testing.T, bytes int) string {
 }
 
 // TestFullDiskUnderIngest lets the store's disk run full under load: reading
-// waits, the status says why, and all goes on when there is space again.
+// waits, the status says why, and all goes on when there is space again. With
+// kill -9 the process dies on the full disk, and its successor, which finds the
+// disk as full, opens, waits in the same way and heals.
 func TestFullDiskUnderIngest(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, false)
-	w.storeDir = smallDisk(t, 256<<20)
-	w.produce(3000)
-	c := w.consumer()
-	c.await(t, "ready")
-	load := w.sustain(10, 10*time.Millisecond)
-	w.running(c)
-	ballast := filepath.Join(w.storeDir, "ballast")
-	fill(t, ballast)
-	testenv.Eventually(t, time.Minute, func() error {
+	for name, kill := range map[string]bool{"full": false, "full and kill -9": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, false)
+			w.storeDir = smallDisk(t, 256<<20)
+			w.produce(3000)
+			c := w.consumer()
+			c.await(t, "ready")
+			load := w.sustain(10, 10*time.Millisecond)
+			w.running(c)
+			ballast := filepath.Join(w.storeDir, "ballast")
+			fill(t, ballast)
+			w.namesSpace(c)
+			if kill {
+				for range 3 {
+					c.kill()
+					c = w.consumer()
+					c.await(t, "ready")
+					w.namesSpace(c)
+				}
+			}
+			if err := os.Remove(ballast); err != nil {
+				t.Fatal(err)
+			}
+			w.running(c)
+			load.stop()
+			w.await(c, 2*time.Minute)
+			c.stop(t)
+			w.verify()
+		})
+	}
+}
+
+// namesSpace waits until a consumer's status names the full disk.
+func (w *world) namesSpace(c *child) {
+	w.t.Helper()
+	testenv.Eventually(w.t, time.Minute, func() error {
 		if s := c.state(); s.Ready || !strings.Contains(strings.ToLower(s.Reason), "space") {
 			return fmt.Errorf("the status does not name the full disk: %+v", s)
 		}
 		return nil
 	})
-	t.Logf("waiting: %.200s", c.state().Reason)
-	if err := os.Remove(ballast); err != nil {
-		t.Fatal(err)
-	}
-	w.running(c)
-	load.stop()
-	w.await(c, 2*time.Minute)
-	c.stop(t)
-	w.verify()
+	w.t.Logf("waiting: %.200s", c.state().Reason)
 }
 
 // fill writes until the disk takes no more.

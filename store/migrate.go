@@ -16,17 +16,21 @@ const Version = 5
 // ErrNewer says that a newer Kedge wrote the tables.
 var ErrNewer = errors.New("the store was written by a newer kedge")
 
-// migrate makes the database and its fixed tables, or brings them forward.
+// migrate makes the database and its fixed tables, or brings them forward. A
+// store that is up to date is only read: it opens on a full disk, too.
 func (s *Store) migrate(ctx context.Context) error {
+	if at, err := s.version(ctx); err != nil || at == Version {
+		return err
+	}
 	if err := s.exec(ctx, "CREATE DATABASE IF NOT EXISTS "+chdb.QuoteIdent(s.opt.Database)+s.opt.onCluster()); err != nil {
 		return err
 	}
 	if err := s.exec(ctx, s.fixed("schema_versions", "version UInt32, applied_at DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC')", "version", "")); err != nil {
 		return err
 	}
-	var at uint32
-	if err := s.conn.QueryRow(ctx, "SELECT max(version) FROM "+s.ref("schema_versions")).Scan(&at); err != nil {
-		return fmt.Errorf("read the schema version: %w", err)
+	at, err := s.version(ctx)
+	if err != nil {
+		return err
 	}
 	if at > Version {
 		return fmt.Errorf("%w: its tables have version %d, this binary knows %d; use the newer binary, or a backup made before", ErrNewer, at, Version)
@@ -45,6 +49,19 @@ func (s *Store) migrate(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// version is that of the tables, 0 when there are none.
+func (s *Store) version(ctx context.Context) (at uint32, err error) {
+	var tables uint64
+	err = s.queryRow(ctx, "SELECT count() FROM system.tables WHERE database = {db:String} AND name = 'schema_versions'", params{"db": s.opt.Database}).Scan(&tables)
+	if err == nil && tables > 0 {
+		err = s.conn.QueryRow(ctx, "SELECT max(version) FROM "+s.ref("schema_versions")).Scan(&at)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read the schema version: %w", err)
+	}
+	return at, nil
 }
 
 // migrations are the steps from version i to i+1. A step may be cut off and

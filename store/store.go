@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -57,10 +58,11 @@ func (o Options) validate() error {
 // EmbeddedConfig is how to open the engine inside the process.
 type EmbeddedConfig struct {
 	Options
-	LibPath   string // libchdb.so
-	DataDir   string // one process at a time
-	MaxMemory int64  // bytes the engine may take; 0 is 2 GiB
-	Handles   int    // statements at once; 0 is 8
+	LibPath   string       // libchdb.so
+	DataDir   string       // one process at a time
+	MaxMemory int64        // bytes the engine may take; 0 is 2 GiB
+	Handles   int          // statements at once; 0 is 8
+	Log       *slog.Logger // what was mended before the engine opened; may be nil
 }
 
 // Store is an open engine with Kedge's tables. Its methods may be called from
@@ -94,7 +96,7 @@ func OpenEmbedded(ctx context.Context, cfg EmbeddedConfig) (*Store, error) {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
 	ec := chdb.DefaultConfig()
-	ec.LibPath, ec.DataDir, ec.Database = cfg.LibPath, cfg.DataDir, cfg.Database
+	ec.LibPath, ec.DataDir, ec.Database, ec.Log = cfg.LibPath, cfg.DataDir, cfg.Database, cfg.Log
 	ec.Settings = map[string]string{"max_query_size": "16777216"}
 	if cfg.MaxMemory > 0 {
 		ec.MaxMemory = cfg.MaxMemory

@@ -157,6 +157,7 @@ func (a *App) openEmbeddedStore(ctx context.Context, opt store.Options) (*store.
 	}
 	return store.OpenEmbedded(ctx, store.EmbeddedConfig{
 		Options: opt, LibPath: lib, DataDir: a.dir.Sub("store"), MaxMemory: int64(a.cfg.ClickHouse.Memory),
+		Log: a.tel.Scope("store").Log,
 	})
 }
 

@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -32,6 +33,9 @@ type Config struct {
 	Handles   int               // statements that may run at once; more wait
 	MaxMemory int64             // bytes the whole engine may take; 0 is the engine's own choice, 90 % of the machine
 	Settings  map[string]string // session settings every handle starts with
+	Log       *slog.Logger      // what was mended; nil: nobody hears of it
+
+	bare bool // definitions are neither kept nor put back: tests see what for
 }
 
 // DefaultConfig leaves out the paths.
@@ -62,6 +66,7 @@ type DB struct {
 	cfg    Config
 	lib    *library
 	lock   *os.File
+	defs   *definitions
 	args   []string
 	pool   chan *handle // free handles
 	closed chan struct{}
@@ -88,7 +93,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{cfg: cfg, lock: lock, pool: make(chan *handle, cfg.Handles), closed: make(chan struct{})}
+	db := &DB{cfg: cfg, lock: lock, defs: newDefinitions(cfg), pool: make(chan *handle, cfg.Handles), closed: make(chan struct{})}
 	if err := db.start(ctx); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -99,7 +104,12 @@ func (db *DB) start(ctx context.Context) (err error) {
 	if db.lib, err = load(db.cfg.LibPath); err != nil {
 		return err
 	}
-	db.args = db.connectArgs()
+	if err := db.defs.ready(db.cfg.Database); err != nil {
+		return fmt.Errorf("open the embedded engine: %w", err)
+	}
+	if db.args, err = db.connectArgs(); err != nil {
+		return err
+	}
 	if db.control, err = db.connect(ctx, "control"); err != nil {
 		return err
 	}
@@ -113,19 +123,24 @@ func (db *DB) start(ctx context.Context) (err error) {
 	return nil
 }
 
-func (db *DB) connectArgs() []string {
+func (db *DB) connectArgs() ([]string, error) {
+	keep, _, _, err := reserve(db.cfg.DataDir)
+	if err != nil {
+		return nil, fmt.Errorf("open the embedded engine: %w", err)
+	}
 	args := []string{"kedge", "--path=" + filepath.Join(db.cfg.DataDir, "engine")}
 	if db.cfg.MaxMemory > 0 {
 		args = append(args, "--max_server_memory_usage="+strconv.FormatInt(db.cfg.MaxMemory, 10))
 	}
-	args = append(args, "--backups.allowed_path="+filepath.Join(db.cfg.DataDir, "backups"))
+	args = append(args, "--backups.allowed_path="+filepath.Join(db.cfg.DataDir, "backups"),
+		"--storage_configuration.disks.default.keep_free_space_bytes="+strconv.FormatInt(keep, 10))
 	base := map[string]string{"session_timezone": "UTC", "allow_introspection_functions": "0", "implicit_select": "0"}
 	for _, set := range []map[string]string{base, db.cfg.Settings} {
 		for k, v := range set {
 			args = append(args, "--"+k+"="+v)
 		}
 	}
-	return args
+	return args, nil
 }
 
 // lockDir makes the directory and holds its lock file.
@@ -268,9 +283,16 @@ func (db *DB) Backup(ctx context.Context, database, path, base string) error {
 // Restore reads an archive that [DB.Backup] wrote, into a database that does
 // not hold its tables yet.
 func (db *DB) Restore(ctx context.Context, database, path string) error {
-	return db.archive(ctx, "restore", database, path, func(conn uintptr) uintptr {
+	if err := db.defs.hasRoom(); err != nil {
+		return fmt.Errorf("restore database %s (%s): %w", database, path, err)
+	}
+	err := db.archive(ctx, "restore", database, path, func(conn uintptr) uintptr {
 		return db.lib.restore(conn, cBytes(database), uint64(len(database)), cBytes(path), uint64(len(path)))
 	})
+	if _, _, wrong := db.defs.look(); err == nil && wrong != nil {
+		err = fmt.Errorf("restore database %s (%s): %w", database, path, wrong)
+	}
+	return err
 }
 
 // BackupDir is the only directory that archives may lie in.

@@ -50,6 +50,8 @@ func play(part string) error {
 		return errors.Join(err, db.Close())
 	case "signals":
 		return playSignals(db)
+	case "alter":
+		return playAlter(db)
 	case "insert":
 		return playInsert(db)
 	}

@@ -129,7 +129,12 @@ func (h *handle) single(s Statement, format string, sink func([]byte) error) err
 	return h.whole(s, format, sink)
 }
 
+// whole runs a statement and hands its answer over in one piece.
 func (h *handle) whole(s Statement, format string, sink func([]byte) error) error {
+	return h.db.defs.change(h, s.SQL, func() error { return h.atOnce(s, format, sink) })
+}
+
+func (h *handle) atOnce(s Statement, format string, sink func([]byte) error) error {
 	res := h.run(s, format)
 	defer h.db.lib.destroy(res)
 	if err := ParseError(h.db.lib.errorText(res)); err != nil {

@@ -1,0 +1,10 @@
+package chdb
+
+// Bare opens the engine without keeping its definitions.
+func Bare(c Config) Config {
+	c.bare = true
+	return c
+}
+
+// WithoutRoom lets definitions change on a full disk.
+func (db *DB) WithoutRoom() { db.defs.room = nil }
