@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"hash/fnv"
 	"strconv"
 	"strings"
 	"time"
@@ -177,6 +178,16 @@ type Verdict struct {
 	ReferenceRows, Rows         uint64
 }
 
+// digestOf is short and the same for the same words.
+func digestOf(words []string) string {
+	h := fnv.New64a()
+	for _, w := range words {
+		h.Write([]byte(w))
+		h.Write([]byte{0})
+	}
+	return strconv.FormatUint(h.Sum64(), 16)
+}
+
 // SaveVerdicts stores verdicts about one subject under a revision.
 func (s *Store) SaveVerdicts(ctx context.Context, sub Subject, vs []Verdict, revision uint64) error {
 	if len(vs) == 0 {
@@ -213,7 +224,14 @@ func (s *Store) SaveVerdicts(ctx context.Context, sub Subject, vs []Verdict, rev
 		named{"end", fixed[int64]{timestampType, collect(vs, func(v Verdict) int64 { return v.End.UnixMicro() })}},
 		named{"reference_rows", fixed[uint64]{"UInt64", collect(vs, func(v Verdict) uint64 { return v.ReferenceRows })}},
 		named{"rows", fixed[uint64]{"UInt64", collect(vs, func(v Verdict) uint64 { return v.Rows })}})
-	token := fmt.Sprintf("verdicts/%s/%s/%d/%d", vs[0].Namespace, vs[0].Monitor, vs[0].Start.UnixMicro(), revision)
+	// One tick may save twice about one window: of its distributions, of what came
+	// late, of the model's performance. A token names what it covers, else the
+	// second save would be taken for a repeat of the first.
+	var about []string
+	for _, v := range vs {
+		about = append(about, v.Column, v.Detector, strconv.FormatInt(v.Start.UnixMicro(), 10))
+	}
+	token := fmt.Sprintf("verdicts/%s/%s/%d/%s", vs[0].Namespace, vs[0].Monitor, revision, digestOf(about))
 	return s.insertRows(ctx, "verdicts", token, len(vs), cols)
 }
 

@@ -88,3 +88,24 @@ func TestVerdictsShowEachWindowOnceAtItsNewestRevision(t *testing.T) {
 		}
 	}
 }
+
+// One tick judges a window's distributions, and then its rows' arrival: two
+// saves about one window at one revision, which both count. A repeat of either
+// counts once.
+func TestTwoSavesOfOneTickAreBothKept(t *testing.T) {
+	s, sub := open(t), store.Subject{Kind: event.Features, TableID: 7}
+	start := time.UnixMicro(minute).UTC()
+	save := func(column, detector string) {
+		v := store.Verdict{Namespace: "test", Monitor: "m", Subject: "view7", Column: column, Detector: detector, Start: start, End: start.Add(time.Hour), P: 1, Adjusted: 1}
+		if err := s.SaveVerdicts(t.Context(), sub, []store.Verdict{v}, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	save("x", "ks")
+	save("(rows)", "freshness")
+	save("x", "ks")
+	frames, err := s.Verdicts(t.Context(), query.Request{Namespace: "test", View: "view7", From: start, To: start.Add(time.Hour)})
+	if err != nil || frames[0].Rows() != 2 {
+		t.Fatalf("%d verdicts, want 2 (%v)", frames[0].Rows(), err)
+	}
+}
