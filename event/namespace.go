@@ -21,7 +21,9 @@ type NamespaceSpec struct {
 	Retention NamespaceRetention `json:"retention,omitzero" yaml:"retention,omitempty"`
 }
 
-// Quotas bound what a namespace takes of an installation. Zero is no bound.
+// Quotas bound what a namespace takes of an installation. Zero is no bound. The
+// decoder holds a namespace to Series; nothing enforces the others yet, and the
+// comments say what they are to mean.
 type Quotas struct {
 	EventsPerSecond   int64 `json:"events_per_second,omitempty" yaml:"events_per_second,omitempty"`     // what is above waits in its topics
 	Rows              int64 `json:"rows,omitempty" yaml:"rows,omitempty"`                               // stored, of all its tables: then its topics wait
