@@ -274,7 +274,7 @@ func pick1(queue, running []Run, capacity Resources, limit func(namespace string
 			}
 		}
 		own.add(want)
-		if q := limit(queue[i].Namespace); own.CPUs > q.CPUs || own.GPUs > q.GPUs {
+		if q := limit(queue[i].Namespace); q.CPUs < capacity.CPUs && own.CPUs > q.CPUs || q.GPUs < capacity.GPUs && own.GPUs > q.GPUs {
 			continue
 		}
 		all.add(want)
