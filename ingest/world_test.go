@@ -33,13 +33,18 @@ func TestMain(m *testing.M) {
 	if text := os.Getenv(childEnv); text != "" {
 		os.Exit(childMain(text))
 	}
-	// toxiproxy leaves a pipe behind, now and then, that sends to a link that
-	// is closed. Nothing of ours runs in it.
-	toxiproxy := goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2/toxics.(*ToxicStub).Run")
-	goleak.VerifyTestMain(m, toxiproxy, goleak.Cleanup(func(code int) {
-		os.RemoveAll(binaryDir())
-		os.Exit(code)
-	}))
+	// toxiproxy leaves the pipes of a connection behind when its far end refuses
+	// what is written: nobody takes what they send any more. Nothing of ours runs in them.
+	const toxiproxy = "github.com/Shopify/toxiproxy/v2"
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction(toxiproxy+"/toxics.(*ToxicStub).Run"),
+		goleak.IgnoreAnyFunction(toxiproxy+".(*ToxicLink).read"),
+		goleak.IgnoreAnyFunction(toxiproxy+".(*ToxicLink).write"),
+		goleak.IgnoreAnyFunction(toxiproxy+".(*ToxicLink).RemoveToxic.func1"),
+		goleak.Cleanup(func(code int) {
+			os.RemoveAll(binaryDir())
+			os.Exit(code)
+		}))
 }
 
 func binaryDir() string {
