@@ -10,6 +10,7 @@ import (
 	"github.com/kedge-ml/kedge/dist"
 	"github.com/kedge-ml/kedge/drift"
 	"github.com/kedge-ml/kedge/drift/peer"
+	"github.com/kedge-ml/kedge/internal/testenv"
 )
 
 // A world draws a reference and windows of it, drifted or not. Verdicts are
@@ -236,7 +237,7 @@ func TestFalseAlarmsStayNominal(t *testing.T) { falseAlarms(t, 60, 12) }
 // per cent needs to be known to a tenth of it. docs/drift.md has its table.
 func TestTortureFalseAlarms(t *testing.T) {
 	if os.Getenv("KEDGE_TORTURE") == "" {
-		t.Skip("minutes of simulation: set KEDGE_TORTURE=1")
+		testenv.Skip(t, testenv.Short, "minutes of simulation: make torture runs it")
 	}
 	falseAlarms(t, 10_000, 500)
 }
