@@ -153,7 +153,7 @@ func (l *load) progress(what string) {
 	acked, delivered := len(l.acked)+300, len(l.delivered)+300
 	l.mu.Unlock()
 	began := time.Now()
-	testenv.Eventually(l.t, time.Minute, func() error {
+	testenv.Eventually(l.t, 2*time.Minute, func() error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if len(l.acked) < acked || len(l.delivered) < delivered {
@@ -167,7 +167,7 @@ func (l *load) progress(what string) {
 // run lets faults happen under load, and compares at the end: every
 // acknowledged message was delivered, and none twice.
 func (l *load) run(faults func()) {
-	ctx, cancel := context.WithTimeout(l.t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(l.t.Context(), 10*time.Minute)
 	defer cancel()
 	stop := make(chan struct{})
 	var producing, consuming sync.WaitGroup
@@ -258,6 +258,7 @@ func failBrokers(t *testing.T, kill, pause []int) {
 			k.Pause(t, i)
 			l.progress(fmt.Sprintf("broker %d paused", i))
 			k.Resume(t, i)
+			k.Ready(t)
 			l.progress(fmt.Sprintf("broker %d resumed", i))
 		}
 	})

@@ -162,7 +162,9 @@ func (n *node) prepare(t testing.TB, voters []string, cfg Config) {
 }
 
 // properties are the settings that all brokers share: a lost broker is
-// noticed soon, retention is looked at every second.
+// noticed soon, retention is looked at every second. A broker that was paused
+// answers nobody; with the default of 30 s the others would wait that long for
+// each of its answers, and could not change the set of replicas in sync.
 func properties(brokers int) map[string]string {
 	copies := fmt.Sprint(brokers)
 	insync := fmt.Sprint((brokers + 1) / 2)
@@ -186,6 +188,9 @@ func properties(brokers int) map[string]string {
 		"controller.quorum.election.timeout.ms":            "1000",
 		"controller.quorum.fetch.timeout.ms":               "2000",
 		"replica.lag.time.max.ms":                          "3000",
+		"replica.socket.timeout.ms":                        "3000",
+		"controller.socket.timeout.ms":                     "3000",
+		"request.timeout.ms":                               "3000",
 		"log.retention.check.interval.ms":                  "1000",
 		"log.segment.delete.delay.ms":                      "1000",
 		"log.cleaner.backoff.ms":                           "200",
@@ -224,7 +229,7 @@ func (c *Cluster) start(t testing.TB, i int) {
 	}(n.cmd)
 }
 
-// ready waits until all brokers know each other.
+// ready waits until all brokers know each other and no copy is behind.
 func (c *Cluster) ready(t testing.TB) {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...))
@@ -261,6 +266,23 @@ func (c *Cluster) answers(client *kgo.Client) error {
 	if found := client.DiscoveredBrokers(); len(found) != len(c.nodes) {
 		client.ForceMetadataRefresh()
 		return fmt.Errorf("%d of %d brokers are known", len(found), len(c.nodes))
+	}
+	return inSync(ctx, client)
+}
+
+// inSync reports the first partition of which a copy is behind: as long as
+// there is one, losing a second broker would be two faults at once.
+func inSync(ctx context.Context, client *kgo.Client) error {
+	all, err := kmsg.NewPtrMetadataRequest().RequestWith(ctx, client)
+	if err != nil {
+		return err
+	}
+	for _, t := range all.Topics {
+		for _, p := range t.Partitions {
+			if len(p.ISR) != len(p.Replicas) {
+				return fmt.Errorf("%s/%d: of the copies on %v only %v are in sync", *t.Topic, p.Partition, p.Replicas, p.ISR)
+			}
+		}
 	}
 	return nil
 }
@@ -311,7 +333,7 @@ func (c *Cluster) Restart(t testing.TB, i int) {
 	c.start(t, i)
 }
 
-// Ready waits until all brokers answer and know each other.
+// Ready waits until all brokers answer, know each other and have all records.
 func (c *Cluster) Ready(t testing.TB) {
 	t.Helper()
 	c.ready(t)
