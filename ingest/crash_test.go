@@ -50,7 +50,7 @@ func (w *world) crashAt(point string, n int) {
 	c := w.consumer(fmt.Sprintf("KEDGE_FAILPOINT=%s=kill@%d", point, n))
 	load := w.sustain(30, 10*time.Millisecond)
 	defer load.stop()
-	for deadline := time.After(40 * time.Second); ; {
+	for deadline := time.After(3 * time.Minute); ; {
 		select {
 		case <-c.ended:
 			if err := exitedBy(c, syscall.SIGKILL); err != nil {

@@ -303,7 +303,7 @@ func (c *child) stop(t testing.TB) {
 	c.signal(syscall.SIGTERM)
 	select {
 	case <-c.ended:
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatalf("%s does not stop\n%s", c.name, tail(c.stderr.String(), 4000))
 	}
 	if c.err != nil {

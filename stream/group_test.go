@@ -140,7 +140,7 @@ func (w *world) sit() *seat {
 func (w *world) settle(partitions int, seats ...*seat) {
 	w.Helper()
 	holds := make([]map[stream.TopicPartition]stream.Committed, len(seats))
-	deadline := time.After(60 * time.Second)
+	deadline := time.After(3 * time.Minute)
 	for {
 		owners := map[stream.TopicPartition]int{}
 		least := partitions

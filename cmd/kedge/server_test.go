@@ -75,8 +75,8 @@ func launchKedge(t *testing.T, args ...string) *kedgeProcess {
 	case <-ready:
 	case <-p.ended:
 		t.Fatalf("kedge ended before it was ready: %v\n%s", p.err, p.log.String())
-	case <-time.After(60 * time.Second):
-		t.Fatalf("kedge is not ready after a minute")
+	case <-time.After(2 * time.Minute):
+		t.Fatalf("kedge is not ready after two minutes")
 	}
 	return p
 }
@@ -111,8 +111,8 @@ func (p *kedgeProcess) stop() error {
 	select {
 	case <-p.ended:
 		return p.err
-	case <-time.After(30 * time.Second):
-		return errors.New("still running 30 s after SIGTERM")
+	case <-time.After(2 * time.Minute):
+		return errors.New("still running two minutes after SIGTERM")
 	}
 }
 

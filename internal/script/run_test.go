@@ -86,8 +86,8 @@ func (w *world) start() {
 	case w.http = <-ready:
 	case <-w.ended:
 		w.t.Fatalf("kedge ended at its start:\n%s", w.log)
-	case <-time.After(90 * time.Second):
-		w.t.Fatal("kedge is not ready after 90 s")
+	case <-time.After(3 * time.Minute):
+		w.t.Fatal("kedge is not ready after three minutes")
 	}
 }
 
@@ -110,8 +110,8 @@ func (w *world) end(sig syscall.Signal) {
 	_ = w.cmd.Process.Signal(sig) // it may have ended
 	select {
 	case <-w.ended:
-	case <-time.After(60 * time.Second):
-		w.t.Fatalf("kedge runs 60 s after %v", sig)
+	case <-time.After(3 * time.Minute):
+		w.t.Fatalf("kedge runs three minutes after %v", sig)
 	}
 }
 
