@@ -139,6 +139,7 @@ type remembered struct {
 	Rough    map[int64]time.Time `json:"rough"`    // windows whose performance was measured before it was mature, and when
 	Unrest   time.Time           `json:"unrest"`   // when the oldest incident of the current alert began
 
+	Past    [][2]time.Time            `json:"past"`    // stretches of windows to which imports added rows
 	Pending []time.Time               `json:"pending"` // minutes that are not over yet, or that were dirty too lately
 	Open    map[string]store.Incident `json:"open"`    // incidents, as they are told
 	Unquiet map[string][][2]time.Time `json:"unquiet"` // by column: when it was not itself
@@ -287,10 +288,11 @@ func (m *Monitor) derive(ctx context.Context, now time.Time, revision uint64) (l
 	if now.Sub(m.Arrived) < time.Minute {
 		since = since.Add(-ledgerOverlap)
 	}
-	minutes, until, err := m.store.DirtyMinutes(ctx, m.cfg.Table, since)
+	minutes, imported, until, err := m.store.DirtyMinutes(ctx, m.cfg.Table, since)
 	if err != nil {
 		return nil, err
 	}
+	m.imported(imported)
 	minutes = append(minutes, m.Pending...)
 	slices.SortFunc(minutes, time.Time.Compare)
 	minutes = slices.CompactFunc(minutes, time.Time.Equal)
@@ -374,6 +376,7 @@ func joined(minutes []time.Time, grain, gap time.Duration) [][2]time.Time {
 // incident, which saw it already.
 func (m *Monitor) judge(ctx context.Context, start time.Time, revision uint64, step bool) ([]store.Verdict, error) {
 	end := start.Add(m.cfg.Window)
+	step = step && !m.past(start, end)
 	columns, err := m.columns(ctx, start, end)
 	if err != nil {
 		return nil, err

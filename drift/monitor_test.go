@@ -21,6 +21,7 @@ type stream struct {
 	store  *store.Store
 	schema *event.Schema
 	offset int64
+	topic  string
 }
 
 func newStream(t *testing.T) *stream {
@@ -41,13 +42,13 @@ func newStream(t *testing.T) *stream {
 	if err := st.Prepare(t.Context(), []*event.Schema{schema}); err != nil {
 		t.Fatal(err)
 	}
-	return &stream{t: t, store: st, schema: schema}
+	return &stream{t: t, store: st, schema: schema, topic: "kedge.test.features"}
 }
 
 // write adds one row per value, spread evenly over a range of event_time.
 func (s *stream) write(from time.Time, length time.Duration, amounts, calm []float64) {
 	s.t.Helper()
-	b := event.NewBatch(s.schema, "kedge.test.features")
+	b := event.NewBatch(s.schema, s.topic)
 	minutes := map[int64]bool{}
 	for i := range amounts {
 		at := from.Add(length * time.Duration(i) / time.Duration(len(amounts))).UnixMicro()

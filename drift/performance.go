@@ -439,9 +439,15 @@ func (p *performance) judge(ctx context.Context, m *Monitor, start time.Time, va
 	}
 	var out []store.Verdict
 	for _, j := range js {
-		finding := m.watch.Step(j, end)
+		finding := Finding{Judgement: j, At: end}
+		past := m.past(start, end)
+		if !past {
+			finding = m.watch.Step(j, end)
+		}
 		v := m.verdict(Column{Name: j.Column}, finding, start, end)
-		m.hush(&v, finding)
+		if !past {
+			m.hush(&v, finding)
+		}
 		out = append(out, v)
 	}
 	return m.store.SaveVerdicts(ctx, p.table, out, uint64(now.UnixMicro()))

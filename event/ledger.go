@@ -54,3 +54,7 @@ type DirtyWindow struct {
 	TableID uint64
 	Minute  int64 // event time in minutes since the Unix epoch, rounded down
 }
+
+// ImportTopicPrefix begins what the ledger calls rows that were imported into a
+// namespace, past the broker.
+func ImportTopicPrefix(namespace string) string { return "kedge." + namespace + ".import." }

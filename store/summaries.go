@@ -139,29 +139,38 @@ func (s *Store) Grids(ctx context.Context, sub Subject) ([]SummaryColumn, error)
 }
 
 // DirtyMinutes are the minutes of event_time of a subject to which ledger rows
-// written after a moment added rows, and the moment to ask from next time.
-func (s *Store) DirtyMinutes(ctx context.Context, sub Subject, since time.Time) (minutes []time.Time, until time.Time, err error) {
+// written after a moment added rows, those of them to which imports did, and the
+// moment to ask from next time.
+func (s *Store) DirtyMinutes(ctx context.Context, sub Subject, since time.Time) (minutes, imported []time.Time, until time.Time, err error) {
 	p := sub.params(params{"since": micro(since)})
-	rows, err := s.query(ctx, "SELECT w.minute, max(inserted_at) FROM "+s.ref("ledger")+" ARRAY JOIN windows AS w"+
+	rows, err := s.query(ctx, "SELECT w.minute, max(inserted_at), max("+importedTopic+") FROM "+s.ref("ledger")+" ARRAY JOIN windows AS w"+
 		" WHERE inserted_at > fromUnixTimestamp64Micro({since:Int64}, 'UTC') AND w.kind = {kind:UInt8} AND w.table_id = {table:UInt64} GROUP BY w.minute ORDER BY w.minute", p)
 	if err != nil {
-		return nil, since, fmt.Errorf("read dirty windows: %w", err)
+		return nil, nil, since, fmt.Errorf("read dirty windows: %w", err)
 	}
 	defer rows.Close()
 	until = since
 	for rows.Next() {
 		var minute int64
 		var at time.Time
-		if err := rows.Scan(&minute, &at); err != nil {
-			return nil, since, fmt.Errorf("read dirty windows: %w", err)
+		var past uint8
+		if err := rows.Scan(&minute, &at, &past); err != nil {
+			return nil, nil, since, fmt.Errorf("read dirty windows: %w", err)
 		}
 		minutes = append(minutes, time.Unix(minute*60, 0).UTC())
+		if past != 0 {
+			imported = append(imported, minutes[len(minutes)-1])
+		}
 		if at.After(until) {
 			until = at.UTC()
 		}
 	}
-	return minutes, until, rows.Err()
+	return minutes, imported, until, rows.Err()
 }
+
+// importedTopic is the condition of ledger rows of imports: see
+// [event.ImportTopicPrefix].
+const importedTopic = `match(topic, '^kedge\\.[^.]+\\.import\\.')`
 
 // Verdict is one stored judgement. Its identity is (namespace, monitor, column,
 // detector, start); a higher revision replaces it.

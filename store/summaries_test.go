@@ -47,12 +47,19 @@ func TestDirtyMinutesAreAskedForOnce(t *testing.T) {
 	if err := s.InsertLedger(t.Context(), "dirty", row); err != nil {
 		t.Fatal(err)
 	}
-	minutes, until, err := s.DirtyMinutes(t.Context(), sub, time.Unix(0, 0))
-	if err != nil || len(minutes) != 2 || minutes[1].Unix() != 29_000_003*60 {
-		t.Fatalf("dirty minutes %v (%v)", minutes, err)
+	minutes, imported, until, err := s.DirtyMinutes(t.Context(), sub, time.Unix(0, 0))
+	if err != nil || len(minutes) != 2 || minutes[1].Unix() != 29_000_003*60 || len(imported) != 0 {
+		t.Fatalf("dirty minutes %v, imported %v (%v)", minutes, imported, err)
 	}
-	if again, _, err := s.DirtyMinutes(t.Context(), sub, until); err != nil || len(again) != 0 {
+	if again, _, _, err := s.DirtyMinutes(t.Context(), sub, until); err != nil || len(again) != 0 {
 		t.Fatalf("asked again: %v (%v)", again, err)
+	}
+	row.Topic, row.Windows = event.ImportTopicPrefix("test")+"0123", row.Windows[:1]
+	if err := s.InsertLedger(t.Context(), "imported", row); err != nil {
+		t.Fatal(err)
+	}
+	if _, imported, _, err := s.DirtyMinutes(t.Context(), sub, time.Unix(0, 0)); err != nil || len(imported) != 1 || imported[0].Unix() != 29_000_000*60 {
+		t.Fatalf("imported minutes %v (%v)", imported, err)
 	}
 }
 

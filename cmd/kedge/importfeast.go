@@ -6,9 +6,8 @@ import (
 	"github.com/kedge-ml/kedge/internal/app"
 )
 
-func (c *cli) importCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "import", Short: "Take over what another tool defines", Args: noArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	cmd.AddCommand(&cobra.Command{
+func importFeastCommand() *cobra.Command {
+	return &cobra.Command{
 		Use: "feast REPO", Short: "Print a Feast repository's definitions as Kedge has them", Args: exactly(1, "import feast"),
 		Long: "Print a Feast repository's entities, views, push sources and services as definitions that `kedge apply` takes. It\n" +
 			"reads the registry file that `feast apply` wrote, and needs no Python. What has to be written by hand, such as\n" +
@@ -17,6 +16,5 @@ func (c *cli) importCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return app.ImportFeast(args[0], cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
-	})
-	return cmd
+	}
 }

@@ -59,12 +59,14 @@ type replay struct {
 	file   *source.File
 	mapper *source.Mapper
 	speed  float64 // times real time; 0: as fast as it goes
+	bytes  int     // of a batch of lines
+	events int     // of a batch
 	bad    int     // rows that gave no event because of a fault
 	faults []error // the first of them
 }
 
 func (f *replayFlags) open(path string, now time.Time) (*replay, error) {
-	r := &replay{name: path}
+	r := &replay{name: path, bytes: 1 << 20, events: 5000}
 	if f.speed != "max" {
 		v, err := strconv.ParseFloat(f.speed, 64)
 		if err != nil || v <= 0 {
@@ -169,7 +171,6 @@ func shift(m *source.Mapping, d time.Duration) {
 // each calls send with batches of envelopes, one per line, in the file's order
 // and at the asked speed. rows is how many rows a batch used up.
 func (r *replay) each(ctx context.Context, send func(lines []byte, events, rows int) error) error {
-	const maxBytes, maxEvents = 1 << 20, 5000
 	var lines []byte
 	events, rows := 0, 0
 	var clock pace
@@ -202,7 +203,7 @@ func (r *replay) each(ctx context.Context, send func(lines []byte, events, rows 
 			lines = append(append(lines, e.Text...), '\n')
 			events++
 		}
-		if len(lines) >= maxBytes || events >= maxEvents {
+		if len(lines) >= r.bytes || events >= r.events {
 			if err := flush(); err != nil {
 				return err
 			}

@@ -23,6 +23,7 @@ func (a *App) api() (http.Handler, error) {
 	a.operationRoutes(api)
 	a.queryRoutes(api, kinds)
 	a.eventRoutes(api)
+	a.importRoutes(api)
 	a.deadLetterRoutes(api, kinds)
 	a.definitionRoutes(api)
 	a.driftRoutes(api)

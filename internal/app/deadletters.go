@@ -41,7 +41,7 @@ const deadLetterHeader = "kedge-replay-of"
 // ReplayAnswer says what a replay of dead letters did.
 type ReplayAnswer struct {
 	Replayed int `json:"replayed"`
-	Skipped  int `json:"skipped" doc:"Cut on storing, so that their bytes are not all there; or of a foreign topic whose source still makes no event of them"`
+	Skipped  int `json:"skipped" doc:"Cut on storing, so that their bytes are not all there; or of an import or a foreign topic, and still no events"`
 }
 
 func (a *App) deadLetterRoutes(api *web.API, kinds map[string]KindFunc) {
@@ -131,6 +131,15 @@ func (r *replay) one(ctx context.Context, c auth.Caller, state *registry.State, 
 		return nil
 	}
 	origin := originOf(d)
+	if strings.HasPrefix(d.Topic, event.ImportTopicPrefix(c.Namespace)) { // there is no such topic
+		a, err := event.AddressOf(d.Value)
+		if err != nil {
+			r.answer.Skipped++
+			return nil
+		}
+		r.answer.Replayed++
+		return r.add(ctx, TopicName(c.Namespace, a.Kind), stream.Message{Key: a.Key, Value: d.Value, Headers: origin})
+	}
 	if strings.HasPrefix(d.Topic, "kedge.") {
 		r.answer.Replayed++
 		return r.add(ctx, d.Topic, stream.Message{Key: d.Key, Value: d.Value, Headers: origin})
