@@ -18,6 +18,7 @@ GO      ?= go
 DEPS    := .deps
 DATA    ?= kedge-data
 PKGS    ?= ./...
+REAL    ?= ../shared/data
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COUNT   ?= 1
 TESTFLAGS ?= -p 2 -timeout 30m
@@ -29,13 +30,16 @@ HEAVY := ingest|cmd/kedge|stream|stream/broker|store|features|internal/script|in
 FETCHED := $(patsubst third_party/%/fetch.sh,$(DEPS)/%.stamp,$(wildcard third_party/*/fetch.sh))
 VENVS   := $(patsubst third_party/python/%/requirements.txt,$(DEPS)/python/%.stamp,$(wildcard third_party/python/*/requirements.txt))
 
-.PHONY: rules build plugin run test race bench torture lint fix gen check dist deps deps-run clients clean
+.PHONY: rules build plugin run demo test race bench torture lint fix gen check dist deps deps-run clients clean
 
 build: ## bin/kedge
 	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/kedge ./cmd/kedge
 
 run: deps-run build ## embedded broker and engine, with the built-in demo stream
 	exec bin/kedge run --data-dir $(DATA) --demo
+
+demo: deps-run build ## a rollout decided by outcomes; REAL names a folder with elec.csv and the employment files
+	examples/rollout.sh "$(REAL)"
 
 deps-run: $(DEPS)/chdb.stamp ## what `make run` needs
 

@@ -50,7 +50,7 @@ func (m *moment) live() string {
 
 func (c *cli) rolloutCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "rollout", Short: "Show and change which version of a model is live", Args: noArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	cmd.AddCommand(c.rolloutStatus(), c.rolloutHistory(), c.rolloutChange("promote", "Make the canary, or a version, the champion"), c.rolloutChange("rollback", "End the canary or experiment, or go back to the champion before"))
+	cmd.AddCommand(c.rolloutStatus(), c.rolloutHistory(), c.rolloutChange("promote", "Make the canary, or a version, the champion"), c.rolloutChange("rollback", "End the canary or experiment, or go back to the champion before"), c.rolloutRehearse())
 	return cmd
 }
 
@@ -148,16 +148,21 @@ func (c *cli) rolloutHistory() *cobra.Command {
 			if err := json.Unmarshal(raw, &out); err != nil {
 				return err
 			}
-			for _, m := range out.Moments {
-				why, _, _ := strings.Cut(m.Why, "\n")
-				fmt.Fprintf(cmd.OutOrStdout(), "%s  %-17s %s  (%s) %s\n", m.At, m.Action, m.live(), m.Who, why)
-			}
+			printMoments(cmd.OutOrStdout(), out.Moments)
 			return nil
 		},
 	}
 	cmd.Flags().StringVar(&at, "at", "", "what was live at this time, RFC 3339")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, evidence included")
 	return cmd
+}
+
+// printMoments prints a line per change, oldest first.
+func printMoments(w io.Writer, moments []moment) {
+	for _, m := range moments {
+		why, _, _ := strings.Cut(m.Why, "\n")
+		fmt.Fprintf(w, "%s  %-17s %s  (%s) %s\n", m.At, m.Action, m.live(), m.Who, why)
+	}
 }
 
 func (c *cli) rolloutChange(action, short string) *cobra.Command {

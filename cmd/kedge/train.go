@@ -31,7 +31,8 @@ func (c *cli) trainCommand() *cobra.Command {
 				return &usageError{errors.New("want a file with --name and --label, or -f JOB.yaml"), "train"}
 			}
 			f.Path = args[0]
-			return f.Train(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+			_, err := f.Train(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return err
 		},
 	}
 	fs := cmd.Flags()

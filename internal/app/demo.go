@@ -108,3 +108,9 @@ func (a *App) saveDemoMark(m demoMark) error {
 	}
 	return os.Rename(next, a.dir.Sub("demo.json"))
 }
+
+// DemoTable is n rows of the demo stream's rides with their truth, to learn
+// from and to replay.
+func DemoTable(n int) (header []string, rows [][]string) {
+	return demo.Rides(DefaultConfig().Demo.Seed, n)
+}

@@ -92,28 +92,29 @@ func readTable(path string, t trainer.Table) (*trainer.Matrix, error) {
 }
 
 // Train trains, writes the artefact and says on out what was chosen, how the
-// winner does beside the baseline, and where the artefact is.
-func (f *TrainFile) Train(ctx context.Context, out, progress io.Writer) error {
+// winner does beside the baseline, and where the artefact is. It returns the
+// artefact's digest.
+func (f *TrainFile) Train(ctx context.Context, out, progress io.Writer) (string, error) {
 	job, trees, err := f.job()
 	if err != nil {
-		return err
+		return "", err
 	}
 	rec := trainer.Record{Log: func(_, line string) { fmt.Fprintln(progress, line) }}
 	r, err := trainer.TrainAuto(ctx, "cli", job, trees, rec)
 	if err != nil {
-		return fmt.Errorf("train %s: %w", f.Name, err)
+		return "", fmt.Errorf("train %s: %w", f.Name, err)
 	}
 	if err := os.MkdirAll(f.Artifacts, 0o700); err != nil {
-		return fmt.Errorf("artefacts: %w", err)
+		return "", fmt.Errorf("artefacts: %w", err)
 	}
 	root, err := os.OpenRoot(f.Artifacts)
 	if err != nil {
-		return fmt.Errorf("artefacts: %w", err)
+		return "", fmt.Errorf("artefacts: %w", err)
 	}
 	defer root.Close()
 	digest, err := model.Write(root, r.Best.Artifact)
 	if err != nil {
-		return fmt.Errorf("write the artefact: %w", err)
+		return "", fmt.Errorf("write the artefact: %w", err)
 	}
 	for _, c := range r.Choices {
 		fmt.Fprintln(out, c)
@@ -123,7 +124,7 @@ func (f *TrainFile) Train(ctx context.Context, out, progress io.Writer) error {
 		fmt.Fprintln(out, "warning:", w)
 	}
 	_, err = fmt.Fprintf(out, "artefact %s in %s\n", digest, f.Artifacts)
-	return err
+	return digest, err
 }
 
 // printMetrics sets the winner's test metrics beside the baseline's.

@@ -118,6 +118,26 @@ func pick(r *rand.Rand, storm float64) int {
 
 func logistic(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
 
+// Rides are n rides of a rush hour, when waits are long and of every length,
+// with what turned out true of each, as text: rows to learn from.
+func Rides(seed uint64, n int) (header []string, rows [][]string) {
+	at := time.Unix(1_750_000_000, 0)
+	s := &Stream{cfg: Config{Seed: seed, Rate: 10, Began: at.AddDate(10, 0, 0)}}
+	text := func(x float64) string { return strconv.FormatFloat(x, 'g', -1, 64) }
+	for ; len(rows) < n; at = at.Add(time.Second) {
+		r := s.rng(at, 2)
+		for _, v := range s.rides(at) {
+			v.wait = 1.5 * math.Pow(v.wait, 1.3)
+			cancelled := "0"
+			if r.Float64() < s.truth(v, 0) {
+				cancelled = "1"
+			}
+			rows = append(rows, []string{text(round(v.distance, 3)), text(round(v.wait, 3)), text(v.surge), text(v.rating), strconv.Itoa(v.hour), v.district, cancelled})
+		}
+	}
+	return []string{"distance_km", "wait_minutes", "surge", "driver_rating", "hour", "district", "cancelled"}, rows[:n]
+}
+
 func (s *Stream) prediction(v ride) Event {
 	score := round(v.score, 6)
 	threshold := 0.5
