@@ -23,8 +23,9 @@ type answer struct {
 	key      []byte
 	status   []byte
 	out      []byte
-	n        int // entity rows
-	monitor  *Monitor
+	n        int        // entity rows
+	served   *ServedLog // nil: nothing is written down
+	picks    []pick     // of this request, for served
 }
 
 // keyColumn is one member of the request that is a join key.
@@ -73,8 +74,8 @@ func (a *answer) find(b *book, lim Limits, now int64) (*plan, error) {
 	if err := a.lookup(p, now); err != nil {
 		return nil, err
 	}
-	if a.monitor != nil {
-		a.monitor.record(p, a, now)
+	if len(a.picks) > 0 {
+		a.served.record(p, a, now)
 	}
 	return p, nil
 }
@@ -236,6 +237,8 @@ func (a *answer) lookup(p *plan, now int64) error {
 		a.ages = append(a.ages, nil)
 		a.plain = append(a.plain, false)
 	}
+	a.picks = a.picks[:0]
+	whole := a.served.chooseRequest()
 	for i := range p.views {
 		v := &p.views[i]
 		if w := v.view.windows; w != nil && !w.live.Load() {
@@ -248,6 +251,9 @@ func (a *answer) lookup(p *plan, now int64) error {
 				return err
 			}
 			v.view.get(a.key, now, rows)
+			if whole || a.served.chooseKey(a.key) {
+				a.picks = append(a.picks, pick{i, row})
+			}
 		}
 		a.describe(i, v, now)
 	}

@@ -2,68 +2,61 @@ package features
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"hash/maphash"
+	"math"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/internal/telemetry"
 	"github.com/kedge-ml/kedge/query"
 	"github.com/kedge-ml/kedge/store"
+	"github.com/kedge-ml/kedge/stream"
 )
 
-// MonitorConfig says how much of what is served is checked.
+// MonitorConfig says what of the served log is checked, and when.
 type MonitorConfig struct {
-	Share     float64       // of the entity keys, 0..1; all reads of a chosen key are checked. Default 0.01
-	Delay     time.Duration // how long after a read it is checked; default 1 m
-	Tolerance time.Duration // how far the tables may be behind the log; default 2 s
-	Every     time.Duration // between checks; default 10 s
-	Held      int           // reads that wait to be checked; more are not taken. Default 10,000
-	Now       func() int64  // µs; nil: the machine's clock
-	Scope     telemetry.Scope
+	Namespaces []string      // whose served vectors are checked
+	Delay      time.Duration // how long after a read it is checked; default 1 m
+	Tolerance  time.Duration // how far the tables may be behind the log; default 2 s
+	Every      time.Duration // between checks; default 10 s
+	Held       int           // vectors that wait to be checked; the log waits beyond. Default 10,000
+	Now        func() int64  // µs; nil: the machine's clock
+	Scope      telemetry.Scope
 }
 
-// Monitor proves that the online tables and the stored history agree: it
-// recomputes, from stored rows, what was served at the time it was served.
+// Monitor proves that the online tables and the stored history agree: it reads
+// the served log and recomputes, from stored rows, what was served at the time
+// it was served.
 type Monitor struct {
 	cfg    MonitorConfig
+	online *Online
 	store  *store.Store
 	topics func(ctx context.Context, topic string) (partitions int, err error)
-	seed   maphash.Seed
 
 	mu      sync.Mutex
 	samples []sample
-	minutes []minute // the last hour, oldest first
-}
-
-// sample is one row as a request got it.
-type sample struct {
-	view    *View
-	at      int64
-	key     []byte
-	row     Row // a copy of its own; the zero Row: not found
-	columns []string
-}
-
-// minute is what one minute's checks found.
-type minute struct {
-	start  int64
-	counts map[featureName]*tally
+	room    chan struct{}                    // closed and replaced when samples leave
+	minutes map[int64]map[featureName]*tally // of the last hour, by when it was served
 }
 
 type featureName struct{ namespace, view, feature string }
 
-type tally struct{ checked, different int64 }
+// tally counts values; the weights are those of the vectors they were in.
+type tally struct {
+	checked, different int64
+	weight, skewed     float64
+}
 
-// NewMonitor makes a monitor. partitions says how many partitions a topic has.
-func NewMonitor(cfg MonitorConfig, st *store.Store, partitions func(context.Context, string) (int, error)) *Monitor {
-	if cfg.Share == 0 {
-		cfg.Share = 0.01
-	}
+// NewMonitor makes a monitor over the views of o. partitions says how many
+// partitions a topic has.
+func NewMonitor(cfg MonitorConfig, o *Online, st *store.Store, partitions func(context.Context, string) (int, error)) *Monitor {
 	if cfg.Delay == 0 {
 		cfg.Delay = time.Minute
 	}
@@ -79,50 +72,62 @@ func NewMonitor(cfg MonitorConfig, st *store.Store, partitions func(context.Cont
 	if cfg.Now == nil {
 		cfg.Now = func() int64 { return time.Now().UnixMicro() }
 	}
-	return &Monitor{cfg: cfg, store: st, topics: partitions, seed: maphash.MakeSeed()}
+	return &Monitor{cfg: cfg, online: o, store: st, topics: partitions, room: make(chan struct{}), minutes: map[int64]map[featureName]*tally{}}
 }
 
-// Run checks until ctx ends.
-func (m *Monitor) Run(ctx context.Context) error {
+// Run follows the served log and checks it until ctx ends.
+func (m *Monitor) Run(ctx context.Context, c *stream.Client) error {
 	if err := m.watch(m.cfg.Scope.Meter); err != nil {
 		return fmt.Errorf("consistency monitor: register metrics: %w", err)
 	}
-	tick := time.NewTicker(m.cfg.Every)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		if err := m.Tick(ctx, m.cfg.Now()); err != nil && ctx.Err() == nil {
-			m.cfg.Scope.Log.Warn("consistency could not be checked", telemetry.LogError, err)
-		}
-	}
-}
-
-// record takes the rows of an answer whose keys are chosen.
-func (m *Monitor) record(p *plan, a *answer, now int64) {
-	for i := range p.views {
-		v := &p.views[i]
-		for row := range a.n {
-			if a.encodeKey(v, row) != nil || !m.chosen(a.key) {
-				continue
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return m.Follow(ctx, c) })
+	g.Go(func() error {
+		tick := time.NewTicker(m.cfg.Every)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-tick.C:
 			}
-			m.take(sample{view: v.view, at: now, key: slices.Clone(a.key), row: a.rows[i].Row(row).clone(), columns: p.columnsOf(i)})
+			if err := m.Tick(ctx, m.cfg.Now()); err != nil && ctx.Err() == nil {
+				m.cfg.Scope.Log.Warn("consistency could not be checked", telemetry.LogError, err)
+			}
 		}
+	})
+	if err := g.Wait(); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("consistency monitor: %w", err)
 	}
+	return nil
 }
 
-func (m *Monitor) chosen(key []byte) bool {
-	return float64(maphash.Bytes(m.seed, key)>>11) < m.cfg.Share*(1<<53)
-}
-
-func (m *Monitor) take(s sample) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if len(m.samples) < m.cfg.Held {
-		m.samples = append(m.samples, s)
+// hear takes a vector of the served log. A vector that cannot be read is told
+// of and left.
+func (m *Monitor) hear(ctx context.Context, topic string, text []byte) error {
+	namespace := strings.TrimSuffix(strings.TrimPrefix(topic, "kedge."), ".served")
+	s, err := readServed(m.online.book(namespace), text)
+	if err != nil {
+		m.cfg.Scope.Log.Warn("consistency", telemetry.LogTopic, topic, telemetry.LogError, err)
+		return nil
+	}
+	if s == nil || s.at < m.cfg.Now()-time.Hour.Microseconds() {
+		return nil
+	}
+	for {
+		m.mu.Lock()
+		if len(m.samples) < m.cfg.Held {
+			m.samples = append(m.samples, *s)
+			m.mu.Unlock()
+			return nil
+		}
+		room := m.room
+		m.mu.Unlock()
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 
@@ -151,17 +156,30 @@ func (m *Monitor) Tick(ctx context.Context, now int64) error {
 		}
 		return s.at <= due
 	})
+	if len(byView) > 0 {
+		close(m.room)
+		m.room = make(chan struct{})
+	}
 	m.mu.Unlock()
+	var errs []error
 	for v, samples := range byView {
 		ready, err := m.stored(ctx, v, samples)
 		if err == nil && len(ready) > 0 {
 			err = m.check(ctx, v, ready, now)
 		}
 		if err != nil {
-			return fmt.Errorf("check view %s: %w", v.Name, err)
+			m.later(samples)
+			errs = append(errs, fmt.Errorf("check view %s: %w", v.Name, err))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// later puts vectors back; they are due at the next tick.
+func (m *Monitor) later(samples []sample) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.samples = append(m.samples, samples...)
 }
 
 // stored splits off the reads whose rows the ledger covers; the others wait.
@@ -175,13 +193,15 @@ func (m *Monitor) stored(ctx context.Context, v *View, samples []sample) (ready 
 	if err != nil {
 		return nil, err
 	}
+	var wait []sample
 	for _, s := range samples {
-		if s.row.Found() && s.row.Version().Offset >= next[s.row.Version().Partition] {
-			m.take(s)
+		if s.status != NotFound && s.version.Offset >= next[s.version.Partition] {
+			wait = append(wait, s)
 			continue
 		}
 		ready = append(ready, s)
 	}
+	m.later(wait)
 	return ready, nil
 }
 
@@ -213,9 +233,9 @@ func (m *Monitor) check(ctx context.Context, v *View, samples []sample, now int6
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	counts := m.minuteOf(now).counts
+	m.forget(now)
 	for i := range samples {
-		m.compare(counts, &samples[i], j, i, columns)
+		m.compare(&samples[i], j, i, columns)
 	}
 	return nil
 }
@@ -243,7 +263,8 @@ func (m *Monitor) recompute(ctx context.Context, v *View, keys []event.Column, a
 }
 
 // recomputeWindows aggregates the rows that the table had folded in when each
-// read was served: a hot key's windows hold something else a moment later.
+// read was served, for a hot key's windows hold something else a moment later;
+// and those that it must have had by then.
 func (m *Monitor) recomputeWindows(ctx context.Context, w *windowPlan, keys []event.Column, at []int64, columns []string, samples []sample) (*joined, error) {
 	if err := m.store.Prepare(ctx, []*event.Schema{w.source}); err != nil {
 		return nil, err
@@ -252,29 +273,30 @@ func (m *Monitor) recomputeWindows(ctx context.Context, w *windowPlan, keys []ev
 	for i := range keys {
 		pointers = append(pointers, &keys[i])
 	}
-	had := func(question int32, v Version) bool {
-		last := samples[question/2].row.Version()
-		return v.Partition == last.Partition && (v.Epoch < last.Epoch || v.Epoch == last.Epoch && v.Offset <= last.Offset)
+	had := func(question int32, v Version, available int64) bool {
+		s := &samples[question/2]
+		last := s.version
+		return available <= s.at-m.cfg.Tolerance.Microseconds() ||
+			v.Partition == last.Partition && (v.Epoch < last.Epoch || v.Epoch == last.Epoch && v.Offset <= last.Offset)
 	}
 	rows := m.store.History(ctx, store.HistoryQuery{Schema: w.source, Columns: w.columnNames(), From: slices.Min(at) - w.reach(), To: slices.Max(at), FirstKeys: firstKeys(pointers[0])})
 	return joinWindows(newQuestions(pointers, at), w, w.outputsOf(columns), false, had, rows)
 }
 
 // compare counts the features of one read. m.mu is held.
-func (m *Monitor) compare(counts map[featureName]*tally, s *sample, j *joined, i int, columns []string) {
-	for _, name := range s.columns {
+func (m *Monitor) compare(s *sample, j *joined, i int, columns []string) {
+	start := s.at - s.at%time.Minute.Microseconds()
+	counts := m.minutes[start]
+	if counts == nil {
+		counts = map[featureName]*tally{}
+		m.minutes[start] = counts
+	}
+	for at, name := range s.columns {
 		c := slices.Index(columns, name)
-		served := newColumn(j.columns[c].Type, true)
-		state := s.row.AppendTo(&served, s.row.Column(name))
-		if s.row.Found() && s.view.expired(s.row.Version().EventTime, s.at) {
-			served = newColumn(served.Type, true)
-			served.AppendNull()
-			state = OutsideMaxAge
-		}
 		same := false
 		for _, q := range []int{2 * i, 2*i + 1} {
 			place := int(j.place[q])
-			same = same || sameState(state, j.statuses[place]) && sameCell(&served, 0, &j.columns[c], place)
+			same = same || s.status == j.statuses[place] && m.agree(s.view, &s.values[at], &j.columns[c], place)
 		}
 		f := featureName{s.view.Schema.Namespace, s.view.Name, name}
 		t := counts[f]
@@ -283,27 +305,36 @@ func (m *Monitor) compare(counts map[featureName]*tally, s *sample, j *joined, i
 			counts[f] = t
 		}
 		t.checked++
+		t.weight += s.weight
 		if !same {
 			t.different++
+			t.skewed += s.weight
 		}
 	}
 }
 
-// sameState compares a value's status with its row's: a null value is a part
-// of a row that is there.
-func sameState(value, row Status) bool {
-	return value == row || value == NullValue && row == Present
+// windowAgreement is how far a window's sums may differ, relative to their
+// size: the two sides add in different orders.
+const windowAgreement = 1e-9
+
+func (m *Monitor) agree(v *View, served, stored *event.Column, place int) bool {
+	if sameCell(served, 0, stored, place) {
+		return true
+	}
+	if v.windows == nil || served.Type != (event.ColumnType{Elem: event.Float64}) || served.Null(0) || stored.Null(place) {
+		return false
+	}
+	a, b := served.Float64s[0], stored.Float64s[place]
+	return math.Abs(a-b) <= windowAgreement*max(math.Abs(a), math.Abs(b))
 }
 
-// minuteOf returns the minute of now and forgets what is older than an hour.
-// m.mu is held.
-func (m *Monitor) minuteOf(now int64) *minute {
-	start := now - now%60_000_000
-	m.minutes = slices.DeleteFunc(m.minutes, func(x minute) bool { return x.start <= start-3600_000_000 })
-	if n := len(m.minutes); n == 0 || m.minutes[n-1].start != start {
-		m.minutes = append(m.minutes, minute{start: start, counts: map[featureName]*tally{}})
+// forget leaves out what was served more than an hour before now. m.mu is held.
+func (m *Monitor) forget(now int64) {
+	for start := range m.minutes {
+		if start <= now-time.Hour.Microseconds() {
+			delete(m.minutes, start)
+		}
 	}
-	return &m.minutes[len(m.minutes)-1]
 }
 
 // lastHour sums the minutes.
@@ -311,10 +342,11 @@ func (m *Monitor) lastHour() map[featureName]tally {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	out := map[featureName]tally{}
-	for _, x := range m.minutes {
-		for f, t := range x.counts {
+	m.forget(m.cfg.Now())
+	for _, counts := range m.minutes {
+		for f, t := range counts {
 			sum := out[f]
-			out[f] = tally{sum.checked + t.checked, sum.different + t.different}
+			out[f] = tally{sum.checked + t.checked, sum.different + t.different, sum.weight + t.weight, sum.skewed + t.skewed}
 		}
 	}
 	return out
@@ -327,7 +359,7 @@ func (m *Monitor) watch(meter metric.Meter) error {
 	}
 	_, err = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		for f, t := range m.lastHour() {
-			o.ObserveFloat64(rate, float64(t.different)/float64(t.checked), metric.WithAttributes(
+			o.ObserveFloat64(rate, t.skewed/t.weight, metric.WithAttributes(
 				telemetry.AttrNamespace.String(f.namespace), telemetry.AttrView.String(f.view), telemetry.AttrColumn.String(f.feature)))
 		}
 		return nil
@@ -354,7 +386,7 @@ func (m *Monitor) Consistency(_ context.Context, r query.Request) ([]query.Frame
 	for i, f := range names {
 		t := sums[f]
 		views[i], features[i], checked[i], different[i] = f.view, f.feature, t.checked, t.different
-		rate[i] = float64(t.different) / float64(t.checked)
+		rate[i] = t.skewed / t.weight
 	}
 	return []query.Frame{{Name: "consistency", Type: query.Table, Columns: []query.Column{
 		{Name: "view", Type: query.Text, Values: views},

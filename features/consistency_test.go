@@ -11,12 +11,35 @@ import (
 	"github.com/kedge-ml/kedge/query"
 )
 
+// monitor makes a monitor over the library and a log that takes everything.
+func (l *library) monitor(now int64) (*Monitor, *ServedLog) {
+	clock := func() int64 { return now }
+	m := NewMonitor(MonitorConfig{Now: clock, Scope: telemetry.Discard()}, l.online, l.store, func(context.Context, string) (int, error) { return 1, nil })
+	return m, NewServedLog(ServedConfig{Share: 1, Scope: telemetry.Discard()}, nil)
+}
+
+// serve answers a request and lets the monitor hear what the log holds of it.
+func serve(t *testing.T, o *Online, log *ServedLog, m *Monitor, at int64, request string) {
+	t.Helper()
+	a := &answer{served: log}
+	if !a.req.parse([]byte(request)) {
+		t.Fatal("request")
+	}
+	must(t, a.make(o.book(testNamespace), Limits{}.orDefault(), at))
+	for len(log.queue) > 0 {
+		v := <-log.queue
+		msg, err := log.message(&v)
+		must(t, err)
+		must(t, m.hear(t.Context(), ServedTopic(testNamespace), msg.Value))
+	}
+}
+
 // TestMonitorFindsPlantedSkew reads what agrees, what only the table has wrong,
 // and what only the store has wrong.
 func TestMonitorFindsPlantedSkew(t *testing.T) {
 	l := openLibrary(t, 1<<28)
 	const now = int64(1772366400_000000)
-	l.view.Spec.TTL = event.Duration(time.Hour)
+	l.view.Spec.TTL, l.view.Spec.Online = event.Duration(time.Hour), true
 	l.view.Table = NewTable(l.view.Schema, time.Hour)
 	row := func(key, age, offset int64, x any) factRow {
 		at := now - age
@@ -31,22 +54,18 @@ func TestMonitorFindsPlantedSkew(t *testing.T) {
 		addRow(b, r)
 	}
 	l.view.Table.Apply(b, now)
-	m := NewMonitor(MonitorConfig{Share: 1, Now: func() int64 { return now }, Scope: telemetry.Discard()}, l.store, func(context.Context, string) (int, error) { return 1, nil })
-	a := &answer{monitor: m}
-	if !a.req.parse([]byte(`{"features":["driver:x","driver:s"],"entities":{"driver_id":[1,2,3,4,5,6,7]}}`)) {
-		t.Fatal("request")
-	}
-	must(t, a.make(l.online.book(testNamespace), Limits{}.orDefault(), now))
+	m, log := l.monitor(now)
+	serve(t, l.online, log, m, now, `{"features":["driver:x","driver:s"],"entities":{"driver_id":[1,2,3,4,5,6,7]}}`)
 	must(t, m.Tick(t.Context(), now))
 	if got := m.lastHour(); len(got) != 0 {
 		t.Fatalf("checked before the delay: %v", got)
 	}
 	must(t, m.Tick(t.Context(), now+2*time.Minute.Microseconds()))
 	got := m.lastHour()
-	if x := got[featureName{testNamespace, "driver", "x"}]; x != (tally{6, 2}) {
+	if x := got[featureName{testNamespace, "driver", "x"}]; x != (tally{6, 2, 6, 2}) {
 		t.Errorf("x: %+v, want 6 checked, 2 different", x)
 	}
-	if s := got[featureName{testNamespace, "driver", "s"}]; s != (tally{6, 1}) {
+	if s := got[featureName{testNamespace, "driver", "s"}]; s != (tally{6, 1, 6, 1}) {
 		t.Errorf("s: %+v, want 6 checked, 1 different", s)
 	}
 	if len(m.samples) != 1 {
@@ -64,7 +83,7 @@ func TestMonitorFindsPlantedSkew(t *testing.T) {
 func TestMonitorForgivesTheTailItsDelay(t *testing.T) {
 	l := openLibrary(t, 1<<28)
 	const now = int64(1772366400_000000)
-	l.view.Spec.TTL, l.view.Table = 0, NewTable(l.view.Schema, 0)
+	l.view.Spec.TTL, l.view.Spec.Online, l.view.Table = 0, true, NewTable(l.view.Schema, 0)
 	old := factRow{keys: []any{int64(1)}, v: Version{EventTime: now - 1_500_000, Offset: 1}, knownAt: now - 1_500_000 - 1_000_000, values: map[string]any{"x": 1.0}}
 	old.v.EventTime -= 1_000_000
 	fresh := factRow{keys: []any{int64(1)}, v: Version{EventTime: now - 100_000, Offset: 2}, knownAt: now - 100_000, values: map[string]any{"x": 2.0}}
@@ -73,16 +92,66 @@ func TestMonitorForgivesTheTailItsDelay(t *testing.T) {
 	b := event.NewBatch(l.view.Schema, "")
 	addRow(b, old)
 	l.view.Table.Apply(b, now)
-	m := NewMonitor(MonitorConfig{Share: 1, Scope: telemetry.Discard()}, l.store, func(context.Context, string) (int, error) { return 1, nil })
-	a := &answer{monitor: m}
+	m, log := l.monitor(now)
 	for _, at := range []int64{now, now + 3_000_000} { // within the tolerance, and beyond it
-		if !a.req.parse([]byte(`{"features":["driver:x"],"entities":{"driver_id":[1]}}`)) {
-			t.Fatal("request")
-		}
-		must(t, a.make(l.online.book(testNamespace), Limits{}.orDefault(), at))
+		serve(t, l.online, log, m, at, `{"features":["driver:x"],"entities":{"driver_id":[1]}}`)
 	}
-	must(t, m.Tick(t.Context(), now+time.Hour.Microseconds()))
-	if x := m.lastHour()[featureName{testNamespace, "driver", "x"}]; x != (tally{2, 1}) {
+	must(t, m.Tick(t.Context(), now+2*time.Minute.Microseconds()))
+	if x := m.lastHour()[featureName{testNamespace, "driver", "x"}]; x != (tally{2, 1, 2, 1}) {
 		t.Fatalf("%+v, want 2 checked and only the later one different", x)
+	}
+}
+
+// TestMonitorFindsSkewInWindows plants, beside windows that agree, an event
+// that only the table has, one that only the store has, one that differs, and a
+// table that stopped following.
+func TestMonitorFindsSkewInWindows(t *testing.T) {
+	l := openLibrary(t, 1<<28)
+	const now = int64(1772366400_000000)
+	b := l.online.book(testNamespace)
+	p, err := compileWindow(&WindowSpec{Source: "driver", Features: []WindowFeature{
+		{Name: "n", Function: "count", Window: event.Duration(time.Hour)}, {Name: "total", Function: "sum", Column: "x", Window: event.Duration(time.Hour)}}}, b.views["driver"].Schema, "activity", 77)
+	must(t, err)
+	table := newWindowTable(p, 0)
+	table.live.Store(true)
+	b.views["activity"] = &View{Name: "activity", UID: 77, Spec: &event.ViewSpec{Online: true}, Schema: p.schema, windows: table}
+	offset := int64(0)
+	row := func(key int64, ago time.Duration, x float64) factRow {
+		offset++
+		at := now - ago.Microseconds()
+		return factRow{keys: []any{key}, v: Version{EventTime: at, Created: at, Offset: offset}, knownAt: at, values: map[string]any{"x": x}}
+	}
+	var stored, followed []factRow
+	both := func(rows ...factRow) { stored, followed = append(stored, rows...), append(followed, rows...) }
+	for key := int64(1); key <= 6; key++ {
+		both(row(key, 50*time.Minute, 0.1), row(key, 40*time.Minute, 0.2), row(key, 30*time.Minute, 0.3))
+	}
+	followed = append(followed, row(2, 20*time.Minute, 5)) // the store lacks it
+	stored = append(stored, row(3, 20*time.Minute, 5))     // the table lacks it
+	both(row(3, 10*time.Minute, 6))
+	wrong := row(4, 20*time.Minute, 5)
+	stored = append(stored, wrong)
+	wrong.values = map[string]any{"x": 5.0001}
+	followed = append(followed, wrong)
+	stored = append(stored, row(5, 10*time.Minute, 7)) // the table's newest is older
+	stored = append(stored, row(6, time.Second, 7))    // in the log, not yet in the table: within the tolerance
+	l.fill("driver", stored)
+	must(t, l.store.InsertLedger(t.Context(), "l", event.LedgerRow{Topic: FeatureTopic(testNamespace), From: 0, To: 100}))
+	batch := event.NewBatch(p.source, "")
+	for _, r := range followed {
+		addRow(batch, r)
+	}
+	table.apply(batch, now)
+	m, log := l.monitor(now)
+	for key := 1; key <= 7; key++ { // 7: nothing ever happened to it
+		serve(t, l.online, log, m, now, fmt.Sprintf(`{"features":["activity:n","activity:total"],"entities":{"driver_id":[%d]}}`, key))
+		must(t, m.Tick(t.Context(), now+2*time.Minute.Microseconds()))
+		got := m.lastHour()[featureName{testNamespace, "activity", "total"}]
+		n := m.lastHour()[featureName{testNamespace, "activity", "n"}]
+		want := map[int]int64{1: 0, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 4}[key]
+		wantN := map[int]int64{1: 0, 2: 1, 3: 2, 4: 2, 5: 3, 6: 3, 7: 3}[key] // 4 has as many events on both sides
+		if got.checked != int64(key) || got.different != want || n.different != wantN {
+			t.Fatalf("after key %d: sums %+v, counts %+v, want %d and %d different", key, got, n, want, wantN)
+		}
 	}
 }

@@ -19,7 +19,7 @@ type ServerConfig struct {
 	PushWait time.Duration // how long a push waits to be readable; default 5 s
 	MaxPush  int64         // bytes of a push; default 64 MiB
 	Now      func() int64  // µs; nil: the machine's clock
-	Monitor  *Monitor      // is shown what is served; nil: nobody is
+	Served   *ServedLog    // is given what is served; nil: nothing is written down
 	Scope    telemetry.Scope
 }
 
@@ -141,7 +141,7 @@ func (s *Server) answer(r *http.Request, x *exchange) (err error) {
 		return &apiError{status: http.StatusServiceUnavailable, class: "FeastError", message: err.Error()}
 	}
 	a := &x.answer
-	a.monitor = s.cfg.Monitor
+	a.served = s.cfg.Served
 	if !a.req.parse(x.body) {
 		n, err := parseBody(x.body, readShape())
 		if err != nil {

@@ -81,7 +81,7 @@ type windowJoin struct {
 	plan    *windowPlan
 	outputs []int
 	leaky   bool
-	known   func(question int32, v Version) bool // nil: known_at decides
+	known   func(question int32, v Version, available int64) bool // nil: known_at decides
 	events  *windowEvents
 	folder  *windowFolder
 	state   []byte
@@ -94,8 +94,9 @@ type windowJoin struct {
 
 // joinWindows reads the source's rows, ordered by key, once. They must reach
 // back from the earliest question by the plan's reach. known, if given, says in
-// place of known_at whether a row counts for a question.
-func joinWindows(q *questions, p *windowPlan, outputs []int, leaky bool, known func(int32, Version) bool, rows iter.Seq2[*event.Batch, error]) (*joined, error) {
+// place of known_at whether a row counts for a question; available is the later
+// of its event_time and known_at.
+func joinWindows(q *questions, p *windowPlan, outputs []int, leaky bool, known func(int32, Version, int64) bool, rows iter.Seq2[*event.Batch, error]) (*joined, error) {
 	n := len(q.at)
 	j := &windowJoin{q: q, plan: p, outputs: outputs, leaky: leaky, known: known, events: newWindowEvents(p), folder: newFolder(p),
 		out: &joined{statuses: make([]Status, 0, n), times: make([]int64, 0, n), place: make([]int32, n)}}
@@ -131,7 +132,7 @@ func (j *windowJoin) batch(b *event.Batch) {
 			continue
 		}
 		at := b.Columns[event.ColEventTime].Int64s[row]
-		if !j.leaky && j.known == nil {
+		if !j.leaky {
 			at = max(at, b.Columns[event.ColKnownAt].Int64s[row])
 		}
 		j.events.add(b, row, at)
@@ -153,17 +154,27 @@ func (j *windowJoin) answerKey() {
 		row := j.q.order[j.next]
 		t := j.q.at[row]
 		if j.known != nil {
-			j.state, folded = j.folder.emptyState(j.state[:0]), 0
+			j.foldKnown(row, t)
+			j.answer(row, t, false)
+			continue
 		}
 		for folded < len(j.events.rows) && j.events.rows[folded].known <= t {
-			if e := &j.events.rows[folded]; j.known == nil || j.known(row, e.v) {
-				j.fold(e, t)
-			}
+			j.fold(&j.events.rows[folded], t)
 			folded++
 		}
 		j.answer(row, t, j.notYetKnown(folded, t))
 	}
 	j.events.reset()
+}
+
+// foldKnown begins anew with the events that known lets count.
+func (j *windowJoin) foldKnown(row int32, t int64) {
+	j.state = j.folder.emptyState(j.state[:0])
+	for i := range j.events.rows {
+		if e := &j.events.rows[i]; e.v.EventTime <= t && j.known(row, e.v, e.known) {
+			j.fold(e, t)
+		}
+	}
 }
 
 func (j *windowJoin) fold(e *windowEvent, t int64) {

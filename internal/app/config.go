@@ -16,6 +16,7 @@ type Config struct {
 	Kafka      KafkaConfig     `yaml:"kafka"`
 	ClickHouse ClickHouse      `yaml:"clickhouse"`
 	Ingest     IngestConfig    `yaml:"ingest"`
+	Features   FeaturesConfig  `yaml:"features"`
 	Retention  RetentionConfig `yaml:"retention"`
 	Telemetry  TelemetryConfig `yaml:"telemetry"`
 	Trainer    TrainerConfig   `yaml:"trainer"`
@@ -97,6 +98,18 @@ type IngestConfig struct {
 	DeclaredOnly bool     `yaml:"declared_only"` // no inference: unknown views and models become dead letters
 }
 
+// FeaturesConfig is how features are served.
+type FeaturesConfig struct {
+	Served ServedConfig `yaml:"served"`
+}
+
+// ServedConfig says which served vectors are written to the served topic, where
+// the consistency monitor reads them.
+type ServedConfig struct {
+	Share float64 `yaml:"share"` // 0 to 1; 0: none
+	By    string  `yaml:"by"`    // key: every read of the chosen keys; request: whole requests by chance
+}
+
 // RetentionConfig says how long rows stay, counted from when Kedge first knew
 // them. Zero keeps them for ever.
 type RetentionConfig struct {
@@ -145,6 +158,7 @@ func DefaultConfig() Config {
 			MinDelay: Duration(200 * time.Millisecond), MaxDelay: Duration(time.Second), Writers: 2, IDWindow: 1_000_000, FetchMemory: 64 << 20,
 			MaxRecord: 1 << 20, FutureBound: Duration(10 * time.Minute),
 		},
+		Features:  FeaturesConfig{Served: ServedConfig{Share: 0.01, By: "key"}},
 		Retention: RetentionConfig{Rows: Duration(30 * 24 * time.Hour), DeadLetters: Duration(7 * 24 * time.Hour), Ledger: Duration(90 * 24 * time.Hour)},
 		Alerts:    AlertsConfig{Every: Duration(time.Minute)},
 		Telemetry: TelemetryConfig{LogFormat: "text", LogLevel: "info", SampleRatio: 0.01},

@@ -32,6 +32,7 @@ func (c *Config) Validate() error {
 	c.checkKafka(&f)
 	c.checkClickHouse(&f)
 	c.checkIngest(&f)
+	c.checkFeatures(&f)
 	c.checkSources(&f)
 	c.checkTrainer(&f)
 	c.checkAlerts(&f)
@@ -140,6 +141,12 @@ func (c *Config) checkIngest(f *faults) {
 	f.check(in.Writers >= 1 && in.Writers <= 64, "ingest.writers: %d: want 1 to 64", in.Writers)
 	f.positive("ingest.future_bound", in.FutureBound)
 	f.check(in.IDWindow >= 0 && in.IDWindow < 1<<31, "ingest.id_window: %d: want 0 to 2147483647", in.IDWindow)
+}
+
+func (c *Config) checkFeatures(f *faults) {
+	s := &c.Features.Served
+	f.check(s.Share >= 0 && s.Share <= 1, "features.served.share: %v: want 0 to 1", s.Share)
+	f.check(s.By == "key" || s.By == "request", "features.served.by: %q: want key or request", s.By)
 }
 
 func (c *Config) checkRest(f *faults) {

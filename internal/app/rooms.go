@@ -27,7 +27,8 @@ type featureStore struct {
 	keeper  *features.LatestKeeper // as the monitor
 	monitor *features.Monitor      // nil without a store to recompute from
 	deleter *features.Deleter      // as the monitor
-	feast   net.Listener           // a port of its own for Feast clients; nil without one
+	served  *features.ServedLog
+	feast   net.Listener // a port of its own for Feast clients; nil without one
 }
 
 // openFeatures prepares the feature store. Its tables are filled while it
@@ -47,14 +48,19 @@ func (a *App) openFeatures(context.Context) (err error) {
 		cfg.Latest = features.LatestFrom(a.store, a.firstOffsets, 0, func() int64 { return time.Now().UnixMicro() })
 		cfg.Events = features.EventsFrom(a.store, partitions, 0)
 		f.keeper = features.NewLatestKeeper(f.online, cfg.Events, sc)
-		f.monitor = features.NewMonitor(features.MonitorConfig{Scope: sc}, a.store, partitions)
+		f.monitor = features.NewMonitor(features.MonitorConfig{Namespaces: cfg.Namespaces, Scope: sc}, f.online, a.store, partitions)
 	}
 	f.tail = features.NewTail(cfg, a.client, a.registry, f.online)
 	w := features.NewWriter(a.client, a.producer, f.tail)
 	if a.store != nil {
 		f.deleter = features.NewDeleter(f.online, cfg.Events, w, sc)
 	}
-	if f.server, err = features.NewServer(features.ServerConfig{Scope: sc, Monitor: f.monitor}, f.online, w, f.tail.Ready); err != nil {
+	served := a.cfg.Features.Served
+	if served.Share == 0 {
+		served.Share = -1 // to the room zero is its default
+	}
+	f.served = features.NewServedLog(features.ServedConfig{Share: served.Share, ByRequest: served.By == "request", Scope: sc}, a.producer)
+	if f.server, err = features.NewServer(features.ServerConfig{Scope: sc, Served: f.served}, f.online, w, f.tail.Ready); err != nil {
 		return err
 	}
 	if a.cfg.HTTP.Feast != "" {
@@ -196,8 +202,9 @@ func (a *App) openRuns(context.Context) error {
 func (a *App) runRooms(part func(string, func(context.Context) error)) {
 	if f := a.features; f != nil {
 		part("features", f.tail.Run)
+		part("served vectors", f.served.Run)
 		if f.monitor != nil {
-			part("consistency", f.monitor.Run)
+			part("consistency", func(ctx context.Context) error { return f.monitor.Run(ctx, a.client) })
 			part("latest state", f.keeper.Run)
 			part("deleted entities", f.deleter.Run)
 		}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/features"
 	"github.com/kedge-ml/kedge/stream"
 )
 
@@ -60,7 +61,10 @@ func (c *Config) dataTopics(namespace string) []Topic {
 		out = append(out, Topic{Spec: spec, Purpose: kind.String() + " of namespace " + namespace,
 			ACLs: append(acls(name, "kedge", "Describe", "DescribeConfigs", "Read", "Write", "Create"), acls(name, "producers", "Describe", "Write")...)})
 	}
-	return out
+	served := out[0].Spec
+	served.Name = features.ServedTopic(namespace)
+	return append(out, Topic{Spec: served, Purpose: "samples of served feature vectors, namespace " + namespace,
+		ACLs: acls(served.Name, "kedge", "Describe", "DescribeConfigs", "Read", "Write", "Create")})
 }
 
 // GroupACLs are the permissions beside those on topics.

@@ -36,6 +36,7 @@ const (
 	MetricAlertsFiring     = "kedge.alerts.firing"                // gauge
 	MetricFreshness        = "kedge.feature.freshness"            // gauge s, by view
 	MetricMismatch         = "kedge.feature.consistency.mismatch" // gauge ratio, by view and column
+	MetricServedVectors    = "kedge.feature.served"               // counter, by outcome
 	MetricServingRequest   = "kedge.serving.request.duration"     // histogram s, by model, version, variant
 	MetricServingFeatures  = "kedge.serving.features.duration"    // histogram s, of predictions by key
 	MetricServingQueue     = "kedge.serving.queue.duration"       // histogram s
