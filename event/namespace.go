@@ -22,7 +22,8 @@ type NamespaceSpec struct {
 }
 
 // Quotas bound what a namespace takes of an installation. Zero is no bound. The
-// decoder holds a namespace to Series; nothing enforces the others yet, and the
+// decoder holds a namespace to Series, ingest to EventsPerSecond (each process
+// by itself) and DeadLetterBytes; nothing enforces the others yet, and the
 // comments say what they are to mean.
 type Quotas struct {
 	EventsPerSecond   int64 `json:"events_per_second,omitempty" yaml:"events_per_second,omitempty"`     // what is above waits in its topics

@@ -36,6 +36,8 @@ type Config struct {
 	MaxDelay    time.Duration // how long it may wait when the store is busy
 	Writers     int           // inserts at a time, over all partitions
 
+	DeadLetterBytes int64 // of a namespace without a quota of its own: beyond, dead letters lose their bytes; 0: no bound
+
 	IDWindow int64 // offsets of a partition within which an id makes an event a duplicate; 0: ids are not looked at
 
 	IdleCommit    time.Duration // a partition without new records commits its end after this
@@ -67,8 +69,9 @@ func DefaultConfig() Config {
 	return Config{
 		Group: "kedge", MaxRows: 100_000, MaxBytes: 48 << 20, MemoryBytes: 256 << 20,
 		MinDelay: 200 * time.Millisecond, MaxDelay: time.Second, Writers: 2,
-		IDWindow:   1_000_000,
-		IdleCommit: 2 * time.Second, InsertTimeout: time.Minute, FenceAfter: 5 * time.Second, DrainTimeout: 10 * time.Second,
+		DeadLetterBytes: 1 << 30,
+		IDWindow:        1_000_000,
+		IdleCommit:      2 * time.Second, InsertTimeout: time.Minute, FenceAfter: 5 * time.Second, DrainTimeout: 10 * time.Second,
 		Session: 10 * time.Second, Heartbeat: time.Second, Rebalance: 30 * time.Second,
 		Decoder: event.DefaultDecoderConfig(),
 	}
@@ -87,6 +90,7 @@ func (c Config) Validate() error {
 	check(c.MaxRows > 0 && c.MaxBytes > 0 && c.MemoryBytes > 0, "ingest: the bounds of a unit are positive")
 	check(c.MinDelay >= 0 && c.MaxDelay >= c.MinDelay, "ingest: max delay %v is less than min delay %v", c.MaxDelay, c.MinDelay)
 	check(c.Writers > 0, "ingest: at least one writer")
+	check(c.DeadLetterBytes >= 0, "ingest: the cap of dead letters is not negative")
 	check(c.IDWindow >= 0 && c.IDWindow < 1<<31, "ingest: an id window of %d offsets; want 0 to 2147483647", c.IDWindow)
 	check(c.InsertTimeout > 0 && c.DrainTimeout > 0 && c.IdleCommit > 0 && c.FenceAfter > 0, "ingest: time limits are positive")
 	return errors.Join(errs...)

@@ -33,7 +33,9 @@ type Consumer struct {
 	defs    *definitions
 	pace    *pace
 	metrics *metrics
-	writing chan struct{} // one slot per insert under way
+	writing *fairQueue // of inserts, among namespaces
+	buckets *buckets   // of events, by namespace
+	dead    *deadCaps  // of dead letters, by namespace
 	points  *failpoint.Set
 	guards  guards
 	cluster string
@@ -72,7 +74,7 @@ func New(cfg Config, client *stream.Client, reg *registry.Registry, sink Sink, s
 		return nil, fmt.Errorf("ingest metrics: %w", err)
 	}
 	return &Consumer{cfg: cfg, client: client, reg: reg, sink: sink, scope: scope, defs: newDefinitions(reg), pace: newPace(cfg),
-		metrics: m, writing: make(chan struct{}, cfg.Writers), points: points, waiting: "not running", states: map[stream.TopicPartition]*state{}}, nil
+		metrics: m, writing: newFairQueue(cfg.Writers, false), buckets: newBuckets(), dead: newDeadCaps(), points: points, waiting: "not running", states: map[stream.TopicPartition]*state{}}, nil
 }
 
 // Run takes part in the group until the context ends: it then finishes the

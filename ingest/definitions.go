@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/kedge-ml/kedge/event"
@@ -21,6 +22,9 @@ type definitions struct {
 
 	sourcesAt int64 // what the sources were read at
 	sources   map[string]mapped
+
+	spacesAt int64 // what the namespaces were read at
+	spaces   map[string]*event.NamespaceSpec
 }
 
 // mapped is a topic's source.
@@ -39,6 +43,40 @@ func (d *definitions) source(s *registry.State, topic string) (registry.Definiti
 	}
 	m, ok := d.sources[topic]
 	return m.definition, m.spec, ok
+}
+
+// topicsOf are the foreign topics that a namespace's sources map.
+func (d *definitions) topicsOf(s *registry.State, namespace string) (topics []string) {
+	d.source(s, "")
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for topic, m := range d.sources {
+		if m.definition.Namespace == namespace {
+			topics = append(topics, topic)
+		}
+	}
+	slices.Sort(topics)
+	return topics
+}
+
+// space returns what a namespace is entitled to. A definition that cannot be
+// read entitles to what none does: what checks definitions lets none in.
+func (d *definitions) space(s *registry.State, namespace string) *event.NamespaceSpec {
+	changed := s.Changed(event.NamespaceKind)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.spaces == nil || d.spacesAt != changed {
+		d.spaces, d.spacesAt = map[string]*event.NamespaceSpec{}, changed
+		for _, def := range s.List(event.NamespaceKind, "") {
+			if spec, err := event.ParseNamespace(def.Spec); err == nil {
+				d.spaces[def.Name] = spec
+			}
+		}
+	}
+	if spec := d.spaces[namespace]; spec != nil {
+		return spec
+	}
+	return &event.NamespaceSpec{}
 }
 
 // sourcesOf reads the sources of a state by topic. Where several name a topic,

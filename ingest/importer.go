@@ -242,26 +242,28 @@ func (m *Importer) store(ctx context.Context, w *importing, u *event.Unit, topic
 		return err
 	}
 	for _, b := range u.Batches {
-		if err := m.insert(ctx, func(ctx context.Context) error { return m.c.sink.Insert(ctx, t.table(b.Schema.Table()), b) }); err != nil {
+		if err := m.insert(ctx, u.Namespace, b.Rows, func(ctx context.Context) error { return m.c.sink.Insert(ctx, t.table(b.Schema.Table()), b) }); err != nil {
 			return err
 		}
 	}
 	if len(u.Dead) > 0 {
-		if err := m.insert(ctx, func(ctx context.Context) error { return m.c.sink.InsertDeadLetters(ctx, t.dead(), u.Dead) }); err != nil {
+		if err := m.c.capDead(ctx, u.Namespace, u.Dead); err != nil {
+			return err
+		}
+		if err := m.insert(ctx, u.Namespace, len(u.Dead), func(ctx context.Context) error { return m.c.sink.InsertDeadLetters(ctx, t.dead(), u.Dead) }); err != nil {
 			return err
 		}
 	}
-	return m.insert(ctx, func(ctx context.Context) error { return m.c.sink.InsertLedger(ctx, t.ledger(), r) })
+	return m.insert(ctx, u.Namespace, 1, func(ctx context.Context) error { return m.c.sink.InsertLedger(ctx, t.ledger(), r) })
 }
 
 // insert does one insert in its turn with those of the topics.
-func (m *Importer) insert(ctx context.Context, fn func(context.Context) error) error {
-	select {
-	case m.c.writing <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
+func (m *Importer) insert(ctx context.Context, namespace string, rows int, fn func(context.Context) error) error {
+	leave, err := m.c.turn(ctx, namespace, rows)
+	if err != nil {
+		return err
 	}
-	defer func() { <-m.c.writing }()
+	defer leave()
 	ctx, cancel := context.WithTimeout(ctx, m.c.cfg.InsertTimeout)
 	defer cancel()
 	return fn(ctx)

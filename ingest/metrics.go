@@ -15,6 +15,8 @@ import (
 // metrics are the consumer's counters. Attributes are made once per partition.
 type metrics struct {
 	records, rows, dead, duplicates, units, bytes, unknown, missing, retries metric.Int64Counter
+	deadDropped                                                              metric.Int64Counter
+	throttled                                                                metric.Float64Counter
 	unitTime                                                                 metric.Float64Histogram
 }
 
@@ -35,9 +37,15 @@ func newMetrics(m metric.Meter) (*metrics, error) {
 	counter(&out.unknown, telemetry.MetricIngestUnknown)
 	counter(&out.missing, telemetry.MetricIngestMissing)
 	counter(&out.retries, telemetry.MetricIngestRetries)
-	var err error
+	counter(&out.deadDropped, telemetry.MetricIngestDeadBytes)
+	var err, err2 error
+	out.throttled, err2 = m.Float64Counter(telemetry.MetricIngestThrottled, metric.WithUnit("s"))
 	out.unitTime, err = m.Float64Histogram(telemetry.MetricIngestUnitTime, metric.WithUnit("s"))
-	return out, errors.Join(append(errs, err)...)
+	return out, errors.Join(append(errs, err, err2)...)
+}
+
+func namespaceLabel(ns string) metric.MeasurementOption {
+	return metric.WithAttributes(telemetry.AttrNamespace.String(ns))
 }
 
 // observe registers the gauges that are read off the consumer's status.

@@ -25,6 +25,10 @@ type Sink interface {
 	// InsertLedger stores what became of a unit, and its dirty windows with it.
 	InsertLedger(ctx context.Context, token string, r event.LedgerRow) error
 
+	// DeadLetterBytes counts the bytes of keys and values of the dead letters
+	// stored of a namespace, and of other topics.
+	DeadLetterBytes(ctx context.Context, namespace string, topics []string) (int64, error)
+
 	// Epochs says what the ledger holds of a partition, oldest epoch first.
 	Epochs(ctx context.Context, topic string, partition int32) ([]event.EpochRange, error)
 	// Beyond counts the rows, dead letters and ledger rows of a partition and

@@ -26,7 +26,8 @@ type PartitionStatus struct {
 	End       int64 // what may be read, when last looked
 	Lag       int64 // End − Position
 	Waiting   string
-	Refused   bool // Waiting needs an operator
+	Throttled string // which quota it waits for; the namespace's own doing, so that the member counts as ready
+	Refused   bool   // Waiting needs an operator
 	LastError string
 	ErrorAt   time.Time
 
@@ -60,6 +61,11 @@ func (s *state) update(fn func(*PartitionStatus)) {
 // waits notes why nothing moves; "" when it does again.
 func (s *state) waits(reason string) {
 	s.update(func(p *PartitionStatus) { p.Waiting, p.Refused = reason, false })
+}
+
+// throttled notes which quota is waited for; "" when none is.
+func (s *state) throttled(reason string) {
+	s.update(func(p *PartitionStatus) { p.Throttled = reason })
 }
 
 func (s *state) failed(reason string, err error, now time.Time) {

@@ -24,6 +24,9 @@ func (p *partition) write(ctx, writing context.Context) error {
 	for {
 		select {
 		case w := <-p.full:
+			if p.admit(ctx, w) != nil {
+				return p.leave(writing)
+			}
 			if err := p.store(writing, w); err != nil {
 				return ended(ctx, err)
 			}
@@ -68,7 +71,12 @@ func (p *partition) store(ctx context.Context, w *work) error {
 	}
 	if err == nil && len(w.unit.Dead) > 0 {
 		p.hit("dead")
-		err = p.insert(ctx, w, "dead letters", func(ctx context.Context) error {
+		err = p.insist(ctx, "count the dead letters", func(ctx context.Context) error {
+			return p.c.capDead(ctx, w.unit.Namespace, w.unit.Dead)
+		})
+	}
+	if err == nil && len(w.unit.Dead) > 0 {
+		err = p.insert(ctx, w, "dead letters", len(w.unit.Dead), func(ctx context.Context) error {
 			return p.c.sink.InsertDeadLetters(ctx, p.token(t.dead()), w.unit.Dead)
 		})
 	}
@@ -77,7 +85,7 @@ func (p *partition) store(ctx context.Context, w *work) error {
 	}
 	if err == nil {
 		p.hit("ledger")
-		err = p.insert(ctx, w, "the ledger row", func(ctx context.Context) error { return p.c.sink.InsertLedger(ctx, p.token(t.ledger()), r) })
+		err = p.insert(ctx, w, "the ledger row", 1, func(ctx context.Context) error { return p.c.sink.InsertLedger(ctx, p.token(t.ledger()), r) })
 	}
 	if err == nil {
 		err = p.proven(ctx, w, 1)
@@ -191,7 +199,7 @@ func (p *partition) tables(ctx context.Context, w *work, t tokens) error {
 	one := func(ctx context.Context, b *event.Batch) error {
 		name := b.Schema.Table()
 		p.hit("insert")
-		err := p.insert(ctx, w, name, func(ctx context.Context) error { return p.c.sink.Insert(ctx, p.token(t.table(name)), b) })
+		err := p.insert(ctx, w, name, b.Rows, func(ctx context.Context) error { return p.c.sink.Insert(ctx, p.token(t.table(name)), b) })
 		p.hit("inserted")
 		return err
 	}
@@ -209,16 +217,15 @@ func (p *partition) tables(ctx context.Context, w *work, t tokens) error {
 // insert does one insert until it succeeds. After a long wait the intent is
 // committed anew first: a member that was stopped for a while finds out that
 // the partition is another's before it writes.
-func (p *partition) insert(ctx context.Context, w *work, what string, fn func(context.Context) error) error {
+func (p *partition) insert(ctx context.Context, w *work, what string, rows int, fn func(context.Context) error) error {
 	return p.insist(ctx, "insert "+what, func(ctx context.Context) error {
-		select {
-		case p.c.writing <- struct{}{}:
-		case <-ctx.Done():
-			return ctx.Err()
+		leave, err := p.c.turn(ctx, w.unit.Namespace, rows)
+		if err != nil {
+			return err
 		}
 		began := time.Now()
 		defer func() {
-			<-p.c.writing
+			leave()
 			p.c.pace.wrote(time.Since(began), time.Now())
 		}()
 		if err := p.fence(ctx, w); err != nil {

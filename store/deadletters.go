@@ -27,14 +27,17 @@ func limitOf(r query.Request) (string, error) {
 	return strconv.Itoa(r.Limit), nil
 }
 
-// deadFilter is the condition of a request on dead letters. Its filter may
+// deadFilter is the condition of a request on dead letters. Those of foreign
+// topics are seen by the namespaces whose sources map, or mapped, the topic, as
+// the copy of the definitions has it. The filter may
 // name topic, partition, offset, epoch and reason (equal), and detail
 // (containing).
-func deadFilter(r query.Request, p params) (string, error) {
+func (s *Store) deadFilter(r query.Request, p params) (string, error) {
 	conditions := []string{"1"}
 	if r.Namespace != "" {
 		p["topics"] = "kedge." + r.Namespace + "."
-		conditions = append(conditions, "(startsWith(topic, {topics:String}) OR NOT startsWith(topic, 'kedge.'))")
+		p["namespace"] = r.Namespace
+		conditions = append(conditions, "(startsWith(topic, {topics:String}) OR topic IN (SELECT JSONExtractString(spec, 'topic') FROM "+s.ref("definitions")+" WHERE kind = 'Source' AND namespace = {namespace:String}))")
 	}
 	if !r.From.IsZero() {
 		p["from"] = micro(r.From)
@@ -63,6 +66,18 @@ func deadFilter(r query.Request, p params) (string, error) {
 	return strings.Join(conditions, " AND "), nil
 }
 
+// DeadLetterBytes counts the bytes of keys and values of the dead letters that
+// are stored of a namespace, and of other topics. It reads them all.
+func (s *Store) DeadLetterBytes(ctx context.Context, namespace string, topics []string) (int64, error) {
+	sql := "SELECT toInt64(sum(length(key) + length(value))) FROM " + s.ref("dead_letters") +
+		" WHERE startsWith(topic, {ours:String}) OR has(arrayMap(h -> unhex(h), {topics:Array(String)}), toString(topic))"
+	var n int64
+	if err := s.queryRow(ctx, sql, params{"ours": "kedge." + namespace + ".", "topics": textList(topics)}).Scan(&n); err != nil {
+		return 0, fmt.Errorf("count the bytes of dead letters: %w", err)
+	}
+	return n, nil
+}
+
 // printable shows bytes as they are where they are text, else in base64.
 func printable(column string) string {
 	return fmt.Sprintf("if(isValidUTF8(%[1]s), %[1]s, concat('base64:', base64Encode(%[1]s)))", column)
@@ -72,7 +87,7 @@ func printable(column string) string {
 // by reason.
 func (s *Store) DeadLetters(ctx context.Context, r query.Request) ([]query.Frame, error) {
 	p := params{}
-	where, err := deadFilter(r, p)
+	where, err := s.deadFilter(r, p)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +126,7 @@ func (s *Store) DeadLetterRecords(ctx context.Context, r query.Request) iter.Seq
 
 func (s *Store) eachDeadLetter(ctx context.Context, r query.Request, yield func(event.DeadLetter, error) bool) error {
 	p := params{}
-	where, err := deadFilter(r, p)
+	where, err := s.deadFilter(r, p)
 	if err != nil {
 		return err
 	}

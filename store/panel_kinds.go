@@ -182,7 +182,7 @@ func (s *Store) DriftMarks(ctx context.Context, r query.Request) (query.Frame, e
 // lines of a log.
 func (s *Store) DeadLetterLog(ctx context.Context, r query.Request) ([]query.Frame, error) {
 	p := params{}
-	where, err := deadFilter(r, p)
+	where, err := s.deadFilter(r, p)
 	if err != nil {
 		return nil, err
 	}

@@ -447,3 +447,27 @@ func TestDiskAndFreshness(t *testing.T) {
 		t.Errorf("one view: %d rows", f.Rows())
 	}
 }
+
+// TestForeignDeadLettersBelongToTheirSource: who maps a topic sees its dead
+// letters, and nobody else does.
+func TestForeignDeadLettersBelongToTheirSource(t *testing.T) {
+	s := open(t)
+	dead := []event.DeadLetter{{Topic: "kedge.a.features", KnownAt: minute}, {Topic: "shop.users", KnownAt: minute}, {Topic: "bank.loans", KnownAt: minute}}
+	if err := s.InsertDeadLetters(t.Context(), "d", dead); err != nil {
+		t.Fatal(err)
+	}
+	err := s.CopyDefinitions(t.Context(), []store.Definition{
+		{Kind: "Source", Namespace: "a", Name: "shop", Offset: 1, Spec: `{"topic":"shop.users","mapping":{}}`},
+		{Kind: "Source", Namespace: "a", Name: "shop", Offset: 2, Deleted: true},
+		{Kind: "Source", Namespace: "b", Name: "bank", Offset: 3, Spec: `{"topic":"bank.loans","mapping":{}}`},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for namespace, want := range map[string]int{"": 3, "a": 2, "b": 1, "c": 0} {
+		f := must[[]query.Frame](t)(s.DeadLetters(t.Context(), query.Request{Namespace: namespace}))[0]
+		if f.Rows() != want {
+			t.Errorf("namespace %q sees %d dead letters, want %d", namespace, f.Rows(), want)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -62,7 +63,7 @@ func printStatus(w io.Writer, s *app.Status) {
 	fmt.Fprintln(w)
 	fmt.Fprintln(tw, "topic\tpartition\tepoch\tposition\tlag\trows\tdead letters\trepeats\tmissing\t")
 	for _, p := range s.Partitions {
-		fmt.Fprintf(tw, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", p.Topic, p.Partition, p.Epoch, p.Position, p.Lag, p.Rows, p.DeadLetters, p.Duplicates, p.Missing, p.Waiting)
+		fmt.Fprintf(tw, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", p.Topic, p.Partition, p.Epoch, p.Position, p.Lag, p.Rows, p.DeadLetters, p.Duplicates, p.Missing, cmp.Or(p.Waiting, p.Throttled))
 	}
 	tw.Flush()
 }

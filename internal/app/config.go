@@ -94,6 +94,7 @@ type IngestConfig struct {
 	IDWindow     int      `yaml:"id_window"` // offsets of a partition within which an id makes a duplicate; 0: off
 	FetchMemory  Size     `yaml:"fetch_memory"`
 	MaxRecord    Size     `yaml:"max_record"`    // larger records become dead letters
+	DeadLetters  Size     `yaml:"dead_letters"`  // bytes of a namespace without a quota of its own; beyond, they lose their bytes; 0: no bound
 	FutureBound  Duration `yaml:"future_bound"`  // how far event_time may be ahead of the broker's clock
 	DeclaredOnly bool     `yaml:"declared_only"` // no inference: unknown views and models become dead letters
 }
@@ -156,7 +157,7 @@ func DefaultConfig() Config {
 		Ingest: IngestConfig{
 			Group: "kedge", MaxRows: 100_000, MaxBytes: 16 << 20, Memory: 128 << 20,
 			MinDelay: Duration(200 * time.Millisecond), MaxDelay: Duration(time.Second), Writers: 2, IDWindow: 1_000_000, FetchMemory: 64 << 20,
-			MaxRecord: 1 << 20, FutureBound: Duration(10 * time.Minute),
+			MaxRecord: 1 << 20, DeadLetters: 1 << 30, FutureBound: Duration(10 * time.Minute),
 		},
 		Features:  FeaturesConfig{Served: ServedConfig{Share: 0.01, By: "key"}},
 		Retention: RetentionConfig{Rows: Duration(30 * 24 * time.Hour), DeadLetters: Duration(7 * 24 * time.Hour), Ledger: Duration(90 * 24 * time.Hour)},

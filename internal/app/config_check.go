@@ -139,6 +139,7 @@ func (c *Config) checkIngest(f *faults) {
 	f.atLeast("ingest.max_record", in.MaxRecord, 1<<10)
 	f.check(in.MinDelay >= 0 && in.MinDelay <= in.MaxDelay && in.MaxDelay <= Duration(time.Minute), "ingest.min_delay, max_delay: want 0s ≤ min_delay ≤ max_delay ≤ 1m")
 	f.check(in.Writers >= 1 && in.Writers <= 64, "ingest.writers: %d: want 1 to 64", in.Writers)
+	f.check(in.DeadLetters >= 0, "ingest.dead_letters: must not be negative")
 	f.positive("ingest.future_bound", in.FutureBound)
 	f.check(in.IDWindow >= 0 && in.IDWindow < 1<<31, "ingest.id_window: %d: want 0 to 2147483647", in.IDWindow)
 }

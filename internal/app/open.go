@@ -287,6 +287,7 @@ func (a *App) openIngest(context.Context) (err error) {
 	cfg := ingest.DefaultConfig()
 	cfg.Group, cfg.MaxRows, cfg.MaxBytes, cfg.MemoryBytes = in.Group, in.MaxRows, int64(in.MaxBytes), int64(in.Memory)
 	cfg.MinDelay, cfg.MaxDelay, cfg.Writers, cfg.IDWindow = time.Duration(in.MinDelay), time.Duration(in.MaxDelay), in.Writers, int64(in.IDWindow)
+	cfg.DeadLetterBytes = int64(in.DeadLetters)
 	cfg.PowerLoss = a.cfg.Durability == "power"
 	cfg.DrainTimeout = time.Duration(a.cfg.Drain) / 2
 	cfg.Decoder = a.cfg.decoder()

@@ -35,6 +35,7 @@ type PartitionStatus struct {
 	Duplicates  int64  `json:"duplicates"`
 	Missing     int64  `json:"missing"`
 	Waiting     string `json:"waiting,omitempty"`
+	Throttled   string `json:"throttled,omitempty" doc:"The quota that its namespace has used up"`
 	LastError   string `json:"last_error,omitempty"`
 }
 
@@ -51,7 +52,7 @@ func (a *App) status(ctx context.Context) Status {
 		s.Partitions = append(s.Partitions, PartitionStatus{
 			Topic: p.Topic, Partition: p.Partition, Epoch: p.Epoch, Position: p.Position, End: p.End, Lag: p.Lag,
 			Records: p.Records, Rows: p.Rows, DeadLetters: p.DeadLetters, Duplicates: p.Duplicates, Missing: p.Missing,
-			Waiting: p.Waiting, LastError: p.LastError,
+			Waiting: p.Waiting, Throttled: p.Throttled, LastError: p.LastError,
 		})
 	}
 	return s

@@ -19,6 +19,8 @@ const (
 	MetricIngestUnknown    = "kedge.ingest.unknown_members"       // counter
 	MetricIngestMissing    = "kedge.ingest.missing_records"       // counter: retention overtook the reader
 	MetricIngestIDWindow   = "kedge.ingest.id_window.size"        // gauge: ids held for duplicate search
+	MetricIngestThrottled  = "kedge.ingest.throttled"             // counter s, by namespace: units that waited for their quota
+	MetricIngestDeadBytes  = "kedge.ingest.dead_letters.dropped"  // counter By, by namespace: bytes beyond the cap
 	MetricIngestRetries    = "kedge.ingest.retries"               // counter, by phase
 	MetricLedgerGap        = "kedge.ledger.gap_rows"              // gauge
 	MetricLedgerDuplicate  = "kedge.ledger.duplicate_rows"        // gauge
