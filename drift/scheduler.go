@@ -31,7 +31,7 @@ type SchedulerConfig struct {
 
 // Scheduler runs a monitor for every view and model: the defined ones, and the
 // default for whatever has none. Only one process of an installation may run
-// it: see [Scheduler.Run].
+// [Scheduler.Run] at a time.
 type Scheduler struct {
 	cfg      SchedulerConfig
 	store    *store.Store
@@ -82,42 +82,9 @@ func NewScheduler(cfg SchedulerConfig, st *store.Store, reg *registry.Registry, 
 	return s, errors.Join(errs[:]...)
 }
 
-// Run looks again and again while this process holds the lease, which is the
-// assignment of the single partition of a topic to one member of a group.
-func (s *Scheduler) Run(ctx context.Context, lease *stream.Group) error {
-	defer lease.Close() //nolint:errcheck // leaving late is no failure
-	for {
-		gen, err := lease.Next(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("drift lease: %w", err)
-		}
-		if len(gen.Assigned) == 0 {
-			select {
-			case <-gen.Done:
-			case <-ctx.Done():
-				return nil
-			}
-			continue
-		}
-		s.hold(ctx, gen.Done)
-	}
-}
-
-// hold works until the lease or the context ends. What another process did
-// meanwhile is read anew.
-func (s *Scheduler) hold(ctx context.Context, done <-chan struct{}) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() {
-		select {
-		case <-done:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
+// Run looks again and again until ctx ends. What another process did before is
+// read anew.
+func (s *Scheduler) Run(ctx context.Context) {
 	s.mu.Lock()
 	s.monitors = map[string]*watcher{}
 	s.mu.Unlock()

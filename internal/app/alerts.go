@@ -11,7 +11,6 @@ import (
 	"github.com/kedge-ml/kedge/alerts"
 	"github.com/kedge-ml/kedge/alerts/push"
 	"github.com/kedge-ml/kedge/query"
-	"github.com/kedge-ml/kedge/stream"
 )
 
 // AlertsConfig says who is told of alerts beside the alerts topic.
@@ -97,32 +96,5 @@ func (a *App) askForAlerts() func(context.Context, query.Request) ([]query.Frame
 
 // runAlerts tells while this process holds the lease.
 func (a *App) runAlerts(ctx context.Context) error {
-	lease, err := a.client.JoinGroup(ctx, stream.GroupConfig{ID: alertsGroup, Topics: []string{LeasesTopic}, Watch: time.Minute})
-	if err != nil {
-		return err
-	}
-	defer lease.Close() //nolint:errcheck // leaving late is no failure
-	for {
-		gen, err := lease.Next(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("alerts lease: %w", err)
-		}
-		held, release := context.WithCancel(ctx)
-		go func() {
-			select {
-			case <-gen.Done:
-				release()
-			case <-held.Done():
-			}
-		}()
-		if len(gen.Assigned) > 0 {
-			a.pusher.Run(held)
-		} else {
-			<-held.Done()
-		}
-		release()
-	}
+	return a.client.HoldLease(ctx, alertsGroup, LeasesTopic, func(ctx context.Context) { a.pusher.Run(ctx) })
 }

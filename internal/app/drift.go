@@ -51,11 +51,7 @@ func (a *App) openDrift(context.Context) (err error) {
 
 // runDrift watches while this process holds the lease.
 func (a *App) runDrift(ctx context.Context) error {
-	group, err := a.client.JoinGroup(ctx, stream.GroupConfig{ID: driftGroup, Topics: []string{LeasesTopic}, Watch: time.Minute})
-	if err != nil {
-		return err
-	}
-	return a.drift.Run(ctx, group)
+	return a.client.HoldLease(ctx, driftGroup, LeasesTopic, a.drift.Run)
 }
 
 // driftKinds wires the questions about drift.

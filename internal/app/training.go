@@ -15,7 +15,6 @@ import (
 	"github.com/kedge-ml/kedge/model"
 	"github.com/kedge-ml/kedge/registry"
 	"github.com/kedge-ml/kedge/serving"
-	"github.com/kedge-ml/kedge/stream"
 	"github.com/kedge-ml/kedge/trainer"
 	"github.com/kedge-ml/kedge/trainer/xgb"
 )
@@ -130,45 +129,17 @@ func (a *App) folder(name string) (*os.Root, error) {
 
 // runTrainer runs the queue while this process holds its lease.
 func (a *App) runTrainer(ctx context.Context) error {
-	group, err := a.client.JoinGroup(ctx, stream.GroupConfig{ID: trainerGroup, Topics: []string{LeasesTopic}, Watch: time.Minute})
-	if err != nil {
-		return err
-	}
-	defer group.Close() //nolint:errcheck // leaving late is no failure
-	for {
-		gen, err := group.Next(ctx)
-		if ctx.Err() != nil {
-			return nil
+	return a.client.HoldLease(ctx, trainerGroup, LeasesTopic, func(ctx context.Context) {
+		err := a.trainer.scheduler.Run(ctx)
+		if err == nil || ctx.Err() != nil {
+			return
 		}
-		if err != nil {
-			return fmt.Errorf("trainer lease: %w", err)
+		a.tel.Scope("trainer").Log.ErrorContext(ctx, "the queue of training runs stopped; it is taken up again", "error", err)
+		select {
+		case <-time.After(5 * time.Second):
+		case <-ctx.Done():
 		}
-		if len(gen.Assigned) == 0 {
-			select {
-			case <-gen.Done:
-			case <-ctx.Done():
-				return nil
-			}
-			continue
-		}
-		held, release := context.WithCancel(ctx)
-		go func() {
-			select {
-			case <-gen.Done:
-				release()
-			case <-held.Done():
-			}
-		}()
-		err = a.trainer.scheduler.Run(held)
-		release()
-		if err != nil && ctx.Err() == nil {
-			a.tel.Scope("trainer").Log.ErrorContext(ctx, "the queue of training runs stopped; it is taken up again", "error", err)
-			select {
-			case <-time.After(5 * time.Second):
-			case <-ctx.Done():
-			}
-		}
-	}
+	})
 }
 
 // incumbent is the champion of a model's deployment or, where it has none, of
