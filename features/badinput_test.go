@@ -1,16 +1,25 @@
 package features
 
 import (
+	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/internal/auth"
+	"github.com/kedge-ml/kedge/internal/web"
 )
 
 // TestBadInput asks what nobody should. Every answer is a 4xx that Feast's
@@ -98,6 +107,64 @@ func TestSlowClient(t *testing.T) {
 		t.Fatalf("health %d beside a slow client", status)
 	}
 	must(t, conn.Close())
+}
+
+// TestSlowBody: a body that does not arrive in time is answered, not waited for.
+func TestSlowBody(t *testing.T) {
+	h := demoHouse(t)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	served := make(chan error, 1)
+	go func() {
+		served <- web.Serve(ctx, ln, auth.Middleware(testNamespace, h.server), web.Limits{Body: 200 * time.Millisecond}, time.Minute, slog.New(slog.DiscardHandler))
+	}()
+	conn, err := net.Dial("tcp", ln.Addr().String())
+	must(t, err)
+	defer conn.Close()
+	_, err = conn.Write([]byte("POST /get-online-features HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{\"features\":"))
+	must(t, err)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	must(t, err)
+	defer resp.Body.Close()
+	if body, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusRequestTimeout || !strings.Contains(string(body), "FeastError") {
+		t.Errorf("%d %s", resp.StatusCode, body)
+	}
+	stop()
+	must(t, <-served)
+}
+
+// TestLimitsAreSettable asks 10,000 × 1,000, which is too much unless it is
+// allowed, and what each smaller limit refuses.
+func TestLimitsAreSettable(t *testing.T) {
+	h := openHouse(t, time.Time{})
+	var columns []event.Field
+	refs := make([]string, 1000)
+	for i := range refs {
+		columns = append(columns, fieldsOf(fmt.Sprintf("f%d Float64", i))...)
+		refs[i] = fmt.Sprintf(`"wide:f%d"`, i)
+	}
+	h.view("wide", "0s", fieldsOf("k Int64"), columns)
+	ask := func(rows, features int) (int, string) {
+		body := fmt.Sprintf(`{"features":[%s],"entities":{"k":[%s]}}`, strings.Join(refs[:features], ","), strings.TrimSuffix(strings.Repeat("1,", rows), ","))
+		status, _, text := h.ask(http.MethodPost, "/get-online-features", []byte(body))
+		return status, text
+	}
+	expect := func(what string, lim Limits, rows, features, status int, want string) {
+		t.Helper()
+		h.server.cfg.Limits = lim.orDefault()
+		if got, text := ask(rows, features); got != status || !strings.Contains(text, want) {
+			t.Errorf("%s: %d %.200s, want %d %q", what, got, text, status, want)
+		}
+	}
+	expect("10,000 x 1,000", Limits{}, 10_000, 1000, 400, "at most 2000000 values: split the request")
+	expect("as much as is allowed", Limits{}, 2000, 1000, 200, `"NOT_FOUND"`)
+	expect("rows", Limits{MaxEntities: 2}, 3, 1, 400, "at most 2: split the request")
+	expect("rows within", Limits{MaxEntities: 3}, 3, 1, 200, `"NOT_FOUND"`)
+	expect("features", Limits{MaxFeatures: 2}, 1, 3, 400, "at most 2: split the request")
+	expect("values", Limits{MaxValues: 5}, 2, 3, 400, "at most 5 values: split the request")
+	expect("body", Limits{MaxBody: 20}, 1, 1, 413, "larger than 20 bytes: split the request")
 }
 
 // TestTwoReadersAgree gives requests to both readers: what the fast one takes,

@@ -73,9 +73,9 @@ func (d *Deleter) Tick(ctx context.Context, now time.Time) error {
 
 // Erasure says what deleting an entity took away.
 type Erasure struct {
-	View string
-	Keys int   // keys that got a tombstone
-	Rows int64 // stored rows that were erased; rows of others that were due too are among them
+	View string `json:"view"`
+	Keys int    `json:"keys"` // keys that got a tombstone
+	Rows int64  `json:"rows"` // stored rows that were erased; rows of others that were due too are among them
 }
 
 // Delete deletes an entity from every view of a namespace that has all of the
@@ -89,6 +89,9 @@ func (d *Deleter) Delete(ctx context.Context, namespace string, parts map[string
 	}
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
+	if err := d.awaitStored(ctx, namespace); err != nil { // keys that only the log holds yet are deleted too
+		return nil, err
+	}
 	var out []Erasure
 	var views []*View
 	for _, v := range d.online.stored(namespace) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -175,6 +176,8 @@ func readBody(r *http.Request, dst []byte, limit int64) ([]byte, error) {
 			return dst, tooLarge(limit)
 		case err == io.EOF:
 			return dst, nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return dst, &apiError{status: http.StatusRequestTimeout, class: "FeastError", message: "the request body did not arrive in time", cause: err}
 		case err != nil:
 			return dst, badRequest("read request body: %w", err)
 		}

@@ -41,8 +41,8 @@ type historyCall struct {
 }
 
 func (c *cli) featuresCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "features", Short: "Features: training sets", Args: noArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	cmd.AddCommand(c.trainingSetCommand())
+	cmd := &cobra.Command{Use: "features", Short: "Features: training sets, deletes", Args: noArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	cmd.AddCommand(c.trainingSetCommand(), c.deleteEntityCommand())
 	return cmd
 }
 

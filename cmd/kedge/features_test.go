@@ -149,3 +149,54 @@ func TestImportFeast(t *testing.T) {
 		t.Fatalf("without a registry: %d %s", status, errs)
 	}
 }
+
+// TestDeleteEntityCommand deletes as an operator does, from a running
+// installation: nothing of the entity is left for a reader, a training set or
+// SQL, a late event respects the tombstone, and nobody else loses anything.
+func TestDeleteEntityCommand(t *testing.T) {
+	p := startKedge(t, t.TempDir())
+	file := filepath.Join(t.TempDir(), "defs.yaml")
+	if err := os.WriteFile(file, []byte(featureDefinitions), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.must("apply", "-f", file)
+	row := func(id int, ago time.Duration, city string) string {
+		return fmt.Sprintf(`{"view":"driver","key":{"driver_id":%d},"event_time":%q,"values":{"rating":4,"city":%q}}`+"\n", id, time.Now().UTC().Add(-ago).Format(time.RFC3339Nano), city)
+	}
+	read := func() string {
+		_, got := post(t, p.http+"/get-online-features", `{"features":["driver:city","activity:rows_1h"],"entities":{"driver_id":[7,8]}}`)
+		return got
+	}
+	expect := func(want ...string) {
+		t.Helper()
+		testenv.Eventually(t, time.Minute, func() error {
+			got := read()
+			for _, w := range want {
+				if !strings.Contains(got, w) {
+					return fmt.Errorf("no %s in %s", w, got)
+				}
+			}
+			return nil
+		})
+	}
+	p.send(row(7, 2*time.Minute, "canary") + row(7, time.Minute, "canary") + row(8, time.Minute, "Oslo"))
+	expect(`{"values":["canary","Oslo"],`, `{"values":[2,1],`)
+	if said := p.must("features", "delete", "driver_id=7"); said != "driver: 1 keys, 2 stored rows\n" {
+		t.Fatalf("it said %q", said)
+	}
+	expect(`{"values":[null,"Oslo"],"statuses":["NOT_FOUND","PRESENT"]`, `{"values":[0,1],`)
+	p.send(row(7, 30*time.Second, "canary") + row(8, time.Second, "Riga"))
+	expect(`{"values":[null,"Riga"],"statuses":["NOT_FOUND","PRESENT"]`, `{"values":[0,2],`)
+	p.caughtUp(6) // the tombstone is one of them
+	out := filepath.Join(t.TempDir(), "out.csv")
+	p.must("features", "history", "--all-entities", "--features", "driver:city", "-o", out)
+	if b, err := os.ReadFile(out); err != nil || strings.Contains(string(b), "canary") {
+		t.Fatalf("a training set has the deleted entity: %s %v", b, err)
+	}
+	if _, errs, status := p.kedge("features", "delete", "nobody=7"); status != 1 || !strings.Contains(errs, "no view of namespace") {
+		t.Fatalf("an unknown key: %d %s", status, errs)
+	}
+	if _, errs, status := p.kedge("features", "delete", "driver_id"); status != 2 || !strings.Contains(errs, "KEY=VALUE") {
+		t.Fatalf("half an argument: %d %s", status, errs)
+	}
+}

@@ -101,7 +101,17 @@ type IngestConfig struct {
 
 // FeaturesConfig is how features are served.
 type FeaturesConfig struct {
-	Served ServedConfig `yaml:"served"`
+	Served ServedConfig  `yaml:"served"`
+	Limits FeatureLimits `yaml:"limits"`
+}
+
+// FeatureLimits bound one request for features, and one push.
+type FeatureLimits struct {
+	Entities int  `yaml:"entities"` // rows
+	Features int  `yaml:"features"`
+	Values   int  `yaml:"values"` // rows × features
+	Body     Size `yaml:"body"`
+	Push     Size `yaml:"push"` // body of a push
 }
 
 // ServedConfig says which served vectors are written to the served topic, where
@@ -159,7 +169,10 @@ func DefaultConfig() Config {
 			MinDelay: Duration(200 * time.Millisecond), MaxDelay: Duration(time.Second), Writers: 2, IDWindow: 1_000_000, FetchMemory: 64 << 20,
 			MaxRecord: 1 << 20, DeadLetters: 1 << 30, FutureBound: Duration(10 * time.Minute),
 		},
-		Features:  FeaturesConfig{Served: ServedConfig{Share: 0.01, By: "key"}},
+		Features: FeaturesConfig{
+			Served: ServedConfig{Share: 0.01, By: "key"},
+			Limits: FeatureLimits{Entities: 10_000, Features: 1_000, Values: 2_000_000, Body: 16 << 20, Push: 64 << 20},
+		},
 		Retention: RetentionConfig{Rows: Duration(30 * 24 * time.Hour), DeadLetters: Duration(7 * 24 * time.Hour), Ledger: Duration(90 * 24 * time.Hour)},
 		Alerts:    AlertsConfig{Every: Duration(time.Minute)},
 		Telemetry: TelemetryConfig{LogFormat: "text", LogLevel: "info", SampleRatio: 0.01},

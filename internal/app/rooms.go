@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/kedge-ml/kedge/features"
+	"github.com/kedge-ml/kedge/internal/telemetry"
 	"github.com/kedge-ml/kedge/internal/web"
 	"github.com/kedge-ml/kedge/serving"
 	"github.com/kedge-ml/kedge/serving/ort"
@@ -60,7 +61,7 @@ func (a *App) openFeatures(context.Context) (err error) {
 		served.Share = -1 // to the room zero is its default
 	}
 	f.served = features.NewServedLog(features.ServedConfig{Share: served.Share, ByRequest: served.By == "request", Scope: sc}, a.producer)
-	if f.server, err = features.NewServer(features.ServerConfig{Scope: sc, Served: f.served}, f.online, w, f.tail.Ready); err != nil {
+	if f.server, err = features.NewServer(a.cfg.Features.server(f.served, sc), f.online, w, f.tail.Ready); err != nil {
 		return err
 	}
 	if a.cfg.HTTP.Feast != "" {
@@ -71,6 +72,13 @@ func (a *App) openFeatures(context.Context) (err error) {
 	}
 	a.features = f
 	return nil
+}
+
+// server is how features are asked for.
+func (c *FeaturesConfig) server(served *features.ServedLog, sc telemetry.Scope) features.ServerConfig {
+	l := c.Limits
+	return features.ServerConfig{Served: served, Scope: sc, MaxPush: int64(l.Push),
+		Limits: features.Limits{MaxEntities: l.Entities, MaxFeatures: l.Features, MaxValues: l.Values, MaxBody: int64(l.Body)}}
 }
 
 // firstOffsets are the first offsets that a topic still holds, by partition.
@@ -257,6 +265,7 @@ func (a *App) mountRooms(api *web.API) {
 			sc := a.tel.Scope("features")
 			h := features.NewHistory(features.HistoryConfig{}, f.online, a.store)
 			api.Mux.Handle(features.HistoryPath, &features.HistoryHandler{History: h, Scope: sc})
+			a.deleteRoutes(api)
 		}
 	}
 	if a.runs != nil {
