@@ -139,6 +139,10 @@ func model() Dashboard {
 			{Title: "Where it drifts", Panels: []Panel{
 				{Title: "What moved most", Type: table, Width: 24, Query: ask("contributions", func(q *query.Request) { q.Limit = 20 }), Empty: learning, Refused: learning,
 					Description: "The bins and categories of all columns whose share of rows changed most in the newest judged window: the segment to look at."},
+				{Title: "Drift per segment", Type: table, Query: ask("segment_drift", func(q *query.Request) { q.Limit = 50 }), Empty: learning, First: []string{"time", "segment", "column", "times", "drifted", "sentence"}, Hide: []string{"monitor", "severity", "reference_rows"},
+					Description: "Per segment and column, the newest windows first and the worst on top: how many times its floor a segment is away from its own past. It names the district that moved while all of them together did not."},
+				{Title: "Performance per segment", Type: timeseries, Query: ask("performance", func(q *query.Request) { q.Columns, q.GroupBy = []string{"accuracy", "mae"}, []string{"*"} }), Values: []string{"value"}, Empty: learning,
+					Description: "What labels give for every version and every value of a segment: the share of right answers, or the mean error of a regression."},
 				{Title: "Reference and now", Type: barchart, Repeat: "column", Query: ask("distribution", func(q *query.Request) { q.Columns = []string{"$column"} }), Empty: learning, Refused: learning,
 					Description: "The shares of the reference and of the newest judged window in every bin of $column."},
 			}},

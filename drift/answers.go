@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/kedge-ml/kedge/dist"
@@ -337,6 +338,14 @@ func (m *Monitor) preview() query.Frame {
 		note("warning", "the reference is %v long: the rhythm of the day is not in it", length)
 	} else if m.baselines != nil && length < 7*24*time.Hour && m.cfg.File == "" {
 		note("info", "the reference is %v long: the rhythm of the week is not in it", length)
+	}
+	if m.segments != nil {
+		for _, by := range m.segments.by {
+			note("info", "segments by %s, in windows of %v: %s", by.Name, m.segments.window, strings.Join(by.Values, ", ")+" and the rest")
+		}
+		for _, name := range m.segments.capped {
+			note("warning", "the dimension %s is left out: the budget of %d columns × segments is spent", name, m.cfg.Budget)
+		}
 	}
 	for column, why := range m.refused {
 		note("info", "%s is not watched: %s", column, why)

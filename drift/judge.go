@@ -23,6 +23,7 @@ func DefaultOptions() Options { return Options{Alpha: 0.01, Fallback: 0.05, Spar
 // Column is one column of a tick: its baseline and its window.
 type Column struct {
 	Name       string
+	Segment    string // "district=harbour"; empty: all rows
 	Baseline   *Baseline
 	Window     *dist.Summary
 	Importance float64 // to the model, 0 to 1; 0.5 if unknown
@@ -47,6 +48,9 @@ type Judgement struct {
 	Detail   string
 }
 
+// questions are how many judgements Judge makes of a column.
+const questions = 2
+
 // Judge holds the windows of one tick against their baselines. A column drifted
 // when chance does not explain its distance (a test of the rows, corrected for
 // the number of columns), and the reference's own windows at this slot do not
@@ -66,7 +70,7 @@ func Judge(columns []Column, slot int, o Options) []Judgement {
 	for k, adjusted := range control.BenjaminiHochberg(p) {
 		j := &out[index[k]]
 		j.Adjusted = adjusted
-		j.decide(o, columns[index[k]/2].Importance)
+		j.decide(o, columns[index[k]/questions].Importance)
 	}
 	return out
 }

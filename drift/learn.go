@@ -215,7 +215,7 @@ func (m *Monitor) learn(ctx context.Context) error {
 		m.startEvidence(c.Name, m.parts(c.Name, all))
 	}
 	m.learnVolume(all)
-	return nil
+	return m.learnSegments(ctx)
 }
 
 // learnVolume counts each window of the reference once: every column has the
@@ -276,6 +276,10 @@ func (m *Monitor) renewColumns(ctx context.Context, revision uint64) error {
 			delete(m.evidence, incidentKey(r.column, missingSlowly))
 			delete(m.evidence, incidentKey(r.column, meanSlowly))
 			m.startEvidence(r.column, parts)
+		} else if column, segment, ok := ofSegment(r.column); ok && m.segments != nil {
+			if err := m.renewSegment(ctx, column, segment, r.from); err != nil {
+				return err
+			}
 		}
 		m.renew = m.renew[1:]
 		if err := m.saveBaselines(ctx, revision); err != nil {

@@ -28,6 +28,8 @@ type MonitorConfig struct {
 	Lateness        time.Duration // how long a window waits for late rows; 0: one window, at most five minutes
 	Between         time.Duration // expected time between false alarms of slow changes
 	Sample          int           // rows that a grid is cut from
+	Segments        []string      // dimensions; none: for models those that predictions carry
+	Budget          int           // columns × segments
 	Rules           []Constraint
 	Cadence         *Cadence
 	Options         Options
@@ -54,7 +56,7 @@ func Numeric(names ...string) []WatchedColumn {
 
 // DefaultMonitorConfig judges hours against the same hour of the week.
 func DefaultMonitorConfig() MonitorConfig {
-	return MonitorConfig{Window: time.Hour, Season: 7 * 24 * time.Hour, Lateness: 5 * time.Minute, Sample: 20_000, Between: 90 * 24 * time.Hour,
+	return MonitorConfig{Window: time.Hour, Season: 7 * 24 * time.Hour, Lateness: 5 * time.Minute, Sample: 20_000, Budget: defaultBudget, Between: 90 * 24 * time.Hour,
 		Options: DefaultOptions(), Policy: control.DefaultPolicy()}
 }
 
@@ -112,6 +114,7 @@ type Monitor struct {
 	refused   map[string]string // columns that cannot be watched, and why
 	watch     *Watch
 	evidence  map[string]*control.Detector
+	segments  *segmentWatch // nil: not learnt
 	remembered
 	silence func(column, detector string, since, at time.Time) string // why an incident is not told; nil: never
 	loaded  bool
@@ -127,17 +130,18 @@ type Monitor struct {
 
 // remembered is what a monitor knows of time.
 type remembered struct {
-	Dirty    time.Time           `json:"dirty"`    // ledger rows up to here are derived
-	First    time.Time           `json:"first"`    // start of the first window after the reference
-	Next     time.Time           `json:"next"`     // start of the next window to judge
-	Seen     time.Time           `json:"seen"`     // end of the newest minute with rows
-	Arrived  time.Time           `json:"arrived"`  // clock time at which rows were last found to have come
-	Live     bool                `json:"live"`     // rows once came as they happened
-	Stale    time.Time           `json:"stale"`    // since when no rows came; zero: they come
-	Batch    time.Time           `json:"batch"`    // newest deadline of the cadence that was judged
-	Measured time.Time           `json:"measured"` // start of the next window whose performance is measured
-	Rough    map[int64]time.Time `json:"rough"`    // windows whose performance was measured before it was mature, and when
-	Unrest   time.Time           `json:"unrest"`   // when the oldest incident of the current alert began
+	Dirty     time.Time           `json:"dirty"`     // ledger rows up to here are derived
+	First     time.Time           `json:"first"`     // start of the first window after the reference
+	Next      time.Time           `json:"next"`      // start of the next window to judge
+	Seen      time.Time           `json:"seen"`      // end of the newest minute with rows
+	Arrived   time.Time           `json:"arrived"`   // clock time at which rows were last found to have come
+	Live      bool                `json:"live"`      // rows once came as they happened
+	Stale     time.Time           `json:"stale"`     // since when no rows came; zero: they come
+	Batch     time.Time           `json:"batch"`     // newest deadline of the cadence that was judged
+	Segmented time.Time           `json:"segmented"` // start of the next window whose segments are judged
+	Measured  time.Time           `json:"measured"`  // start of the next window whose performance is measured
+	Rough     map[int64]time.Time `json:"rough"`     // windows whose performance was measured before it was mature, and when
+	Unrest    time.Time           `json:"unrest"`    // when the oldest incident of the current alert began
 
 	Past    [][2]time.Time            `json:"past"`    // stretches of windows to which imports added rows
 	Pending []time.Time               `json:"pending"` // minutes that are not over yet, or that were dirty too lately
@@ -232,6 +236,9 @@ func (m *Monitor) tick(ctx context.Context, now time.Time) ([]store.Verdict, err
 	vs, err := m.judgeClosed(ctx, now, revision)
 	out = append(out, vs...)
 	if err != nil {
+		return out, err
+	}
+	if err := m.judgeSegments(ctx, late, revision); err != nil {
 		return out, err
 	}
 	vs, err = m.judgeArrival(ctx, now, revision)

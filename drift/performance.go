@@ -134,11 +134,11 @@ func (p *performance) mature(m *Monitor, start, now time.Time) bool {
 
 // learn fits on the reference's rows whose labels have come.
 func (p *performance) learn(ctx context.Context, m *Monitor, now time.Time) error {
-	groups, err := p.store.SegmentNames(ctx, p.table, m.cfg.From, m.cfg.To)
+	groups, err := m.dimensions(ctx)
 	if err != nil {
 		return err
 	}
-	p.groups = append([]string{"version"}, groups...)
+	p.groups = append([]string{"version"}, slices.DeleteFunc(slices.Clone(groups), func(g string) bool { return g == "version" })...)
 	from, to := m.cfg.From, m.cfg.To
 	if m.cfg.File != "" { // labels of the file are not kept: the first day or so of rows stands for it
 		from, to = m.First, m.First.Add(learnWindows*m.cfg.Window)

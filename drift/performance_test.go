@@ -9,6 +9,7 @@ import (
 
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/query"
+	"github.com/kedge-ml/kedge/registry"
 	"github.com/kedge-ml/kedge/store"
 )
 
@@ -17,10 +18,11 @@ const churnModel = `{"origin":"declared","task":"binary","labels":{"delay":"5m"}
 // churn writes predictions and labels of a declared model into a store, with
 // their ledger rows.
 type churn struct {
-	t       *testing.T
-	store   *store.Store
-	catalog *event.Catalog
-	offset  int64
+	t        *testing.T
+	store    *store.Store
+	catalog  *event.Catalog
+	registry *registry.Registry
+	offset   int64
 }
 
 func (c *churn) write(kind event.Kind, texts []string) {
@@ -51,17 +53,7 @@ func (c *churn) write(kind event.Kind, texts []string) {
 // without labels stays up, what labels say falls and becomes an incident, and
 // a window whose labels are missing never does.
 func TestPerformanceFallsWhereExpectationStays(t *testing.T) {
-	s, reg := newStream(t), openRegistry(t)
-	define(t, reg, event.ModelKind, "churn", churnModel, "")
-	d, _ := reg.State().Get(event.ModelKind, "test", "churn")
-	catalog, err := event.NewCatalog([]event.CatalogEntry{{Kind: d.Kind, Namespace: d.Namespace, Name: d.Name, UID: d.UID, Spec: d.Spec}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.store.Prepare(t.Context(), catalog.Schemas()); err != nil {
-		t.Fatal(err)
-	}
-	c := &churn{t: t, store: s.store, catalog: catalog}
+	c, s := newChurn(t, churnModel)
 	rng := rand.New(rand.NewPCG(7, 8))
 	begin := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 	const aMinute, calm, changed, silent = 250, 45, 65, 75 // minutes at which things change
@@ -83,7 +75,7 @@ func TestPerformanceFallsWhereExpectationStays(t *testing.T) {
 	}
 	c.write(event.Predictions, predictions)
 	c.write(event.Labels, labels)
-	sch := newScheduler(t, s, reg)
+	sch := newScheduler(t, s, c.registry)
 	end := begin.Add(silent * time.Minute)
 	for _, after := range []time.Duration{10 * time.Second, 2 * time.Minute, 20 * time.Minute} {
 		sch.Look(t.Context(), end.Add(after))
@@ -101,6 +93,10 @@ func TestPerformanceFallsWhereExpectationStays(t *testing.T) {
 	versions := series(t, s.store, query.Request{Namespace: "test", Model: "churn", From: begin, To: end, Columns: []string{"roc_auc"}, GroupBy: []string{"version"}})
 	if len(versions) != 2 {
 		t.Errorf("%d versions, want 2", len(versions))
+	}
+	all := series(t, s.store, query.Request{Namespace: "test", Model: "churn", From: begin, To: end, Columns: []string{"roc_auc"}, GroupBy: []string{"*"}})
+	if len(all) != 2+3 {
+		t.Errorf("%d versions and parts, want 5", len(all))
 	}
 }
 

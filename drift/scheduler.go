@@ -417,6 +417,10 @@ func (s *MonitorSpec) config(namespace, name string, sc *event.Schema) MonitorCo
 	if s.Between > 0 {
 		c.Between = time.Duration(s.Between)
 	}
+	c.Segments = s.Segments
+	if s.Budget > 0 {
+		c.Budget = s.Budget
+	}
 	c.Policy, c.Rules, c.Cadence = s.Policy.policy(), s.Rules, s.Cadence
 	return c
 }

@@ -9,6 +9,9 @@ import (
 // Sentence says in plain words what a judgement found: what moved, by how much,
 // and where.
 func Sentence(c Column, j Judgement) string {
+	if c.Segment != "" {
+		j.Column += " of " + c.Segment
+	}
 	switch {
 	case j.Reason != "":
 		return fmt.Sprintf("%s: no answer, %s (%s)", j.Column, j.Reason, j.Detail)

@@ -35,6 +35,8 @@ type MonitorSpec struct {
 	Policy    PolicySpec         `json:"policy,omitzero" yaml:"policy,omitempty"`       // when verdicts become an incident
 	Upstream  []string           `json:"upstream,omitempty" yaml:"upstream,omitempty"`  // views whose silence silences this monitor
 	Cadence   *Cadence           `json:"cadence,omitempty" yaml:"cadence,omitempty"`    // of a batch subject
+	Segments  []string           `json:"segments,omitempty" yaml:"segments,omitempty"`  // dimensions: columns, or names that predictions carry
+	Budget    int                `json:"budget,omitempty" yaml:"budget,omitempty"`      // columns × segments; 0: 15,000
 	Off       bool               `json:"off,omitempty" yaml:"off,omitempty"`            // not watched
 	Rules     []Constraint       `json:"constraints,omitempty" yaml:"constraints,omitempty"`
 	Weights   map[string]float64 `json:"importance,omitempty" yaml:"importance,omitempty"` // of columns, 0 to 1; 0.5 where not said
@@ -177,6 +179,7 @@ func (s *MonitorSpec) Validate() error {
 	fault(s.Season > 1 && window > 0 && time.Duration(s.Season)%window != 0, "season %v: want a multiple of the window", time.Duration(s.Season))
 	fault(s.Alpha < 0 || s.Alpha >= 1, "alpha %v: want 0 to 1", s.Alpha)
 	r := s.Reference
+	fault(s.Budget < 0, "budget %d: want columns × segments", s.Budget)
 	fault(r.First < 0, "reference: first %d: want more than 0 rows", r.First)
 	fault(r.From.IsZero() != r.To.IsZero() || !r.From.IsZero() && !r.From.Before(r.To), "reference: want from before to")
 	fault(r.First > 0 && !r.From.IsZero() || r.File != "" && (r.First > 0 || !r.From.IsZero()), "reference: want one of first, from and to, file")

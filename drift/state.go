@@ -57,6 +57,9 @@ func (m *Monitor) load(ctx context.Context) error {
 	if err := m.restoreBaselines(parts); err != nil {
 		return fmt.Errorf("read baselines: %w", err)
 	}
+	if err := m.unpackSegments(parts); err != nil {
+		return err
+	}
 	m.cfg.From, m.cfg.To, m.cfg.Window, m.cfg.Season = was.From, was.To, was.Window, was.Season
 	m.watch.Incidents, m.refused = was.Incidents, was.Refused
 	for key, d := range was.Evidence {
@@ -105,6 +108,9 @@ func (m *Monitor) saveBaselines(ctx context.Context, revision uint64) error {
 			return fmt.Errorf("save the baseline of %s: %w", name, err)
 		}
 		parts[baselinePart+name] = string(text)
+	}
+	if err := m.packSegments(parts); err != nil {
+		return err
 	}
 	if err := m.store.SaveMonitorState(ctx, m.cfg.Namespace, m.cfg.Name, parts, revision); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/hex"
@@ -32,8 +33,29 @@ type SummaryColumn struct {
 // grid is named by Summary.GridID.
 type WindowSummary struct {
 	Column  string
+	Segment string // "district=harbour"; empty: all rows
 	Start   time.Time
 	Summary *dist.Summary
+}
+
+// RestOfSegment is the value that stands for all values of a dimension that
+// are not kept one by one.
+const RestOfSegment = "OTHER"
+
+// Dimension cuts rows into segments: by a column, by the version, or by a name
+// in the map that predictions carry. Rows of other values are counted together.
+type Dimension struct {
+	Name   string
+	Values []string
+}
+
+// Segments are the names of a dimension's segments; the last is the rest.
+func (d Dimension) Segments() []string {
+	out := make([]string, 0, len(d.Values)+1)
+	for _, v := range append(slices.Clone(d.Values), RestOfSegment) {
+		out = append(out, d.Name+"="+v)
+	}
+	return out
 }
 
 // columnsAtOnce bounds the length of one statement's parameters.
@@ -43,13 +65,28 @@ const columnsAtOnce = 8
 // [from, to), in windows of a length that divides from. Windows without rows
 // are absent.
 func (s *Store) DeriveSummaries(ctx context.Context, sub Subject, columns []SummaryColumn, from, to time.Time, length time.Duration) ([]WindowSummary, error) {
+	return s.deriveBy(ctx, sub, Dimension{}, columns, from, to, length)
+}
+
+// DeriveSegments is DeriveSummaries segment by segment of a dimension.
+func (s *Store) DeriveSegments(ctx context.Context, sub Subject, by Dimension, columns []SummaryColumn, from, to time.Time, length time.Duration) ([]WindowSummary, error) {
+	if by.Name == "" {
+		return nil, fmt.Errorf("derive segments: %w", invalid("a dimension needs a name"))
+	}
+	return s.deriveBy(ctx, sub, by, columns, from, to, length)
+}
+
+func (s *Store) deriveBy(ctx context.Context, sub Subject, by Dimension, columns []SummaryColumn, from, to time.Time, length time.Duration) ([]WindowSummary, error) {
 	t, err := s.subjectTable(sub)
 	if err != nil {
 		return nil, fmt.Errorf("derive summaries: %w", err)
 	}
 	var out []WindowSummary
 	for group := range slices.Chunk(columns, columnsAtOnce) {
-		d := derivation{s: s, t: t, columns: group, p: params{"from": micro(from), "to": micro(to), "step": strconv.FormatInt(length.Microseconds(), 10)}, length: length}
+		d := derivation{s: s, t: t, by: by, columns: group, p: params{"from": micro(from), "to": micro(to), "step": strconv.FormatInt(length.Microseconds(), 10)}, length: length}
+		if err := d.cut(); err != nil {
+			return nil, fmt.Errorf("derive summaries of %s: %w", t.schema.Subject, err)
+		}
 		got, err := d.run(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("derive summaries of %s: %w", t.schema.Subject, err)
@@ -73,15 +110,48 @@ func (s *Store) subjectTable(sub Subject) (*table, error) {
 type derivation struct {
 	s       *Store
 	t       *table
+	by      Dimension
+	segment string // expression of a segment's number; the rest has the last
 	columns []SummaryColumn
 	p       params
 	length  time.Duration
 }
 
-// windowKey is a column's position and a window's number since the epoch.
+// cut finds the expression that cuts rows into segments: without a dimension
+// all rows are one.
+func (d *derivation) cut() error {
+	d.segment = "toUInt32(0)"
+	if d.by.Name == "" {
+		return nil
+	}
+	value, err := d.t.dimension(d.by.Name)
+	if err != nil {
+		return err
+	}
+	if len(d.by.Values) > 0 {
+		d.p["values"] = textList(d.by.Values)
+		d.segment = fmt.Sprintf("toUInt32(transform(%s, arrayMap(h -> unhex(h), {values:Array(String)}), range(0, %d), %[2]d))", value, len(d.by.Values))
+	}
+	return nil
+}
+
+// dimension is the text that a row has in a dimension; nothing is "". What a
+// model's events call their segments may be called like our own columns.
+func (t *table) dimension(name string) (string, error) {
+	if c, f, ok := t.find(name); ok && !f.Type.List && !isMap(f.Type.Elem) && (f.Role != event.System || name == "version") {
+		return "ifNull(CAST(" + chdb.QuoteIdent(c.name) + ", 'Nullable(String)'), '')", nil
+	}
+	if t.schema.Kind != event.Predictions {
+		return "", fmt.Errorf("%w: %s has no column %q to cut segments by", ErrUnknown, t.schema.Subject, name)
+	}
+	return fmt.Sprintf("segments[unhex('%s')]", hex.EncodeToString([]byte(name))), nil
+}
+
+// windowKey is a column's position, a segment's and a window's number since the
+// epoch.
 type windowKey struct {
-	column uint32
-	window int64
+	column, segment uint32
+	window          int64
 }
 
 func (d *derivation) run(ctx context.Context) ([]WindowSummary, error) {
@@ -97,15 +167,16 @@ func (d *derivation) run(ctx context.Context) ([]WindowSummary, error) {
 		return nil, err
 	}
 	out := make([]WindowSummary, 0, len(found))
+	segments := []string{""}
+	if d.by.Name != "" {
+		segments = d.by.Segments()
+	}
 	for k, sum := range found {
 		start := time.UnixMicro(k.window * d.length.Microseconds()).UTC()
-		out = append(out, WindowSummary{d.columns[k.column].Name, start, sum})
+		out = append(out, WindowSummary{d.columns[k.column].Name, segments[k.segment], start, sum})
 	}
 	slices.SortFunc(out, func(a, b WindowSummary) int {
-		if c := strings.Compare(a.Column, b.Column); c != 0 {
-			return c
-		}
-		return a.Start.Compare(b.Start)
+		return cmp.Or(strings.Compare(a.Column, b.Column), strings.Compare(a.Segment, b.Segment), a.Start.Compare(b.Start))
 	})
 	return out, nil
 }
@@ -148,14 +219,14 @@ func (d *derivation) source() string {
 
 func (d *derivation) numberMoments(i int, name string) string {
 	const ok = "ifNull(isFinite(x), 0)"
-	return fmt.Sprintf("SELECT toUInt32(%d), w, countIf(%s), countIf(isNull(x)), countIf(isNaN(x)), countIf(isInfinite(x) AND x > 0), countIf(isInfinite(x) AND x < 0), "+
+	return fmt.Sprintf("SELECT toUInt32(%d), g, w, countIf(%s), countIf(isNull(x)), countIf(isNaN(x)), countIf(isInfinite(x) AND x > 0), countIf(isInfinite(x) AND x < 0), "+
 		"ifNull(sumIf(x, %[2]s), 0), ifNull(minIf(x, %[2]s), 0), ifNull(maxIf(x, %[2]s), 0), ifNull(varPopStableIf(x, %[2]s) * countIf(%[2]s), 0) "+
-		"FROM (SELECT %[3]s AS w, CAST(%[4]s, 'Nullable(Float64)') AS x %[5]s) GROUP BY w", i, ok, windowNumber, name, d.source())
+		"FROM (SELECT %[3]s AS w, %[6]s AS g, CAST(%[4]s, 'Nullable(Float64)') AS x %[5]s) GROUP BY w, g", i, ok, windowNumber, name, d.source(), d.segment)
 }
 
 func (d *derivation) categoryMoments(i int, name string) string {
-	return fmt.Sprintf("SELECT toUInt32(%d), w, countIf(isNotNull(x)), countIf(isNull(x)), toUInt64(0), toUInt64(0), toUInt64(0), "+
-		"toFloat64(0), toFloat64(0), toFloat64(0), toFloat64(0) FROM (SELECT %s AS w, CAST(%s, 'Nullable(String)') AS x %s) GROUP BY w", i, windowNumber, name, d.source())
+	return fmt.Sprintf("SELECT toUInt32(%d), g, w, countIf(isNotNull(x)), countIf(isNull(x)), toUInt64(0), toUInt64(0), toUInt64(0), "+
+		"toFloat64(0), toFloat64(0), toFloat64(0), toFloat64(0) FROM (SELECT %s AS w, %s AS g, CAST(%s, 'Nullable(String)') AS x %s) GROUP BY w, g", i, windowNumber, d.segment, name, d.source())
 }
 
 // numberCells answers each cell's lower edge. Edges travel as bits: the engine's
@@ -163,8 +234,8 @@ func (d *derivation) categoryMoments(i int, name string) string {
 func (d *derivation) numberCells(i int, name string) string {
 	key := fmt.Sprintf("edges%d", i)
 	d.p[key] = bitList(append([]float64{math.Inf(-1)}, d.columns[i].Grid.Edges...))
-	return fmt.Sprintf("SELECT toUInt32(%d), w, roundDown(x, arrayMap(b -> reinterpretAsFloat64(b), {%s:Array(UInt64)})) AS e, count(), sum(x) "+
-		"FROM (SELECT %s AS w, assumeNotNull(CAST(%s, 'Nullable(Float64)')) AS x %s AND isNotNull(%[4]s) AND isFinite(x)) GROUP BY w, e", i, key, windowNumber, name, d.source())
+	return fmt.Sprintf("SELECT toUInt32(%d), g, w, roundDown(x, arrayMap(b -> reinterpretAsFloat64(b), {%s:Array(UInt64)})) AS e, count(), sum(x) "+
+		"FROM (SELECT %s AS w, assumeNotNull(CAST(%s, 'Nullable(Float64)')) AS x, %[6]s AS g %[5]s AND isNotNull(%[4]s) AND isFinite(x)) GROUP BY w, g, e", i, key, windowNumber, name, d.source(), d.segment)
 }
 
 // categoryCells answers each cell's number.
@@ -172,10 +243,10 @@ func (d *derivation) categoryCells(i int, name string) string {
 	g := d.columns[i].Grid
 	names, rest := fmt.Sprintf("names%d", i), fmt.Sprintf("rest%d", i)
 	d.p[names], d.p[rest] = textList(g.Categories), wordList(g.Rest)
-	return fmt.Sprintf("SELECT toUInt32(%d), w, toFloat64(multiIf(k > 0, k - 1, has({%s:Array(UInt64)}, xxHash64(x)), %d, %d)) AS e, count(), toFloat64(0) "+
+	return fmt.Sprintf("SELECT toUInt32(%d), g, w, toFloat64(multiIf(k > 0, k - 1, has({%s:Array(UInt64)}, xxHash64(x)), %d, %d)) AS e, count(), toFloat64(0) "+
 		"FROM (SELECT %s AS w, assumeNotNull(CAST(%s, 'Nullable(String)')) AS x, "+
-		"toInt64(transform(x, arrayMap(h -> unhex(h), {%s:Array(String)}), range(1, %d), 0)) AS k %s AND isNotNull(%[6]s)) GROUP BY w, e",
-		i, rest, g.Other(), unseenOr(g), windowNumber, name, names, len(g.Categories)+1, d.source())
+		"toInt64(transform(x, arrayMap(h -> unhex(h), {%s:Array(String)}), range(1, %d), 0)) AS k, %[10]s AS g %[9]s AND isNotNull(%[6]s)) GROUP BY w, g, e",
+		i, rest, g.Other(), unseenOr(g), windowNumber, name, names, len(g.Categories)+1, d.source(), d.segment)
 }
 
 // unseenOr is where an unknown category goes: a grid that could not keep all
@@ -196,7 +267,7 @@ func (d *derivation) readMoments(ctx context.Context, sql string, found map[wind
 	for rows.Next() {
 		var k windowKey
 		sum := &dist.Summary{}
-		if err := rows.Scan(&k.column, &k.window, &sum.Count, &sum.Missing, &sum.NaN, &sum.PosInf, &sum.NegInf, &sum.Sum, &sum.Min, &sum.Max, &sum.M2); err != nil {
+		if err := rows.Scan(&k.column, &k.segment, &k.window, &sum.Count, &sum.Missing, &sum.NaN, &sum.PosInf, &sum.NegInf, &sum.Sum, &sum.Min, &sum.Max, &sum.M2); err != nil {
 			return err
 		}
 		sum.GridID = d.columns[k.column].Grid.ID()
@@ -216,7 +287,7 @@ func (d *derivation) readCells(ctx context.Context, sql string, found map[window
 		var k windowKey
 		var edge float64
 		var c dist.Cell
-		if err := rows.Scan(&k.column, &k.window, &edge, &c.Count, &c.Sum); err != nil {
+		if err := rows.Scan(&k.column, &k.segment, &k.window, &edge, &c.Count, &c.Sum); err != nil {
 			return err
 		}
 		c.Index = cellIndex(d.columns[k.column].Grid, edge)

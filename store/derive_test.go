@@ -1,8 +1,10 @@
 package store_test
 
 import (
+	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -49,13 +51,13 @@ func TestDerivedSummariesAreTheBuildersOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	names, _ := dist.CategoryGrid(map[string]uint64{"a'b": 9, "é": 8, "rare\\": 1}, dist.GridConfig{Categories: 2})
-	want := map[string]*dist.Builder{}
-	count := func(column string, at int64, g *dist.Grid) *dist.Builder {
+	want, bySegment := map[string]*dist.Builder{}, map[string]*dist.Builder{}
+	count := func(into map[string]*dist.Builder, column string, at int64, g *dist.Grid) *dist.Builder {
 		key := fmt.Sprint(column, time.UnixMicro(at).Truncate(time.Minute).Unix())
-		if want[key] == nil {
-			want[key] = dist.NewBuilder(g)
+		if into[key] == nil {
+			into[key] = dist.NewBuilder(g)
 		}
-		return want[key]
+		return into[key]
 	}
 	b := event.NewBatch(schema, topic)
 	for i := range 600 {
@@ -66,19 +68,23 @@ func TestDerivedSummariesAreTheBuildersOwn(t *testing.T) {
 		word := []string{"a'b", "é", "rare\\", "new"}[i%4]
 		setFloat(&b.Columns[v], x, null)
 		setText(&b.Columns[v+1], word)
-		if null {
-			count("x", at, numbers).AddMissing()
-		} else {
-			count("x", at, numbers).Add(x)
+		segment := "c=" + map[bool]string{true: word, false: store.RestOfSegment}[i%4 < 2]
+		for _, b := range []*dist.Builder{count(want, "x", at, numbers), count(bySegment, "x"+segment, at, numbers)} {
+			if null {
+				b.AddMissing()
+			} else {
+				b.Add(x)
+			}
 		}
-		count("c", at, names).AddCategory(word)
+		count(want, "c", at, names).AddCategory(word)
+		count(bySegment, "c"+segment, at, names).AddCategory(word)
 	}
 	if err := s.Insert(t.Context(), "derive", b); err != nil {
 		t.Fatal(err)
 	}
 	from := time.UnixMicro(minute).UTC().Add(-time.Hour)
-	got, err := s.DeriveSummaries(t.Context(), store.Subject{Kind: event.Features, TableID: 7},
-		[]store.SummaryColumn{{Name: "x", Grid: numbers}, {Name: "c", Grid: names}}, from, from.Add(24*time.Hour), time.Minute)
+	sub, columns := store.Subject{Kind: event.Features, TableID: 7}, []store.SummaryColumn{{Name: "x", Grid: numbers}, {Name: "c", Grid: names}}
+	got, err := s.DeriveSummaries(t.Context(), sub, columns, from, from.Add(24*time.Hour), time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,6 +93,20 @@ func TestDerivedSummariesAreTheBuildersOwn(t *testing.T) {
 	}
 	for _, w := range got {
 		compareSummaries(t, w, want[fmt.Sprint(w.Column, w.Start.Unix())].Summary())
+	}
+	values, err := s.DimensionValues(t.Context(), sub, "c", from, from.Add(24*time.Hour), 3)
+	if err != nil || !slices.Equal(values, []string{"a'b", "new", "rare\\"}) { // all are as frequent
+		t.Errorf("values of c: %q (%v)", values, err)
+	}
+	got, err = s.DeriveSegments(t.Context(), sub, store.Dimension{Name: "c", Values: []string{"é", "a'b"}}, columns, from, from.Add(24*time.Hour), time.Minute)
+	if err != nil || len(got) != len(bySegment) {
+		t.Fatalf("%d windows of segments, want %d (%v)", len(got), len(bySegment), err)
+	}
+	for _, w := range got {
+		compareSummaries(t, w, bySegment[fmt.Sprint(w.Column, w.Segment, w.Start.Unix())].Summary())
+	}
+	if _, err := s.DeriveSegments(t.Context(), sub, store.Dimension{Name: "nothing"}, columns, from, from.Add(time.Hour), time.Minute); !errors.Is(err, store.ErrUnknown) {
+		t.Errorf("segments by a column that is not there: %v", err)
 	}
 }
 

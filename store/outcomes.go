@@ -39,13 +39,19 @@ func (s *Store) Outcomes(ctx context.Context, sub Subject, j LabelJoin, groups [
 	if err != nil {
 		return nil, fmt.Errorf("outcomes: %w", err)
 	}
-	p := params{"from": micro(from), "to": micro(to), "tolerance": fmt.Sprint(j.Tolerance.Microseconds()), "groups": textList(groups)}
+	p := params{"from": micro(from), "to": micro(to), "tolerance": fmt.Sprint(j.Tolerance.Microseconds())}
+	grouped := make([]string, len(groups))
+	for i, g := range groups {
+		if grouped[i], err = t.dimension(g); err != nil {
+			return nil, fmt.Errorf("outcomes of %s: %w", t.schema.Subject, err)
+		}
+	}
 	joined, err := s.joinLabels(t, j)
 	if err != nil {
 		return nil, fmt.Errorf("outcomes of %s: %w", t.schema.Subject, err)
 	}
 	picked := fmt.Sprintf("(SELECT id, key, event_time, ifNull(score, nan) AS score, ifNull(value, nan) AS value, ifNull(class, '') AS class, ifNull(threshold, nan) AS threshold, "+
-		"arrayMap(g -> if(g = 'version', toString(version), segments[g]), arrayMap(h -> unhex(h), {groups:Array(String)})) AS grouped FROM %s WHERE %s ORDER BY cityHash64(id) LIMIT %d) AS p", s.ref(t.name), inRange("event_time"), limit)
+		"CAST([%s], 'Array(String)') AS grouped FROM %s WHERE %s ORDER BY cityHash64(id) LIMIT %d) AS p", strings.Join(grouped, ", "), s.ref(t.name), inRange("event_time"), limit)
 	sql := "SELECT event_time, score, value, class, threshold, grouped, ifNull(label, nan), truth, there, if(there, (toUnixTimestamp64Micro(at) - toUnixTimestamp64Micro(event_time)) / 1e6, nan) FROM " +
 		"(SELECT p.event_time AS event_time, p.score AS score, p.value AS value, p.class AS class, p.threshold AS threshold, p.grouped AS grouped, l.label AS label, l.truth AS truth, l.at AS at, " +
 		joined.there + " AS there FROM " + picked + joined.join + ")"

@@ -64,8 +64,9 @@ func (s *Store) SavePerformance(ctx context.Context, ps []Performance, revision 
 // realised value with its error, the value expected without labels with its
 // band, and how many labels there are, window by window (default: the last
 // day). Columns of the request are metrics; segment {"district": "harbour"} asks
-// for one segment, {"district": ""} for the gaps between its values; without one
-// the frames are about all rows.
+// for one segment, {"district": ""} for the gaps between its values; group_by is
+// a dimension whose values are told one by one, or "*" for all of all; without
+// either the frames are about all rows.
 func (s *Store) Performance(ctx context.Context, r query.Request) ([]query.Frame, error) {
 	from, to, err := timeRange(r, time.Now(), 24*time.Hour)
 	if err != nil {
@@ -79,6 +80,8 @@ func (s *Store) Performance(ctx context.Context, r query.Request) ([]query.Frame
 	switch by := r.GroupBy; {
 	case len(r.Segment) > 1 || len(by) > 1 || len(r.Segment)+len(by) > 1:
 		return nil, invalid("performance is kept by one segment at a time")
+	case len(by) == 1 && by[0] == "*":
+		where += " AND position(toString(segment), '=') > 0"
 	case len(by) == 1:
 		p["segment"] = by[0] + "="
 		where += " AND startsWith(toString(segment), {segment:String})"

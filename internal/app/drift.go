@@ -59,6 +59,7 @@ func (a *App) driftKinds(k map[string]KindFunc) {
 	if a.store != nil {
 		k["incidents"] = a.store.Incidents
 		k["performance"] = a.store.Performance
+		k["segment_drift"] = a.store.SegmentDrift
 	}
 	if a.drift != nil {
 		k["distribution"] = a.drift.Distribution
