@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"strings"
 	"time"
@@ -65,25 +66,44 @@ func (s *Store) runTables() []string {
 	}
 }
 
-// SaveRun stores a run's newest revision.
-func (s *Store) SaveRun(ctx context.Context, r TrainingRun) error {
-	one := func(name, v string) named { return named{name, texts{v}} }
-	at := func(name string, v time.Time) named {
-		return named{name, fixed[int64]{timestampType, []int64{microsOf(v)}}}
+// SaveRun stores newest revisions of runs.
+func (s *Store) SaveRun(ctx context.Context, rs ...TrainingRun) error {
+	if len(rs) == 0 {
+		return nil
 	}
-	whole := func(name string, v int64) named { return named{name, fixed[int64]{"Int64", []int64{v}}} }
-	number := func(name string, v float64) named { return named{name, fixed[float64]{"Float64", []float64{v}}} }
+	text := func(name string, get func(TrainingRun) string) named { return named{name, texts(collect(rs, get))} }
+	at := func(name string, get func(TrainingRun) time.Time) named {
+		return named{name, fixed[int64]{timestampType, collect(rs, func(r TrainingRun) int64 { return microsOf(get(r)) })}}
+	}
+	whole := func(name string, get func(TrainingRun) int64) named {
+		return named{name, fixed[int64]{"Int64", collect(rs, get)}}
+	}
+	number := func(name string, get func(TrainingRun) float64) named {
+		return named{name, fixed[float64]{"Float64", collect(rs, get)}}
+	}
+	type run = TrainingRun
 	cols := []named{
-		one("namespace", r.Namespace), one("id", r.ID), {"revision", fixed[uint64]{"UInt64", []uint64{r.Revision}}},
-		one("job", r.Job), one("parent", r.Parent), one("owner", r.Owner), one("state", r.State), one("trigger", r.Trigger),
-		one("backend", r.Backend), one("metric", r.Metric), at("created", r.Created), at("started", r.Started), at("finished", r.Finished),
-		whole("round", r.Round), whole("rounds", r.Rounds), number("valid", r.Valid), number("test", r.Test), number("baseline", r.Baseline),
-		number("live", r.Live), whole("rows", r.Rows), one("device", r.Device), one("requested", r.Requested), one("reason", r.Reason),
-		number("wall", r.Wall), number("cpu", r.CPU), number("gpu", r.GPU), number("energy", r.Energy), one("artifact", r.Artifact),
-		one("version", r.Version), {"passed", fixed[bool]{"Bool", []bool{r.Passed}}}, one("refused", r.Refused), one("error", r.Error),
-		one("record", r.Record),
+		text("namespace", func(r run) string { return r.Namespace }), text("id", func(r run) string { return r.ID }),
+		{"revision", fixed[uint64]{"UInt64", collect(rs, func(r run) uint64 { return r.Revision })}},
+		text("job", func(r run) string { return r.Job }), text("parent", func(r run) string { return r.Parent }), text("owner", func(r run) string { return r.Owner }),
+		text("state", func(r run) string { return r.State }), text("trigger", func(r run) string { return r.Trigger }),
+		text("backend", func(r run) string { return r.Backend }), text("metric", func(r run) string { return r.Metric }),
+		at("created", func(r run) time.Time { return r.Created }), at("started", func(r run) time.Time { return r.Started }), at("finished", func(r run) time.Time { return r.Finished }),
+		whole("round", func(r run) int64 { return r.Round }), whole("rounds", func(r run) int64 { return r.Rounds }),
+		number("valid", func(r run) float64 { return r.Valid }), number("test", func(r run) float64 { return r.Test }),
+		number("baseline", func(r run) float64 { return r.Baseline }), number("live", func(r run) float64 { return r.Live }), whole("rows", func(r run) int64 { return r.Rows }),
+		text("device", func(r run) string { return r.Device }), text("requested", func(r run) string { return r.Requested }), text("reason", func(r run) string { return r.Reason }),
+		number("wall", func(r run) float64 { return r.Wall }), number("cpu", func(r run) float64 { return r.CPU }),
+		number("gpu", func(r run) float64 { return r.GPU }), number("energy", func(r run) float64 { return r.Energy }),
+		text("artifact", func(r run) string { return r.Artifact }), text("version", func(r run) string { return r.Version }),
+		{"passed", fixed[bool]{"Bool", collect(rs, func(r run) bool { return r.Passed })}},
+		text("refused", func(r run) string { return r.Refused }), text("error", func(r run) string { return r.Error }), text("record", func(r run) string { return r.Record }),
 	}
-	return s.insertRows(ctx, "runs", fmt.Sprintf("run/%s/%s/%d", r.Namespace, r.ID, r.Revision), 1, cols)
+	token := fmt.Sprintf("run/%s/%s/%d", rs[0].Namespace, rs[0].ID, rs[0].Revision)
+	if len(rs) > 1 {
+		token = rand.Text() // several at once: sent again they are replaced by their revision
+	}
+	return s.insertRows(ctx, "runs", token, len(rs), cols)
 }
 
 // SaveRunMetrics stores metrics of runs of a namespace. The token stands for
@@ -103,6 +123,27 @@ func (s *Store) SaveRunMetrics(ctx context.Context, namespace, token string, ms 
 		{"time", fixed[int64]{timestampType, collect(ms, func(m RunMetric) int64 { return microsOf(m.Time) })}},
 	}
 	return s.insertRows(ctx, "run_metrics", token, len(ms), cols)
+}
+
+// RunHistory are the values of one metric of a run that an MLflow client
+// logged, each once, in the order of time and step.
+func (s *Store) RunHistory(ctx context.Context, namespace, run, metric string) ([]RunMetric, error) {
+	rows, err := s.query(ctx, "SELECT DISTINCT step, value, time FROM "+s.ref("run_metrics")+
+		" WHERE namespace = {namespace:String} AND run = {run:String} AND part = '' AND metric = {metric:String} ORDER BY time, step",
+		params{"namespace": namespace, "run": run, "metric": metric})
+	if err != nil {
+		return nil, fmt.Errorf("metric of run %s: %w", run, err)
+	}
+	defer rows.Close()
+	var out []RunMetric
+	for rows.Next() {
+		m := RunMetric{Run: run, Metric: metric}
+		if err := rows.Scan(&m.Step, &m.Value, &m.Time); err != nil {
+			return nil, fmt.Errorf("metric of run %s: %w", run, err)
+		}
+		out = append(out, m)
+	}
+	return out, rows.Err()
 }
 
 // SaveRunLog stores lines of runs' logs.
@@ -297,10 +338,11 @@ type JobRun struct {
 	Trigger, State string
 }
 
-// JobRuns are a job's runs since a time, newest first; trials are left out.
+// JobRuns are a job's runs since a time, newest first; trials, and runs that
+// MLflow's clients log, are left out.
 func (s *Store) JobRuns(ctx context.Context, namespace, job string, since time.Time) ([]JobRun, error) {
 	rows, err := s.query(ctx, "SELECT created, toString(trigger), toString(state) FROM (SELECT * FROM "+s.ref("runs")+
-		" WHERE namespace = {namespace:String} AND job = {job:String} AND parent = '' AND created >= fromUnixTimestamp64Micro({since:Int64}, 'UTC') ORDER BY revision DESC LIMIT 1 BY id) ORDER BY created DESC",
+		" WHERE namespace = {namespace:String} AND job = {job:String} AND parent = '' AND trigger != 'mlflow' AND created >= fromUnixTimestamp64Micro({since:Int64}, 'UTC') ORDER BY revision DESC LIMIT 1 BY id) ORDER BY created DESC",
 		params{"namespace": namespace, "job": job, "since": micro(since)})
 	if err != nil {
 		return nil, fmt.Errorf("runs of job %s: %w", job, err)

@@ -41,9 +41,18 @@ const recordTimeout = 30 * time.Second
 func (c *recorder) run(r Run) error {
 	ctx, cancel := context.WithTimeout(context.Background(), recordTimeout)
 	defer cancel()
+	row, err := r.Row()
+	if err != nil {
+		return err
+	}
+	return c.store.SaveRun(ctx, row)
+}
+
+// Row is the run as the store keeps it.
+func (r Run) Row() (store.TrainingRun, error) {
 	text, err := json.Marshal(r)
 	if err != nil {
-		return fmt.Errorf("record run %s: %w", r.ID, err)
+		return store.TrainingRun{}, fmt.Errorf("record run %s: %w", r.ID, err)
 	}
 	score := func(split string) float64 {
 		if v, ok := r.Metrics[split][r.Metric]; ok {
@@ -59,14 +68,14 @@ func (c *recorder) run(r Run) error {
 	if wall == 0 && !r.Started.IsZero() && !r.State.Final() {
 		wall = time.Since(r.Started).Seconds()
 	}
-	return c.store.SaveRun(ctx, store.TrainingRun{
+	return store.TrainingRun{
 		Namespace: r.Namespace, ID: r.ID, Job: r.Job, Parent: r.Parent, Owner: r.Owner, Revision: r.Revision, State: string(r.State), Trigger: r.Trigger,
 		Backend: r.Backend, Metric: r.Metric, Created: r.Created, Started: r.Started, Finished: r.Finished, Round: int64(r.Round), Rounds: int64(planned),
 		Valid: score("valid"), Test: score("test"), Baseline: score("baseline"), Live: score("live"), Rows: int64(rows),
 		Device: r.Device.Used, Requested: orText(r.Device.Requested, string(r.Params.Device)), Reason: r.Device.Reason,
 		Wall: wall, CPU: r.Cost.CPU, GPU: r.Cost.GPU, Energy: r.Cost.EnergyKWh, Artifact: r.Artifact, Version: r.Version,
 		Passed: r.Passed, Refused: strings.Join(r.Refused, "; "), Error: r.Error, Record: string(text),
-	})
+	}, nil
 }
 
 // record is what a run under way reports to.

@@ -25,6 +25,10 @@ const (
 // Final reports whether nothing more will happen.
 func (s State) Final() bool { return s != Queued && s != Running }
 
+// ByMLflow is the trigger of a run that a client of MLflow's protocol logs: no
+// process of ours runs it.
+const ByMLflow = "mlflow"
+
 // Run is the record of one training, as of its latest change. A store keeps
 // the newest Revision per ID.
 type Run struct {
@@ -34,7 +38,7 @@ type Run struct {
 	Parent    string                        `json:"parent,omitempty"`  // the search that this trial belongs to
 	Owner     string                        `json:"owner"`             // process that runs it; a run whose owner is gone is an orphan
 	Who       string                        `json:"who,omitempty"`     // asked for it
-	Trigger   string                        `json:"trigger,omitempty"` // hand, api, schedule, alert
+	Trigger   string                        `json:"trigger,omitempty"` // hand, api, schedule, alert, mlflow
 	Why       string                        `json:"why,omitempty"`
 	Spec      *JobSpec                      `json:"spec,omitempty"` // frozen: what it reads and does
 	Revision  uint64                        `json:"revision"`

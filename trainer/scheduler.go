@@ -176,7 +176,7 @@ func (s *Scheduler) recover(ctx context.Context) error {
 		return err
 	}
 	for _, r := range left {
-		if s.known(r.ID) || r.State == Running && r.Owner == s.cfg.Owner {
+		if r.Trigger == ByMLflow || s.known(r.ID) || r.State == Running && r.Owner == s.cfg.Owner {
 			continue
 		}
 		at, err := loadCheckpoint(s.cfg.Checkpoints, r.ID)

@@ -102,6 +102,9 @@ func TestTrainingJob(t *testing.T) {
 	}
 	checkModels(t, p, r)
 	checkLineage(t, p, r)
+	if status, body := get(t, p.http+"/api/2.0/mlflow/registered-models/alias?name=elec&alias=champion"); status != http.StatusOK || !strings.Contains(body, `"source":"mlflow-artifacts:/kedge/`+again.Artifact) {
+		t.Errorf("the champion as MLflow's clients see it: %d %s", status, body)
+	}
 	refused := elecJob(t, "  backend: linear\n  gate: {metric: auc, min: 0.999}\n")
 	if out, _, status := p.kedge("train", "-f", refused); status != 3 || !strings.Contains(out, "refused by the gate") || p.runOf(out).Version != "" {
 		t.Errorf("the gate: status %d\n%s", status, out)

@@ -16,6 +16,7 @@ import (
 	"github.com/kedge-ml/kedge/serving"
 	"github.com/kedge-ml/kedge/serving/ort"
 	"github.com/kedge-ml/kedge/stream"
+	"github.com/kedge-ml/kedge/trainer"
 	"github.com/kedge-ml/kedge/trainer/mlflow"
 )
 
@@ -199,7 +200,11 @@ func (a *App) openRuns(context.Context) error {
 		return err
 	}
 	a.onClose("run folder", root.Close)
-	if a.runs, err = mlflow.Open(root); err != nil {
+	cfg := mlflow.Config{Namespace: a.cfg.Namespace, Models: trainer.NewModels(a.registry), Store: a.store, Log: a.tel.Scope("mlflow").Log}
+	if cfg.Artifacts, err = a.folder(artifactsDir); err != nil {
+		return err
+	}
+	if a.runs, err = mlflow.Open(cfg, root); err != nil {
 		return err
 	}
 	a.onClose("runs", a.runs.Close)
@@ -222,6 +227,9 @@ func (a *App) runRooms(part func(string, func(context.Context) error)) {
 	}
 	if a.drift != nil {
 		part("drift", a.runDrift)
+	}
+	if a.runs != nil {
+		part("runs", a.runs.Run)
 	}
 	if a.trainer != nil {
 		part("trainer", a.runTrainer)

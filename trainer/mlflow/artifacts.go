@@ -13,10 +13,32 @@ import (
 	"strings"
 )
 
-// artifacts serves files below one folder and cannot leave it.
+// artifacts serves files below one folder and cannot leave it; below "kedge"
+// are Kedge's own artefacts, to be read.
 type artifacts struct {
 	root  *os.Root
+	kedge *os.Root // nil: none
 	limit int64
+}
+
+// where finds the folder that holds a client's path, and the path in it.
+func (a artifacts) where(p string) (*os.Root, string, error) {
+	at, err := place(p)
+	if err != nil || a.kedge == nil {
+		return a.root, at, err
+	}
+	if rest, ok := strings.CutPrefix(p, kedgeArtifacts); ok && (rest == "" || rest[0] == '/') {
+		return a.kedge, cmp.Or(strings.TrimPrefix(rest, "/"), "."), nil
+	}
+	return a.root, at, nil
+}
+
+// mayWrite refuses what is not the clients' own.
+func mayWrite(p string) error {
+	if p == kedgeArtifacts || strings.HasPrefix(p, kedgeArtifacts+"/") {
+		return invalid("%s: Kedge's own artefacts are read only", p)
+	}
+	return nil
 }
 
 // place checks a client's path: relative, clean, below the folder.
@@ -43,12 +65,12 @@ func (a artifacts) list(w http.ResponseWriter, r *http.Request) {
 
 // files lists a folder; one that is not there is empty.
 func (a artifacts) files(p, prefix string) ([]fileInfo, error) {
-	at, err := place(p)
+	root, at, err := a.where(p)
 	if err != nil {
 		return nil, err
 	}
 	out := []fileInfo{}
-	entries, err := fs.ReadDir(a.root.FS(), at)
+	entries, err := fs.ReadDir(root.FS(), at)
 	if err != nil {
 		return out, nil // a file has no listing either
 	}
@@ -81,12 +103,12 @@ func (a artifacts) listRun(s *Store, w http.ResponseWriter, r *http.Request) {
 }
 
 func (a artifacts) get(w http.ResponseWriter, r *http.Request) {
-	at, err := place(r.PathValue("path"))
+	root, at, err := a.where(r.PathValue("path"))
 	if err != nil {
 		respond(w, nil, err)
 		return
 	}
-	f, err := a.root.Open(at)
+	f, err := root.Open(at)
 	if err != nil {
 		respond(w, nil, missing("No such artifact: '%s'", r.PathValue("path")))
 		return
@@ -117,7 +139,7 @@ func (a artifacts) put(w http.ResponseWriter, r *http.Request) {
 // save writes beside the place and renames: readers never see half a file.
 func (a artifacts) save(p string, body io.Reader) error {
 	at, err := place(p)
-	if err != nil {
+	if err := errors.Join(err, mayWrite(p)); err != nil {
 		return err
 	}
 	if at == artifactDir {
@@ -141,6 +163,9 @@ func (a artifacts) save(p string, body io.Reader) error {
 
 func (a artifacts) remove(w http.ResponseWriter, r *http.Request) {
 	at, err := place(r.PathValue("path"))
+	if err == nil {
+		err = mayWrite(r.PathValue("path"))
+	}
 	if err == nil && at == artifactDir {
 		err = invalid("an artifact needs a path")
 	}

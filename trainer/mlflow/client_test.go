@@ -18,7 +18,7 @@ func TestMLflowClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := Open(root)
+	s, err := Open(config(t), root)
 	if err != nil {
 		t.Fatal(err)
 	}

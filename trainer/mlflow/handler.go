@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -21,6 +22,9 @@ func (s *Store) Handler(maxArtifact int64) http.Handler {
 	mux := http.NewServeMux()
 	for name, op := range s.ops {
 		method, path, _ := strings.Cut(name, " ")
+		if slices.Contains([]string{adopted, storing, stored}, name) {
+			continue // the journal's own
+		}
 		for _, prefix := range []string{"/api/2.0/mlflow/", "/ajax-api/2.0/mlflow/"} {
 			mux.HandleFunc(method+" "+prefix+path, func(w http.ResponseWriter, r *http.Request) {
 				answer, err := s.serve(name, op, w, r)
@@ -28,7 +32,7 @@ func (s *Store) Handler(maxArtifact int64) http.Handler {
 			})
 		}
 	}
-	a := artifacts{root: s.root, limit: maxArtifact}
+	a := artifacts{root: s.root, kedge: s.cfg.Artifacts, limit: maxArtifact}
 	const files = "/api/2.0/mlflow-artifacts/artifacts"
 	mux.HandleFunc("GET "+files, a.list)
 	mux.HandleFunc("GET "+files+"/{path...}", a.get)
@@ -47,6 +51,20 @@ func (s *Store) serve(name string, op operation, w http.ResponseWriter, r *http.
 	body, err := request(w, r)
 	if err != nil {
 		return nil, err
+	}
+	if op.catalog != nil {
+		answer, err := op.catalog(r.Context(), s.catalog, body)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(answer)
+	}
+	if op.history {
+		answer, err := s.historyOf(r.Context(), body)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(answer)
 	}
 	c := change{Op: name, At: time.Now().UnixMilli(), Body: body}
 	if !op.changes {

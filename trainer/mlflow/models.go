@@ -2,9 +2,15 @@ package mlflow
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
+
+	"github.com/kedge-ml/kedge/registry"
+	"github.com/kedge-ml/kedge/trainer"
 )
 
 type modelRequest struct {
@@ -18,193 +24,145 @@ type modelRequest struct {
 	Version     string `json:"version"`
 	Source      string `json:"source"`
 	RunID       string `json:"run_id"`
-	RunLink     string `json:"run_link"`
 	ModelID     string `json:"model_id"`
 	Stage       string `json:"stage"`
 	Archive     bool   `json:"archive_existing_versions"`
 	Stages      texts  `json:"stages"`
 }
 
-func (s *Store) model(name string) (*registered, error) {
-	if m := s.models[name]; m != nil {
-		return m, nil
-	}
-	return nil, missing("Registered Model with name=%s not found", name)
-}
+func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
 
-func (s *Store) version(name, number string) (*registered, *version, error) {
-	m, err := s.model(name)
-	if err != nil {
-		return nil, nil, err
+func createModel(ctx context.Context, c *catalog, r *modelRequest) (any, error) {
+	if r.Name == "" || strings.ContainsAny(r.Name, "/:") {
+		return nil, invalid("Registered model name %q: want one that is not empty and has neither / nor :", r.Name)
 	}
-	for _, v := range m.versions {
-		if v.Version == number {
-			return m, v, nil
-		}
-	}
-	return nil, nil, missing("Model Version (name=%s, version=%s) not found", name, number)
-}
-
-// wire is a registered model as clients read it.
-func (m *registered) wire() object {
-	type alias struct {
-		Alias   string `json:"alias"`
-		Version string `json:"version"`
-	}
-	var aliases []alias
-	for _, p := range pairs(m.aliases) {
-		aliases = append(aliases, alias{p.Key, p.Value})
-	}
-	return object{
-		"name": m.Name, "creation_timestamp": m.Created, "last_updated_timestamp": m.Updated, "description": m.Description,
-		"tags": m.Tags, "aliases": aliases, "latest_versions": m.latest(nil),
-	}
-}
-
-// view is a version with its aliases.
-func (m *registered) view(v *version) version {
-	out := *v
-	out.Aliases = nil
-	for _, p := range pairs(m.aliases) {
-		if p.Value == v.Version {
-			out.Aliases = append(out.Aliases, p.Key)
-		}
-	}
-	return out
-}
-
-// latest is the newest version of every stage.
-func (m *registered) latest(stages []string) []version {
-	newest := make(map[string]*version)
-	for _, v := range m.versions {
-		newest[v.Stage] = v
-	}
-	var out []version
-	for _, stage := range []string{"None", "Staging", "Production", "Archived"} {
-		if v := newest[stage]; v != nil && (len(stages) == 0 || slices.Contains(stages, stage)) {
-			out = append(out, m.view(v))
-		}
-	}
-	return out
-}
-
-func createModel(s *Store, c *change, r *modelRequest) (any, error) {
-	if r.Name == "" {
-		return nil, invalid("Registered model name cannot be empty.")
-	}
-	if s.models[r.Name] != nil {
+	err := c.models.Create(ctx, c.namespace, r.Name, trainer.ModelSpec{Description: r.Description, Tags: toMap(r.Tags)}, who(ctx), fromClient)
+	if errors.Is(err, registry.ErrStale) {
 		return nil, exists("Registered Model (name=%s) already exists.", r.Name)
 	}
-	m := &registered{Name: r.Name, Created: integer(c.At), Updated: integer(c.At), Description: r.Description, Tags: r.Tags, aliases: make(map[string]string)}
-	s.models[r.Name] = m
-	return object{"registered_model": m.wire()}, nil
+	if err != nil {
+		return nil, c.fault(r.Name, err)
+	}
+	return getModel(ctx, c, r)
 }
 
-func updateModel(s *Store, c *change, r *modelRequest) (any, error) {
-	m, err := s.model(r.Name)
+func getModel(_ context.Context, c *catalog, r *modelRequest) (any, error) {
+	m, err := c.find(r.Name)
 	if err != nil {
 		return nil, err
 	}
-	m.Description, m.Updated = r.Description, integer(c.At)
-	return object{"registered_model": m.wire()}, nil
+	return object{"registered_model": modelOf(&m)}, nil
 }
 
-func renameModel(s *Store, c *change, r *modelRequest) (any, error) {
-	m, err := s.model(r.Name)
+func updateModel(ctx context.Context, c *catalog, r *modelRequest) (any, error) {
+	m, err := c.edit(ctx, r.Name, func(spec *trainer.ModelSpec) error {
+		spec.Description = r.Description
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	if s.models[r.NewName] != nil || r.NewName == "" {
-		return nil, exists("Registered Model (name=%s) already exists.", r.NewName)
-	}
-	delete(s.models, r.Name)
-	m.Name, m.Updated = r.NewName, integer(c.At)
-	for _, v := range m.versions {
-		v.Name = r.NewName
-	}
-	s.models[r.NewName] = m
-	return object{"registered_model": m.wire()}, nil
+	return object{"registered_model": modelOf(&m)}, nil
 }
 
-func deleteModel(s *Store, _ *change, r *modelRequest) (any, error) {
-	_, err := s.model(r.Name)
-	delete(s.models, r.Name)
-	return object{}, err
-}
-
-func tagModel(s *Store, _ *change, r *modelRequest) (any, error) {
-	m, err := s.model(r.Name)
+// renameModel makes the model anew under the other name and removes the old
+// one: its history stays where it was.
+func renameModel(ctx context.Context, c *catalog, r *modelRequest) (any, error) {
+	m, err := c.find(r.Name)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := c.find(r.NewName); err == nil || r.NewName == "" || strings.ContainsAny(r.NewName, "/:") {
+		return nil, exists("Registered Model (name=%s) already exists, or is no name.", r.NewName)
+	}
+	created := m.Spec.Created
+	for i := range m.Spec.Versions {
+		m.Spec.Versions[i].Model = r.NewName
+	}
+	_, err = c.models.Edit(ctx, c.namespace, r.NewName, true, who(ctx), fromClient+", renamed from "+r.Name, func(spec *trainer.ModelSpec) error {
+		*spec = *m.Spec
+		spec.Created = created
+		return nil
+	})
 	if err == nil {
-		m.Tags = setPair(m.Tags, pair{r.Key, r.Value})
+		err = c.models.Delete(ctx, c.namespace, r.Name, who(ctx), fromClient+", renamed to "+r.NewName)
 	}
+	if err != nil {
+		return nil, c.fault(r.NewName, err)
+	}
+	return getModel(ctx, c, &modelRequest{Name: r.NewName})
+}
+
+func deleteModel(ctx context.Context, c *catalog, r *modelRequest) (any, error) {
+	return object{}, c.fault(r.Name, c.models.Delete(ctx, c.namespace, r.Name, who(ctx), fromClient))
+}
+
+func tagModel(ctx context.Context, c *catalog, r *modelRequest) (any, error) {
+	_, err := c.edit(ctx, r.Name, func(spec *trainer.ModelSpec) error {
+		spec.Tags = withTag(spec.Tags, r.Key, r.Value)
+		return nil
+	})
 	return object{}, err
 }
 
-func setAlias(s *Store, _ *change, r *modelRequest) (any, error) {
-	m, v, err := s.version(r.Name, r.Version)
-	if err != nil {
-		return nil, err
-	}
+func untagModel(ctx context.Context, c *catalog, r *modelRequest) (any, error) {
+	_, err := c.edit(ctx, r.Name, func(spec *trainer.ModelSpec) error {
+		delete(spec.Tags, r.Key)
+		return nil
+	})
+	return object{}, err
+}
+
+func setAlias(ctx context.Context, c *catalog, r *modelRequest) (any, error) {
 	if r.Alias == "" || strings.EqualFold(r.Alias, "latest") {
 		return nil, invalid("alias %q is not allowed", r.Alias)
 	}
-	m.aliases[r.Alias] = v.Version
-	return object{}, nil
-}
-
-func deleteAlias(s *Store, _ *change, r *modelRequest) (any, error) {
-	m, err := s.model(r.Name)
-	if err == nil {
-		delete(m.aliases, r.Alias)
-	}
+	_, err := c.edit(ctx, r.Name, func(spec *trainer.ModelSpec) error {
+		if _, ok := spec.Find(r.Version); !ok {
+			return missingVersion(r.Name, r.Version)
+		}
+		spec.Aliases[r.Alias] = r.Version
+		return nil
+	})
 	return object{}, err
 }
 
-func getAlias(s *Store, _ *change, r *modelRequest) (any, error) {
-	m, err := s.model(r.Name)
+func deleteAlias(ctx context.Context, c *catalog, r *modelRequest) (any, error) {
+	_, err := c.edit(ctx, r.Name, func(spec *trainer.ModelSpec) error {
+		delete(spec.Aliases, r.Alias)
+		return nil
+	})
+	return object{}, err
+}
+
+func getAlias(_ context.Context, c *catalog, r *modelRequest) (any, error) {
+	m, err := c.find(r.Name)
 	if err != nil {
 		return nil, err
 	}
-	number, ok := m.aliases[r.Alias]
+	v, ok := m.Spec.Find(m.Spec.Aliases[r.Alias])
 	if !ok {
 		return nil, invalid("Registered model alias %s not found.", r.Alias)
 	}
-	_, v, err := s.version(r.Name, number)
-	if err != nil {
-		return nil, err
-	}
-	return object{"model_version": m.view(v)}, nil
+	return object{"model_version": viewOf(&m, v)}, nil
 }
 
-func getModel(s *Store, _ *change, r *modelRequest) (any, error) {
-	m, err := s.model(r.Name)
-	if err != nil {
-		return nil, err
-	}
-	return object{"registered_model": m.wire()}, nil
-}
-
-func searchModels(s *Store, _ *change, r *searchRequest) (any, error) {
+func searchModels(_ context.Context, c *catalog, r *searchRequest) (any, error) {
 	f, err := parseFilter(r.Filter, "attribute")
 	if err != nil {
 		return nil, err
 	}
-	var found []*registered
-	for _, m := range s.models {
-		if f.match(m) {
-			found = append(found, m)
+	found := []*registered{}
+	for _, m := range c.models.List(c.namespace) {
+		if x := modelOf(&m); f.match(&x) {
+			found = append(found, &x)
 		}
 	}
-	slices.SortFunc(found, func(a, b *registered) int { return cmp.Compare(a.Name, b.Name) })
 	if err := sortBy(found, r.Order, "attribute"); err != nil {
 		return nil, err
 	}
 	page, next, err := paged(found, r.Page, int(r.Max), 1000)
-	out := make([]object, len(page))
-	for i, m := range page {
-		out[i] = m.wire()
-	}
-	return object{"registered_models": out, "next_page_token": next}, err
+	return object{"registered_models": page, "next_page_token": next}, err
 }
 
 // promptTag tells MLflow's prompts from its models. Clients ask for models as
@@ -234,97 +192,102 @@ func (m *registered) field(kind, key string) (any, bool) {
 	return nil, false
 }
 
-func latestVersions(s *Store, _ *change, r *modelRequest) (any, error) {
-	m, err := s.model(r.Name)
+func latestVersions(_ context.Context, c *catalog, r *modelRequest) (any, error) {
+	m, err := c.find(r.Name)
 	if err != nil {
 		return nil, err
 	}
-	return object{"model_versions": m.latest(r.Stages)}, nil
+	return object{"model_versions": latestOf(&m, r.Stages)}, nil
 }
 
-func createVersion(s *Store, c *change, r *modelRequest) (any, error) {
-	m, err := s.model(r.Name)
-	if err != nil {
-		return nil, err
-	}
+func createVersion(ctx context.Context, c *catalog, r *modelRequest) (any, error) {
 	if r.Source == "" {
 		return nil, invalid("a model version needs a source")
 	}
-	m.next++
-	v := &version{
-		Name: r.Name, Version: strconv.Itoa(m.next), Created: integer(c.At), Updated: integer(c.At), Stage: "None",
-		Description: r.Description, Source: r.Source, RunID: r.RunID, RunLink: r.RunLink, ModelID: r.ModelID, Status: "READY", Tags: r.Tags,
-	}
-	m.versions = append(m.versions, v)
-	m.Updated = integer(c.At)
-	return object{"model_version": m.view(v)}, nil
-}
-
-func updateVersion(s *Store, c *change, r *modelRequest) (any, error) {
-	m, v, err := s.version(r.Name, r.Version)
+	v, err := c.origin(r.Source)
 	if err != nil {
 		return nil, err
 	}
-	v.Description, v.Updated = r.Description, integer(c.At)
-	return object{"model_version": m.view(v)}, nil
-}
-
-func deleteVersion(s *Store, _ *change, r *modelRequest) (any, error) {
-	m, v, err := s.version(r.Name, r.Version)
+	v.Model, v.Description, v.Tags, v.Who = r.Name, r.Description, toMap(r.Tags), who(ctx)
+	v.Run, v.Logged = cmp.Or(r.RunID, v.Run), cmp.Or(r.ModelID, v.Logged)
+	m, err := c.edit(ctx, r.Name, func(spec *trainer.ModelSpec) error {
+		fresh := v
+		fresh.Version, fresh.Stage = "", ""
+		v = spec.Add(fresh, time.Now())
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	m.versions = slices.DeleteFunc(m.versions, func(x *version) bool { return x == v })
-	for alias, number := range m.aliases {
-		if number == v.Version {
-			delete(m.aliases, alias)
+	return object{"model_version": viewOf(&m, &v)}, nil
+}
+
+func updateVersion(ctx context.Context, c *catalog, r *modelRequest) (any, error) {
+	return c.editVersion(ctx, r.Name, r.Version, func(_ *trainer.ModelSpec, v *trainer.ModelVersion) { v.Description = r.Description })
+}
+
+func deleteVersion(ctx context.Context, c *catalog, r *modelRequest) (any, error) {
+	_, err := c.edit(ctx, r.Name, func(spec *trainer.ModelSpec) error {
+		if _, ok := spec.Find(r.Version); !ok {
+			return missingVersion(r.Name, r.Version)
 		}
-	}
-	return object{}, nil
-}
-
-func tagVersion(s *Store, _ *change, r *modelRequest) (any, error) {
-	_, v, err := s.version(r.Name, r.Version)
-	if err == nil {
-		v.Tags = setPair(v.Tags, pair{r.Key, r.Value})
-	}
+		n, err := strconv.Atoi(r.Version)
+		if err == nil {
+			spec.Newest = max(spec.Newest, n)
+		}
+		spec.Versions = slices.DeleteFunc(spec.Versions, func(v trainer.ModelVersion) bool { return v.Version == r.Version })
+		for alias, number := range spec.Aliases {
+			if number == r.Version {
+				delete(spec.Aliases, alias)
+			}
+		}
+		return nil
+	})
 	return object{}, err
 }
 
-func transitionStage(s *Store, c *change, r *modelRequest) (any, error) {
-	m, v, err := s.version(r.Name, r.Version)
-	if err != nil {
-		return nil, err
-	}
-	if !slices.Contains([]string{"None", "Staging", "Production", "Archived"}, r.Stage) {
+func tagVersion(ctx context.Context, c *catalog, r *modelRequest) (any, error) {
+	_, err := c.editVersion(ctx, r.Name, r.Version, func(_ *trainer.ModelSpec, v *trainer.ModelVersion) { v.Tags = withTag(v.Tags, r.Key, r.Value) })
+	return object{}, err
+}
+
+func untagVersion(ctx context.Context, c *catalog, r *modelRequest) (any, error) {
+	_, err := c.editVersion(ctx, r.Name, r.Version, func(_ *trainer.ModelSpec, v *trainer.ModelVersion) { delete(v.Tags, r.Key) })
+	return object{}, err
+}
+
+func transitionStage(ctx context.Context, c *catalog, r *modelRequest) (any, error) {
+	stage := stageFrom(r.Stage)
+	if stage == "" {
 		return nil, invalid("Invalid Model Version stage: %s", r.Stage)
 	}
-	for _, other := range m.versions {
-		if r.Archive && other != v && other.Stage == r.Stage {
-			other.Stage = "Archived"
+	return c.editVersion(ctx, r.Name, r.Version, func(spec *trainer.ModelSpec, v *trainer.ModelVersion) {
+		for i := range spec.Versions {
+			if other := &spec.Versions[i]; r.Archive && other.Version != v.Version && other.Stage == stage {
+				other.Stage = trainer.StageArchived
+			}
 		}
-	}
-	v.Stage, v.Updated = r.Stage, integer(c.At)
-	return object{"model_version": m.view(v)}, nil
+		v.Stage = stage
+	})
 }
 
-func getVersion(s *Store, _ *change, r *modelRequest) (any, error) {
-	m, v, err := s.version(r.Name, r.Version)
+func getVersion(_ context.Context, c *catalog, r *modelRequest) (any, error) {
+	m, v, err := c.version(r.Name, r.Version)
 	if err != nil {
 		return nil, err
 	}
-	return object{"model_version": m.view(v)}, nil
+	return object{"model_version": viewOf(&m, v)}, nil
 }
 
-func searchVersions(s *Store, _ *change, r *searchRequest) (any, error) {
+func searchVersions(_ context.Context, c *catalog, r *searchRequest) (any, error) {
 	f, err := parseFilter(r.Filter, "attribute")
 	if err != nil {
 		return nil, err
 	}
 	found := []*version{}
-	for _, m := range s.models {
-		for _, v := range m.versions {
-			if seen := m.view(v); f.match(&seen) {
+	for _, m := range c.models.List(c.namespace) {
+		for i := range m.Spec.Versions {
+			if seen := viewOf(&m, &m.Spec.Versions[i]); f.match(&seen) {
 				found = append(found, &seen)
 			}
 		}
@@ -362,15 +325,16 @@ func (v *version) field(kind, key string) (any, bool) {
 }
 
 // downloadURI follows a version that was registered from a logged model.
-func downloadURI(s *Store, _ *change, r *modelRequest) (any, error) {
-	_, v, err := s.version(r.Name, r.Version)
+func downloadURI(_ context.Context, c *catalog, r *modelRequest) (any, error) {
+	m, v, err := c.version(r.Name, r.Version)
 	if err != nil {
 		return nil, err
 	}
-	if id, ok := strings.CutPrefix(v.Source, "models:/"); ok {
-		if l := s.logged[id]; l != nil {
-			return object{"artifact_uri": l.Artifacts}, nil
+	source := viewOf(&m, v).Source
+	if id, ok := strings.CutPrefix(source, "models:/"); ok {
+		if uri, ok := c.logged(id); ok {
+			source = uri
 		}
 	}
-	return object{"artifact_uri": v.Source}, nil
+	return object{"artifact_uri": source}, nil
 }

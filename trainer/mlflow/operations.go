@@ -1,12 +1,18 @@
 package mlflow
 
-import "encoding/json"
+import (
+	"context"
+	"encoding/json"
+)
 
 // operation is one endpoint. Those that change something are journalled; their
-// answer must not depend on anything but the store and the change.
+// answer must not depend on anything but the store and the change. Those of
+// the catalogue are neither: the registry of models keeps them.
 type operation struct {
 	changes bool
+	history bool // of a metric, which ClickHouse has
 	run     func(s *Store, c *change) (any, error)
+	catalog func(ctx context.Context, c *catalog, body json.RawMessage) (any, error)
 }
 
 // on decodes an operation's request.
@@ -57,29 +63,35 @@ func operations() map[string]operation {
 		"POST runs/outputs":       mutation(logOutputs),
 		"GET runs/get":            question(getRun),
 		"POST runs/search":        question(searchRuns),
-		"GET metrics/get-history": question(metricHistory),
+		"GET metrics/get-history": {history: true},
 
-		"POST registered-models/create":              mutation(createModel),
-		"PATCH registered-models/update":             mutation(updateModel),
-		"POST registered-models/rename":              mutation(renameModel),
-		"DELETE registered-models/delete":            mutation(deleteModel),
-		"POST registered-models/set-tag":             mutation(tagModel),
-		"POST registered-models/alias":               mutation(setAlias),
-		"DELETE registered-models/alias":             mutation(deleteAlias),
-		"GET registered-models/alias":                question(getAlias),
-		"GET registered-models/get":                  question(getModel),
-		"GET registered-models/search":               question(searchModels),
-		"POST registered-models/get-latest-versions": question(latestVersions),
-		"GET registered-models/get-latest-versions":  question(latestVersions),
+		"POST registered-models/create":              catalogued(createModel),
+		"PATCH registered-models/update":             catalogued(updateModel),
+		"POST registered-models/rename":              catalogued(renameModel),
+		"DELETE registered-models/delete":            catalogued(deleteModel),
+		"POST registered-models/set-tag":             catalogued(tagModel),
+		"DELETE registered-models/delete-tag":        catalogued(untagModel),
+		"POST registered-models/alias":               catalogued(setAlias),
+		"DELETE registered-models/alias":             catalogued(deleteAlias),
+		"GET registered-models/alias":                catalogued(getAlias),
+		"GET registered-models/get":                  catalogued(getModel),
+		"GET registered-models/search":               catalogued(searchModels),
+		"POST registered-models/get-latest-versions": catalogued(latestVersions),
+		"GET registered-models/get-latest-versions":  catalogued(latestVersions),
 
-		"POST model-versions/create":           mutation(createVersion),
-		"PATCH model-versions/update":          mutation(updateVersion),
-		"DELETE model-versions/delete":         mutation(deleteVersion),
-		"POST model-versions/set-tag":          mutation(tagVersion),
-		"POST model-versions/transition-stage": mutation(transitionStage),
-		"GET model-versions/get":               question(getVersion),
-		"GET model-versions/search":            question(searchVersions),
-		"GET model-versions/get-download-uri":  question(downloadURI),
+		"POST model-versions/create":           catalogued(createVersion),
+		"PATCH model-versions/update":          catalogued(updateVersion),
+		"DELETE model-versions/delete":         catalogued(deleteVersion),
+		"POST model-versions/set-tag":          catalogued(tagVersion),
+		"DELETE model-versions/delete-tag":     catalogued(untagVersion),
+		"POST model-versions/transition-stage": catalogued(transitionStage),
+		"GET model-versions/get":               catalogued(getVersion),
+		"GET model-versions/search":            catalogued(searchVersions),
+		"GET model-versions/get-download-uri":  catalogued(downloadURI),
+
+		storing: {changes: true, run: beginStoring},
+		stored:  {changes: true, run: endStoring},
+		adopted: {changes: true, run: func(s *Store, _ *change) (any, error) { s.old = nil; return nil, nil }},
 
 		"POST logged-models":                   mutation(createLogged),
 		"PATCH logged-models/{model_id}":       mutation(finishLogged),

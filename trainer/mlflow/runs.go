@@ -65,6 +65,7 @@ func createRun(s *Store, c *change, r *runRequest) (any, error) {
 	x.tags[runTag] = x.info.Name
 	s.runs[x.info.ID] = x
 	e.runs = append(e.runs, x)
+	c.run = x
 	return object{"run": x.wire()}, nil
 }
 
@@ -90,7 +91,7 @@ func pairs(m map[string]string) []pair {
 	return out
 }
 
-func updateRun(s *Store, _ *change, r *runRequest) (any, error) {
+func updateRun(s *Store, c *change, r *runRequest) (any, error) {
 	x, err := s.run(r)
 	if err != nil {
 		return nil, err
@@ -101,26 +102,27 @@ func updateRun(s *Store, _ *change, r *runRequest) (any, error) {
 		x.info.Name = r.Name
 		x.tags[runTag] = r.Name
 	}
+	c.run = x
 	return object{"run_info": x.info}, nil
 }
 
-func deleteRun(s *Store, _ *change, r *runRequest) (any, error) {
+func deleteRun(s *Store, c *change, r *runRequest) (any, error) {
 	x, err := s.run(r)
 	if err == nil {
-		x.info.Stage = deleted
+		x.info.Stage, c.run = deleted, x
 	}
 	return object{}, err
 }
 
-func restoreRun(s *Store, _ *change, r *runRequest) (any, error) {
+func restoreRun(s *Store, c *change, r *runRequest) (any, error) {
 	x, err := s.run(r)
 	if err == nil {
-		x.info.Stage = active
+		x.info.Stage, c.run = active, x
 	}
 	return object{}, err
 }
 
-func logMetric(s *Store, _ *change, r *runRequest) (any, error) {
+func logMetric(s *Store, c *change, r *runRequest) (any, error) {
 	x, err := s.run(r)
 	if err != nil {
 		return nil, err
@@ -129,15 +131,29 @@ func logMetric(s *Store, _ *change, r *runRequest) (any, error) {
 	if err := json.Unmarshal(r.Value, &m.Value); err != nil {
 		return nil, invalid("metric %s: %v", r.Key, err)
 	}
-	return object{}, x.log([]metric{m})
+	c.run, c.metrics = x, []metric{m}
+	return object{}, x.log(c.metrics)
 }
 
-// log adds metrics; the request is whole or refused.
-func (x *run) log(metrics []metric) error {
+// lastTime is the latest time of a metric, in ms: the year 2200.
+const lastTime = 7_258_118_400_000
+
+func checkMetrics(metrics []metric) error {
 	for _, m := range metrics {
 		if m.Key == "" {
 			return invalid("a metric needs a key")
 		}
+		if m.Timestamp < 0 || m.Timestamp >= lastTime {
+			return invalid("metric %s: timestamp %d ms lies before 1970 or after 2200", m.Key, m.Timestamp)
+		}
+	}
+	return nil
+}
+
+// log adds metrics; the request is whole or refused.
+func (x *run) log(metrics []metric) error {
+	if err := checkMetrics(metrics); err != nil {
+		return err
 	}
 	for _, m := range metrics {
 		x.history[m.Key] = append(x.history[m.Key], m)
@@ -148,7 +164,7 @@ func (x *run) log(metrics []metric) error {
 	return nil
 }
 
-func logParameter(s *Store, _ *change, r *runRequest) (any, error) {
+func logParameter(s *Store, c *change, r *runRequest) (any, error) {
 	x, err := s.run(r)
 	if err != nil {
 		return nil, err
@@ -157,6 +173,7 @@ func logParameter(s *Store, _ *change, r *runRequest) (any, error) {
 	if err := json.Unmarshal(r.Value, &value); err != nil && len(r.Value) > 0 {
 		return nil, invalid("parameter %s: %v", r.Key, err)
 	}
+	c.run = x
 	return object{}, x.setParams([]pair{{r.Key, value}})
 }
 
@@ -176,7 +193,7 @@ func (x *run) setParams(params []pair) error {
 	return nil
 }
 
-func setTag(s *Store, _ *change, r *runRequest) (any, error) {
+func setTag(s *Store, c *change, r *runRequest) (any, error) {
 	x, err := s.run(r)
 	if err != nil {
 		return nil, err
@@ -186,6 +203,7 @@ func setTag(s *Store, _ *change, r *runRequest) (any, error) {
 		return nil, invalid("tag %s: %v", r.Key, err)
 	}
 	x.setTags([]pair{{r.Key, value}})
+	c.run = x
 	return object{}, nil
 }
 
@@ -210,15 +228,19 @@ func deleteTag(s *Store, _ *change, r *runRequest) (any, error) {
 	return object{}, nil
 }
 
-func logBatch(s *Store, _ *change, r *runRequest) (any, error) {
+func logBatch(s *Store, c *change, r *runRequest) (any, error) {
 	x, err := s.run(r)
 	if err != nil {
+		return nil, err
+	}
+	if err := checkMetrics(r.Metrics); err != nil {
 		return nil, err
 	}
 	if err := x.setParams(r.Params); err != nil {
 		return nil, err
 	}
 	x.setTags(r.Tags)
+	c.run, c.metrics = x, r.Metrics
 	return object{}, x.log(r.Metrics)
 }
 
@@ -267,15 +289,6 @@ func getRun(s *Store, _ *change, r *runRequest) (any, error) {
 		return nil, err
 	}
 	return object{"run": x.wire()}, nil
-}
-
-func metricHistory(s *Store, _ *change, r *runRequest) (any, error) {
-	x, err := s.run(r)
-	if err != nil {
-		return nil, err
-	}
-	page, next, err := paged(x.history[r.MetricKey], r.Page, int(r.Max), 25_000)
-	return object{"metrics": page, "next_page_token": next}, err
 }
 
 func searchRuns(s *Store, _ *change, r *searchRequest) (any, error) {

@@ -2,27 +2,47 @@ package mlflow
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"sync"
+	"time"
+
+	"github.com/kedge-ml/kedge/store"
+	"github.com/kedge-ml/kedge/trainer"
 )
 
-// Store holds everything in memory and writes every change to a journal, from
-// which it is read again at start.
+// Config is what the endpoint stands on.
+type Config struct {
+	Namespace string
+	Models    *trainer.Models // the registry of models
+	Artifacts *os.Root        // Kedge's own artefacts, which clients may read; nil: none
+	Store     *store.Store    // where metrics and runs' records go; nil: metrics stay in memory
+	Log       *slog.Logger
+}
+
+// Store holds experiments, runs and logged models in memory and writes every
+// change to a journal, from which it is read again at start. Registered models
+// live in the registry of models alone.
 type Store struct {
+	cfg     Config
 	root    *os.Root
 	journal *os.File
 	ops     map[string]operation
+	catalog *catalog
+	old     []change // of models, from a journal of an older build: see [Store.Run]
 
 	mu          sync.RWMutex
 	experiments map[string]*experiment
 	order       []*experiment
 	runs        map[string]*run
-	models      map[string]*registered
 	logged      map[string]*logged
+	waiting     parcel
+	sent        parcel
 	broken      error // the journal's: nothing more is accepted
 }
 
@@ -38,15 +58,19 @@ type change struct {
 	Op    string          `json:"op"`
 	At    int64           `json:"at"`    // milliseconds
 	Fresh string          `json:"fresh"` // identifier for what it creates
-	Body  json.RawMessage `json:"body"`
+	Body  json.RawMessage `json:"body,omitempty"`
+
+	run     *run     // that it changed
+	metrics []metric // that it logged
 }
 
 // Open reads the journal of a folder, which may be empty.
-func Open(root *os.Root) (*Store, error) {
+func Open(cfg Config, root *os.Root) (*Store, error) {
 	s := &Store{
 		root: root, ops: operations(), experiments: make(map[string]*experiment), runs: make(map[string]*run),
-		models: make(map[string]*registered), logged: make(map[string]*logged),
+		logged: make(map[string]*logged), cfg: cfg,
 	}
+	s.catalog = &catalog{models: cfg.Models, namespace: cfg.Namespace, logged: s.loggedAt}
 	if err := root.MkdirAll(artifactDir, 0o755); err != nil {
 		return nil, fmt.Errorf("open MLflow store: %w", err)
 	}
@@ -91,11 +115,68 @@ func (s *Store) replay(f *os.File) error {
 		if !ok {
 			return fmt.Errorf("line %d: operation %q", line, c.Op)
 		}
+		good += int64(len(text))
+		switch {
+		case op.catalog != nil:
+			s.old = append(s.old, c)
+			continue
+		}
 		if _, err := op.run(s, &c); err != nil {
 			return fmt.Errorf("line %d: %w", line, err)
 		}
-		good += int64(len(text))
+		s.changed(&c)
 	}
+}
+
+// changed notes what a change that took effect has to tell ClickHouse.
+func (s *Store) changed(c *change) {
+	if c.run != nil {
+		s.touched(c.run)
+		s.record(c.run, c.metrics)
+	}
+}
+
+// adopted marks, in the journal, that the models of an older build are in the
+// registry.
+const adopted = "models adopted"
+
+// Run sends what runs log to ClickHouse. First it moves models that an older
+// build kept in the journal into the registry. It returns when ctx ends.
+func (s *Store) Run(ctx context.Context) error {
+	if len(s.old) > 0 {
+		if err := s.catalog.adopt(ctx, s.ops, s.old); err != nil {
+			return fmt.Errorf("move MLflow's models into the registry: %w", err)
+		}
+		if _, err := s.do(change{Op: adopted}, ""); err != nil {
+			return err
+		}
+	}
+	if s.cfg.Store == nil {
+		<-ctx.Done()
+		return nil
+	}
+	tick := time.NewTicker(storeEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return s.flush(context.WithoutCancel(ctx))
+		case <-tick.C:
+			if err := s.flush(ctx); err != nil && ctx.Err() == nil {
+				s.cfg.Log.WarnContext(ctx, "what MLflow's clients logged was not stored; the next second tries again", "error", err)
+			}
+		}
+	}
+}
+
+// loggedAt answers where the files of a logged model are.
+func (s *Store) loggedAt(id string) (string, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if l := s.logged[id]; l != nil {
+		return l.Artifacts, true
+	}
+	return "", false
 }
 
 // do applies a change and writes it down before answering. Answers are encoded
@@ -119,6 +200,7 @@ func (s *Store) do(c change, fresh string) (json.RawMessage, error) {
 		s.broken = fmt.Errorf("MLflow journal cannot be written, nothing is accepted until a restart: %w", err)
 		return nil, s.broken
 	}
+	s.changed(&c)
 	return json.Marshal(answer)
 }
 

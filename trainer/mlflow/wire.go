@@ -130,7 +130,8 @@ type runInfo struct {
 	Stage      string  `json:"lifecycle_stage"`
 }
 
-// run keeps every metric's history and its latest value.
+// run keeps every metric's latest value, and of its history what ClickHouse
+// does not have yet.
 type run struct {
 	info    runInfo
 	params  map[string]string
@@ -140,6 +141,9 @@ type run struct {
 	inputs  []json.RawMessage
 	models  []json.RawMessage // inputs
 	outputs []json.RawMessage
+
+	revision uint64 // of the record that ClickHouse is to have
+	waits    bool   // in the parcel
 }
 
 // version is one version of a registered model.
@@ -153,24 +157,26 @@ type version struct {
 	Description string  `json:"description,omitempty"`
 	Source      string  `json:"source"`
 	RunID       string  `json:"run_id,omitempty"`
-	RunLink     string  `json:"run_link,omitempty"`
 	ModelID     string  `json:"model_id,omitempty"`
 	Status      string  `json:"status"`
 	Tags        []pair  `json:"tags,omitempty"`
 	Aliases     texts   `json:"aliases,omitempty"`
 }
 
-// registered is a named model and its versions.
+// registered is a named model.
 type registered struct {
-	Name        string  `json:"name"`
-	Created     integer `json:"creation_timestamp"`
-	Updated     integer `json:"last_updated_timestamp"`
-	Description string  `json:"description,omitempty"`
-	Tags        []pair  `json:"tags,omitempty"`
+	Name        string    `json:"name"`
+	Created     integer   `json:"creation_timestamp"`
+	Updated     integer   `json:"last_updated_timestamp"`
+	Description string    `json:"description,omitempty"`
+	Tags        []pair    `json:"tags,omitempty"`
+	Aliases     []aliasOf `json:"aliases,omitempty"`
+	Latest      []version `json:"latest_versions,omitempty"`
+}
 
-	versions []*version
-	next     int
-	aliases  map[string]string // alias → version
+type aliasOf struct {
+	Alias   string `json:"alias"`
+	Version string `json:"version"`
 }
 
 // logged is a model of MLflow 3.
