@@ -345,6 +345,9 @@ func (o *Online) Views(namespace string) []*View {
 // Apply folds a batch of feature rows into its table, if the view is online.
 func (o *Online) Apply(b *event.Batch, now int64) {
 	if v := o.View(b.Schema.Namespace, b.Schema.Subject); v != nil && v.Table != nil && v.UID == b.Schema.TableID {
+		if isForeign(b.Topic) {
+			v.Table.mixed.Store(true)
+		}
 		v.Table.Apply(b, now)
 	}
 }

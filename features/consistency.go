@@ -163,6 +163,9 @@ func (m *Monitor) Tick(ctx context.Context, now int64) error {
 	m.mu.Unlock()
 	var errs []error
 	for v, samples := range byView {
+		if v.Table != nil && v.Table.mixed.Load() {
+			continue // whether the row that was served is stored cannot be told
+		}
 		ready, err := m.stored(ctx, v, samples)
 		if err == nil && len(ready) > 0 {
 			err = m.check(ctx, v, ready, now)

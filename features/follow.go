@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/event/source"
 	"github.com/kedge-ml/kedge/internal/telemetry"
 	"github.com/kedge-ml/kedge/registry"
 	"github.com/kedge-ml/kedge/stream"
@@ -17,8 +18,13 @@ import (
 
 // starts fills the tables from what is stored and returns where to read each
 // partition from.
-func (t *Tail) starts(ctx context.Context) (map[stream.TopicPartition]int64, error) {
+func (t *Tail) starts(ctx context.Context, state *registry.State) (map[stream.TopicPartition]int64, error) {
 	starts := map[stream.TopicPartition]int64{}
+	foreign := t.foreignTopics(state)
+	stored, err := t.storedBefore(ctx, foreign)
+	if err != nil {
+		return nil, err
+	}
 	for _, ns := range t.cfg.Namespaces {
 		topic := FeatureTopic(ns)
 		counts, err := t.client.Partitions(ctx, topic)
@@ -51,6 +57,11 @@ func (t *Tail) starts(ctx context.Context) (map[stream.TopicPartition]int64, err
 			p.next, p.start, p.read = starts[tp], starts[tp], starts[tp]
 		}
 		t.mu.Unlock()
+	}
+	for topic := range foreign {
+		if err := t.join(ctx, topic, stored[topic], starts); err != nil {
+			return nil, err
+		}
 	}
 	t.mu.Lock()
 	t.filled = true
@@ -90,6 +101,7 @@ type decoding struct {
 	decoder *event.Decoder
 	unit    event.Unit
 	catalog catalog
+	sources map[string]*translated // by topic
 }
 
 // catalog is an event.Catalog and the registry offset it was made at.
@@ -100,14 +112,14 @@ type catalog struct {
 
 // follow reads the partitions and applies what they bring. When ingest opens an
 // epoch, it reads on from where that begins; when a window view is defined, from
-// where the stored rows that fill it end.
+// where the stored rows that fill it end; when a source is defined, its topic too.
 func (t *Tail) follow(ctx context.Context, starts map[stream.TopicPartition]int64, state *registry.State) error {
 	if len(starts) == 0 {
 		<-ctx.Done()
 		return nil
 	}
 	pool := sync.Pool{New: func() any { return &decoding{decoder: event.NewDecoder(t.cfg.Decoder)} }}
-	for seen := state.Changed(epochKind); ; {
+	for seen := state.Changed(epochKind, source.Kind); ; {
 		inner, stop := context.WithCancel(ctx)
 		opened := make(chan int64, 1)
 		woken := maps.Clone(starts)
@@ -130,11 +142,14 @@ func (t *Tail) follow(ctx context.Context, starts map[stream.TopicPartition]int6
 		if err := t.restart(starts, woken, seen); err != nil {
 			return err
 		}
+		if err := t.rejoin(ctx, starts); err != nil {
+			return err
+		}
 		seen = changed
 	}
 }
 
-// awaitChange blocks until an epoch is opened beyond a registry offset, or until
+// awaitChange blocks until an epoch is opened or a source changed beyond a registry offset, or until
 // a window view was defined and filled; woken then says from where on its rows
 // are to be read.
 func (t *Tail) awaitChange(ctx context.Context, seen int64, woken map[stream.TopicPartition]int64) int64 {
@@ -150,7 +165,7 @@ func (t *Tail) awaitChange(ctx context.Context, seen int64, woken map[stream.Top
 		if err != nil {
 			return seen
 		}
-		if changed := s.Changed(epochKind); changed > seen {
+		if changed := s.Changed(epochKind, source.Kind); changed > seen {
 			return changed
 		}
 		at = s.Offset()
@@ -216,7 +231,17 @@ func (t *Tail) apply(ctx context.Context, d *decoding, b *stream.Batch, records 
 		if err := d.catalog.update(state); err != nil {
 			t.cfg.Scope.Log.Warn("some definitions cannot be used", telemetry.LogError, err)
 		}
-		d.decode(b.TopicPartition, records, epoch)
+		if isForeign(b.Topic) {
+			f, ok := t.foreignTopics(state)[b.Topic]
+			if !ok {
+				return nil // deleted: it is not read any more in a moment
+			}
+			if err := t.translate(ctx, d, b.TopicPartition, records, epoch, f); err != nil {
+				return err
+			}
+		} else {
+			d.decode(b.TopicPartition, records, epoch)
+		}
 		if err := t.settle(ctx, state.Offset()); err != nil {
 			return err
 		}
@@ -243,6 +268,9 @@ func (t *Tail) apply(ctx context.Context, d *decoding, b *stream.Batch, records 
 // foldWindows folds decoded rows into windows: once per delivery, for a window
 // cannot tell a row that it has seen.
 func (t *Tail) foldWindows(d *decoding, now int64) {
+	if isForeign(d.unit.Topic) {
+		return
+	}
 	for _, rows := range d.unit.Batches {
 		t.online.fold(rows, now)
 	}

@@ -27,6 +27,7 @@ type Table struct {
 	applied atomic.Int64
 	late    atomic.Int64
 	newest  atomic.Int64 // largest event_time applied
+	mixed   atomic.Bool  // rows of foreign topics came: an offset does not say of which topic it is
 	closed  bool
 }
 

@@ -22,6 +22,9 @@ type TailConfig struct {
 	Refresh    time.Duration       // how often rows that became due are let in and expired ones go; default 1 s
 	KeepDead   time.Duration       // how long a row stays after its ttl; default 24 h
 	Latest     LatestFunc          // where stored rows come from; nil: the topics are read from their beginning
+	Stored     StoredFunc          // up to where foreign topics are stored; nil: they are read from their beginning
+	Schemas    SchemaFunc          // what a schema registry has under an id; nil: there is none
+	HashKey    []byte              // of sources' hashed fields
 	Events     *EventSource        // where the events of window views come from; nil: the topics
 	IDs        int64               // offsets for which window views remember event ids; must be ingest's; default 1,000,000, -1: none
 	Patience   time.Duration       // how long rows of a view without definition hold up their partition; default 30 s
@@ -29,7 +32,8 @@ type TailConfig struct {
 	Scope      telemetry.Scope
 }
 
-// Tail keeps the online tables fresh from the feature topics, without a
+// Tail keeps the online tables fresh from the feature topics, and from the
+// topics that sources map to features, without a
 // consumer group: every serving process reads every partition. Rows are applied
 // when they are decoded, before anybody stores them.
 type Tail struct {
@@ -42,6 +46,9 @@ type Tail struct {
 	moved     chan struct{} // closed and replaced when anything below changes
 	positions map[stream.TopicPartition]*position
 	filled    bool
+
+	foreign   map[string]foreignTopic // as of the registry offset foreignAt
+	foreignAt int64
 }
 
 type position struct {
@@ -56,6 +63,13 @@ type position struct {
 // every key of a view is through, and returns, by partition of the topic, the
 // offset up to which that covers the log.
 type LatestFunc func(ctx context.Context, s *event.Schema, topic string, apply func(*event.Batch)) (next map[int32]int64, err error)
+
+// StoredFunc says, by partition, up to which offset the rows of a topic are
+// stored.
+type StoredFunc func(ctx context.Context, topic string) (next map[int32]int64, err error)
+
+// SchemaFunc returns a schema's text by its id in the schema registry.
+type SchemaFunc func(ctx context.Context, id int) (text string, err error)
 
 // NewTail makes a tail.
 func NewTail(cfg TailConfig, c *stream.Client, r *registry.Registry, o *Online) *Tail {
@@ -88,7 +102,7 @@ func (t *Tail) Run(ctx context.Context) error {
 	}
 	state := t.registry.State()
 	t.define(state)
-	starts, err := t.starts(ctx)
+	starts, err := t.starts(ctx, state)
 	if err != nil {
 		return fmt.Errorf("tail features: %w", err)
 	}

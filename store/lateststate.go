@@ -106,14 +106,15 @@ func (s *Store) AdvanceLatest(ctx context.Context, schema *event.Schema, ends ma
 	for _, c := range twin.columns {
 		names = append(names, chdb.QuoteIdent(c.name))
 	}
+	topic := ownTopic(schema)
 	list, keys := strings.Join(names, ", "), strings.TrimSuffix(twin.orderBy(), ", event_time")
 	sql := fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM %s WHERE (%s) AND (%s) ORDER BY %s, %s LIMIT 1 BY %s SETTINGS max_bytes_before_external_sort = 536870912, max_bytes_ratio_before_external_sort = 0",
-		s.ref(twin.name), list, list, s.ref(history.name), from.after(), before(ends, at), keys, comparatorDescending, keys)
+		s.ref(twin.name), list, list, s.ref(history.name), from.after(topic), before(topic, ends, at), keys, comparatorDescending, keys)
 	if err := s.exec(ctx, sql); err != nil {
 		return fmt.Errorf("advance the latest state of view %s: %w", schema.Subject, err)
 	}
 	var ahead uint64
-	count := fmt.Sprintf("SELECT count() FROM %s WHERE event_time > fromUnixTimestamp64Micro(%d) AND (%s)", s.ref(history.name), at, storedBefore(ends))
+	count := fmt.Sprintf("SELECT count() FROM %s WHERE event_time > fromUnixTimestamp64Micro(%d) AND (%s)", s.ref(history.name), at, storedBefore(topic, ends))
 	if err := s.conn.QueryRow(ctx, count).Scan(&ahead); err != nil {
 		return fmt.Errorf("advance the latest state of view %s: %w", schema.Subject, err)
 	}
@@ -138,7 +139,9 @@ func sortedPartitions(ends map[int32]event.EpochRange) (out []int32) {
 }
 
 // after is the condition of rows that a mark does not hold.
-func (m LatestMark) after() string {
+// Those that did not come by the view's own topic it never holds: its ends say
+// nothing of their offsets.
+func (m LatestMark) after(topic string) string {
 	if m.At == 0 {
 		return "1"
 	}
@@ -149,27 +152,47 @@ func (m LatestMark) after() string {
 		known = append(known, fmt.Sprint(p))
 		or = append(or, fmt.Sprintf("_partition = %d AND (_epoch > %d OR _epoch = %d AND _offset >= %d)", p, e.Epoch, e.Epoch, e.Next))
 	}
-	return strings.Join(append(or, "_partition NOT IN ("+strings.Join(known, ",")+")"), " OR ")
+	return strings.Join(append(or, "_partition NOT IN ("+strings.Join(known, ",")+")", elsewhere(topic)), " OR ")
 }
 
 // before is the condition of rows that lie before ends and whose time has come.
-func before(ends map[int32]event.EpochRange, at int64) string {
-	return fmt.Sprintf("event_time <= fromUnixTimestamp64Micro(%d) AND (%s)", at, storedBefore(ends))
+func before(topic string, ends map[int32]event.EpochRange, at int64) string {
+	return fmt.Sprintf("event_time <= fromUnixTimestamp64Micro(%d) AND (%s)", at, storedBefore(topic, ends))
 }
 
-func storedBefore(ends map[int32]event.EpochRange) string {
+// elsewhere is the condition of rows that came by another topic: a source's, or
+// an import.
+func elsewhere(topic string) string { return "_topic != " + chdb.QuoteString(topic) }
+
+// ownTopic is the topic that a view's events come by.
+func ownTopic(schema *event.Schema) string {
+	return "kedge." + schema.Namespace + "." + schema.Kind.String()
+}
+
+func storedBefore(topic string, ends map[int32]event.EpochRange) string {
 	or := []string{"0"}
 	for _, p := range sortedPartitions(ends) {
 		e := ends[p]
 		or = append(or, fmt.Sprintf("_partition = %d AND (_epoch < %d OR _epoch = %d AND _offset < %d)", p, e.Epoch, e.Epoch, e.Next))
 	}
-	return strings.Join(or, " OR ")
+	return "_topic = " + chdb.QuoteString(topic) + " AND (" + strings.Join(or, " OR ") + ")"
+}
+
+// mixed says whether rows of a table came by other topics than its own.
+func (s *Store) mixed(ctx context.Context, t *table) (bool, error) {
+	var n uint64
+	err := s.queryRow(ctx, "SELECT count() FROM "+s.ref("ledger")+" WHERE topic != {topic:String} AND mapContains(tables, {table:String})",
+		params{"topic": ownTopic(t.schema), "table": t.name}).Scan(&n)
+	if err != nil {
+		return false, fmt.Errorf("read the ledger of %s: %w", t.name, err)
+	}
+	return n > 0, nil
 }
 
 // LatestState yields, in no order, rows among which is every key's newest: the
-// latest-state table up to its mark and, if beyond is set, the view's rows
-// behind it, for which the positions of all rows are read. The caller lets the
-// comparator decide.
+// latest-state table up to its mark, the view's rows that came by other topics
+// than its own and, if beyond is set, those behind the mark, for which the
+// positions of all rows are read. The caller lets the comparator decide.
 func (s *Store) LatestState(ctx context.Context, schema *event.Schema, m LatestMark, beyond bool, memory int64) iter.Seq2[*event.Batch, error] {
 	history := s.tables()[schema.Table()]
 	if history == nil {
@@ -182,8 +205,16 @@ func (s *Store) LatestState(ctx context.Context, schema *event.Schema, m LatestM
 	exprs, columns := history.selected(schema)
 	list := strings.Join(exprs, ", ")
 	sql := "SELECT " + list + " FROM " + s.ref(twin.name)
+	rest := ""
 	if beyond {
-		sql += " UNION ALL SELECT " + list + " FROM " + s.ref(history.name) + " WHERE " + m.after()
+		rest = m.after(ownTopic(schema))
+	} else if mixed, err := s.mixed(ctx, history); err != nil {
+		return func(yield func(*event.Batch, error) bool) { yield(nil, err) }
+	} else if mixed {
+		rest = elsewhere(ownTopic(schema))
+	}
+	if rest != "" {
+		sql += " UNION ALL SELECT " + list + " FROM " + s.ref(history.name) + " WHERE " + rest
 	}
 	return s.selectBlocks(ctx, sql, nil, withMemory(memory, map[string]string{"max_block_size": "65536"}), event.NewBatch(schema, ""), columns)
 }

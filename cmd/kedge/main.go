@@ -76,7 +76,7 @@ func rootCommand() *cobra.Command {
 	root.PersistentFlags().StringVar(&c.key, "key", os.Getenv("KEDGE_KEY"), "API key")
 	root.AddCommand(
 		c.runCommand(), c.checkCommand(), c.configCommand(), c.versionCommand(),
-		c.statusCommand(), c.queryCommand(), c.topicsCommand(), c.deadLettersCommand(), c.sendCommand(), c.replayCommand(),
+		c.statusCommand(), c.queryCommand(), c.searchCommand(), c.topicsCommand(), c.deadLettersCommand(), c.sendCommand(), c.replayCommand(),
 		c.getCommand(), c.planCommand(), c.applyCommand(), c.deleteCommand(), c.historyCommand(), c.sourceCommand(),
 		c.backupCommand(), restoreCommand(), c.doctorCommand(),
 		c.trainCommand(), workerCommand(), onnxWorkerCommand(), c.modelCommand(),

@@ -56,6 +56,26 @@ func (c *cli) queryCommand() *cobra.Command {
 	return cmd
 }
 
+func (c *cli) searchCommand() *cobra.Command {
+	filter, format, limit := map[string]string{}, "table", 0
+	cmd := &cobra.Command{
+		Use: "search WORD...", Short: "Find definitions by what they say: names, columns, descriptions, owners, tags", Args: cobra.MinimumNArgs(1),
+		Example: "  kedge search spend\n  kedge search card country --filter kind=FeatureView,team=fraud",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if filter == nil {
+				filter = map[string]string{}
+			}
+			filter["text"] = strings.Join(args, " ")
+			return c.ask(cmd, query.Request{Kind: "search", Filter: filter, Limit: limit}, format)
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringToStringVar(&filter, "filter", nil, "kind, owner, team or tier = value")
+	fl.IntVar(&limit, "limit", 0, "at most so many")
+	fl.StringVarP(&format, "output", "o", "table", "table, json, csv or arrow")
+	return cmd
+}
+
 func kindHelp() string {
 	var b strings.Builder
 	tw := tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)

@@ -42,12 +42,23 @@ func (a *App) openFeatures(context.Context) (err error) {
 	f := &featureStore{online: features.NewOnline()}
 	sc := a.tel.Scope("features")
 	cfg := features.TailConfig{Namespaces: []string{a.cfg.Namespace}, Decoder: a.cfg.decoder(), Scope: sc}
+	cfg.HashKey = a.hashKey()
+	if cfg.Schemas, err = a.schemas(); err != nil {
+		return err
+	}
 	if a.store != nil {
 		partitions := func(ctx context.Context, topic string) (int, error) {
 			n, err := a.client.Partitions(ctx, topic)
 			return n[topic], err
 		}
 		cfg.Latest = features.LatestFrom(a.store, a.firstOffsets, 0, func() int64 { return time.Now().UnixMicro() })
+		cfg.Stored = func(ctx context.Context, topic string) (map[int32]int64, error) {
+			n, err := partitions(ctx, topic)
+			if err != nil {
+				return nil, err
+			}
+			return a.store.LatestOffsets(ctx, topic, n)
+		}
 		cfg.Events = features.EventsFrom(a.store, partitions, 0)
 		f.keeper = features.NewLatestKeeper(f.online, cfg.Events, sc)
 		f.monitor = features.NewMonitor(features.MonitorConfig{Namespaces: cfg.Namespaces, Scope: sc}, f.online, a.store, partitions)
