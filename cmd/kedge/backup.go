@@ -44,16 +44,13 @@ func (c *cli) download(cmd *cobra.Command, file string) (n int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if c.key != "" {
-		req.Header.Set("Authorization", "Bearer "+c.key)
-	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := c.do(req)
 	if err != nil {
 		return 0, c.explain(err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return 0, fmt.Errorf("back up: %s answers %s", c.server, res.Status)
+		return 0, fmt.Errorf("back up: %w", answeredError(res))
 	}
 	if n, err = io.Copy(f, res.Body); err != nil {
 		return n, fmt.Errorf("back up: the archive ended after %d bytes; the server's log says why: %w", n, err)

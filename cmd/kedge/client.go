@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -17,12 +20,76 @@ import (
 
 // cli holds what all commands share.
 type cli struct {
-	server string
-	key    string
+	server    string
+	key       string
+	ca        string // file of the server's authority
+	namespace string
+
+	http *http.Client
+}
+
+// prepare reads the key and the authority that the flags name.
+func (c *cli) prepare() error {
+	if c.key == "" {
+		c.key = os.Getenv("KEDGE_KEY") // not the flag's default, which help prints
+	}
+	if path, ok := strings.CutPrefix(c.key, "file:"); ok {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("read the key: %w", err)
+		}
+		c.key = strings.TrimSpace(string(b))
+	}
+	c.http = &http.Client{Timeout: 10 * time.Minute}
+	if c.ca == "" {
+		return nil
+	}
+	pem, err := os.ReadFile(c.ca)
+	if err != nil {
+		return fmt.Errorf("read the server's authority: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return fmt.Errorf("read the server's authority: %s holds no certificate", c.ca)
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	c.http.Transport = transport
+	return nil
 }
 
 func (c *cli) client() *query.Client {
-	return &query.Client{Server: c.server, Key: c.key, HTTP: &http.Client{Timeout: 10 * time.Minute}}
+	out := &query.Client{Server: c.server, Key: c.key, HTTP: c.http}
+	if c.namespace != "" {
+		out.Header = http.Header{"Kedge-Namespace": {c.namespace}}
+	}
+	return out
+}
+
+// do sends a request of a form that [query.Client] does not have.
+func (c *cli) do(req *http.Request) (*http.Response, error) {
+	if c.key != "" {
+		req.Header.Set("Authorization", "Bearer "+c.key)
+	}
+	if c.namespace != "" {
+		req.Header.Set("Kedge-Namespace", c.namespace)
+	}
+	return c.http.Do(req)
+}
+
+// keyed adds the key to what goes to the server that the key is for.
+type keyed struct{ c *cli }
+
+func (k keyed) RoundTrip(r *http.Request) (*http.Response, error) {
+	own, err := url.Parse(k.c.server)
+	if err == nil && k.c.key != "" && r.URL.Scheme == own.Scheme && r.URL.Host == own.Host {
+		r = r.Clone(r.Context())
+		r.Header.Set("Authorization", "Bearer "+k.c.key)
+	}
+	if k.c.http.Transport != nil {
+		return k.c.http.Transport.RoundTrip(r)
+	}
+	return http.DefaultTransport.RoundTrip(r)
 }
 
 // send asks the server and explains when none is there.
@@ -66,10 +133,7 @@ func (c *cli) streamEvents(ctx context.Context, lines io.Reader) (accepted, reje
 		return 0, 0, err
 	}
 	req.Header.Set("Content-Type", "application/x-ndjson")
-	if c.key != "" {
-		req.Header.Set("Authorization", "Bearer "+c.key)
-	}
-	res, err := c.client().HTTP.Do(req)
+	res, err := c.do(req)
 	if err != nil {
 		return 0, 0, c.explain(err)
 	}

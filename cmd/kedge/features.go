@@ -140,10 +140,7 @@ func (c *cli) trainingSet(cmd *cobra.Command, h *historyCall) error {
 	}
 	req.Header.Set("Content-Type", from)
 	req.Header.Set("Accept", to)
-	if c.key != "" {
-		req.Header.Set("Authorization", "Bearer "+c.key)
-	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := c.do(req)
 	if err != nil {
 		return c.explain(err)
 	}

@@ -73,7 +73,10 @@ func rootCommand() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{err, cmd.Name()} })
 	root.PersistentFlags().StringVar(&c.server, "server", envOr("KEDGE_SERVER", "http://127.0.0.1:7070"), "address of a running kedge")
-	root.PersistentFlags().StringVar(&c.key, "key", os.Getenv("KEDGE_KEY"), "API key")
+	root.PersistentFlags().StringVar(&c.key, "key", "", "API key, or file:PATH of one (KEDGE_KEY)")
+	root.PersistentFlags().StringVar(&c.ca, "ca", os.Getenv("KEDGE_CA"), "file with the authority of the server's certificate, when the system does not know it")
+	root.PersistentFlags().StringVar(&c.namespace, "in", os.Getenv("KEDGE_IN"), "namespace to act in, when the key has several")
+	root.PersistentPreRunE = func(*cobra.Command, []string) error { return c.prepare() }
 	root.AddCommand(
 		c.runCommand(), c.checkCommand(), c.configCommand(), c.versionCommand(),
 		c.statusCommand(), c.queryCommand(), c.searchCommand(), c.topicsCommand(), c.deadLettersCommand(), c.sendCommand(), c.replayCommand(),
@@ -82,8 +85,9 @@ func rootCommand() *cobra.Command {
 		c.trainCommand(), workerCommand(), onnxWorkerCommand(), c.modelCommand(),
 		c.featuresCommand(), c.importCommand(),
 		c.driftCommand(), c.performanceCommand(), c.monitorCommand(), c.incidentCommand(), c.reportCommand(), c.compareCommand(), c.referenceCommand(),
-		c.rolloutCommand(), conformanceCommand(),
+		c.rolloutCommand(), c.conformanceCommand(), c.keysCommand(),
 	)
+	declare(root)
 	return root
 }
 

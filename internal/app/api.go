@@ -18,7 +18,9 @@ import (
 
 // api builds everything that HTTP answers once the parts are open.
 func (a *App) api() (http.Handler, error) {
-	api := web.NewAPI("Kedge", a.version, a.tel.Scope("http"))
+	mux, runs := a.newMux()
+	a.mux = mux
+	api := web.NewAPI("Kedge", a.version, a.tel.Scope("http"), mux)
 	kinds := a.kinds()
 	a.operationRoutes(api)
 	a.queryRoutes(api, kinds)
@@ -30,9 +32,13 @@ func (a *App) api() (http.Handler, error) {
 	a.planRoutes(api)
 	a.backupRoutes(api)
 	a.sourceRoutes(api)
-	a.mountRooms(api)
+	a.keyRoutes(api)
+	a.mountRooms(api, runs)
 	if err := a.pageRoutes(api.Mux, kinds); err != nil {
 		return nil, err
+	}
+	for _, what := range a.undeclared() {
+		a.sc.Log.Error("closed to everybody: it declares no permission in internal/app/permissions.go", "route", what)
 	}
 	return a.guarded(api.Mux)
 }
@@ -44,7 +50,7 @@ func (a *App) guarded(h http.Handler) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return auth.Middleware(a.cfg.Namespace, observed), nil
+	return a.door.Middleware(observed), nil
 }
 
 // operationRoutes are those that operators and their tools ask.
@@ -151,7 +157,7 @@ func (a *App) eventRoutes(api *web.API) {
 }
 
 // pageRoutes has the overview for people.
-func (a *App) pageRoutes(mux *http.ServeMux, kinds map[string]KindFunc) error {
+func (a *App) pageRoutes(mux *web.Mux, kinds map[string]KindFunc) error {
 	p, err := page.New()
 	if err != nil {
 		return err

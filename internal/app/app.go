@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ import (
 	"github.com/kedge-ml/kedge/alerts/push"
 	"github.com/kedge-ml/kedge/drift"
 	"github.com/kedge-ml/kedge/ingest"
+	"github.com/kedge-ml/kedge/internal/auth"
 	"github.com/kedge-ml/kedge/internal/telemetry"
 	"github.com/kedge-ml/kedge/internal/web"
 	"github.com/kedge-ml/kedge/registry"
@@ -46,6 +48,11 @@ type App struct {
 	producer *stream.Producer
 	store    *store.Store
 	registry *registry.Registry
+	keys     *auth.Keys
+	door     *auth.Gate
+	tls      *tls.Config      // of HTTP and gRPC; nil: plain
+	mux      *web.Mux         // of the HTTP port, once it is ready
+	admin    net.Listener     // nil without one
 	consumer *ingest.Consumer // nil without the role ingest
 	features *featureStore    // nil without the role features
 	serving  *modelServer     // nil without the role serving
@@ -100,10 +107,15 @@ func (a *App) claim() (err error) {
 		return err
 	}
 	a.onClose("data directory", a.dir.Close)
+	if t := a.cfg.HTTP.TLS; t.CertFile != "" {
+		if a.tls, err = web.ServerTLS(t.CertFile, t.KeyFile, t.ClientCA); err != nil {
+			return fmt.Errorf("http.tls: %w", err)
+		}
+	}
 	if a.ln, err = web.Listen("HTTP", a.cfg.HTTP.Listen); err != nil {
 		return err
 	}
-	return nil
+	return a.claimAdmin()
 }
 
 // Addr is where HTTP is served.
@@ -163,7 +175,7 @@ func (a *App) serve(ctx context.Context) error {
 		Body:   time.Duration(a.cfg.HTTP.BodyTimeout),
 		Write:  time.Duration(a.cfg.HTTP.BodyTimeout) + time.Duration(a.cfg.HTTP.QueryTimeout),
 	}
-	return web.Serve(ctx, a.ln, web.Secure(h), lim, time.Duration(a.cfg.Drain)/2, a.tel.Scope("http").Log)
+	return web.Serve(ctx, web.OverTLS(a.ln, a.tls), a.fronted(h), lim, time.Duration(a.cfg.Drain)/2, a.tel.Scope("http").Log)
 }
 
 // run runs the open parts until ctx ends or one of them fails.
@@ -186,6 +198,7 @@ func (a *App) run(ctx context.Context, served <-chan error) error {
 		})
 	}
 	stopRegistry := a.background(ctx, part, "registry", a.registry.Run)
+	a.runAuth(part)
 	defer stopRegistry() // ingest needs it until it has drained
 	if a.consumer != nil {
 		part("ingest", a.consumer.Run)
@@ -210,7 +223,7 @@ func (a *App) run(ctx context.Context, served <-chan error) error {
 		}
 	})
 	a.state.Store(&handler{api})
-	a.sc.Log.Info("ready", "http", "http://"+a.Addr(), "kafka", a.brokers, "roles", a.cfg.Roles, "took", time.Since(a.started).Round(time.Millisecond))
+	a.sc.Log.Info("ready", "http", a.scheme()+"://"+a.Addr(), "kafka", a.brokers, "roles", a.cfg.Roles, "took", time.Since(a.started).Round(time.Millisecond))
 	return g.Wait()
 }
 

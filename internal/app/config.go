@@ -12,6 +12,7 @@ type Config struct {
 	Namespace  string          `yaml:"namespace"` // the caller's namespace while there is one identity
 	Roles      []string        `yaml:"roles"`
 	HTTP       HTTPConfig      `yaml:"http"`
+	Auth       AuthConfig      `yaml:"auth"`
 	GRPC       string          `yaml:"grpc"` // inference over gRPC, e.g. 127.0.0.1:7071; empty: none
 	Kafka      KafkaConfig     `yaml:"kafka"`
 	ClickHouse ClickHouse      `yaml:"clickhouse"`
@@ -30,12 +31,46 @@ type Config struct {
 // HTTPConfig is the door that serves the API and the page.
 type HTTPConfig struct {
 	Listen        string   `yaml:"listen"`
+	TLS           HTTPTLS  `yaml:"tls"`            // of this port, Feast's and gRPC's
 	Feast         string   `yaml:"feast"`          // a second port with the Feast routes alone, e.g. 127.0.0.1:6566; empty: none
+	Admin         string   `yaml:"admin"`          // a loopback port with profiles (pprof) and metrics, without authentication; empty: none
 	MaxBody       Size     `yaml:"max_body"`       // of a request, JSON calls
 	MaxEvents     Size     `yaml:"max_events"`     // of one POST /v1/events, after decompression
 	HeaderTimeout Duration `yaml:"header_timeout"` // slow clients are cut off
 	BodyTimeout   Duration `yaml:"body_timeout"`
 	QueryTimeout  Duration `yaml:"query_timeout"`
+}
+
+// HTTPTLS is the certificate that the server shows. Files are read again when
+// they change.
+type HTTPTLS struct {
+	CertFile string `yaml:"cert_file"`
+	KeyFile  string `yaml:"key_file"`
+	ClientCA string `yaml:"client_ca"` // clients need a certificate of this authority too; empty: they need none
+}
+
+// AuthConfig says who is let in. Without authentication everybody who reaches
+// the ports is an administrator, so they have to be on loopback.
+type AuthConfig struct {
+	Enabled bool `yaml:"enabled"` // keys and tokens; the first key is written to admin.key in the data directory
+	// Insecure lets ports listen beyond loopback without TLS or without
+	// authentication: for a container whose network is the guard.
+	Insecure bool       `yaml:"insecure"`
+	OIDC     OIDCConfig `yaml:"oidc"`
+	Grafana  OIDCConfig `yaml:"grafana"` // verifies the identity that Grafana signs and forwards
+}
+
+// OIDCConfig names an issuer of JSON web tokens and what its claims mean.
+type OIDCConfig struct {
+	Issuer     string   `yaml:"issuer"`   // empty: none
+	Audience   string   `yaml:"audience"` // the token has to be meant for this
+	Algorithms []string `yaml:"algorithms"`
+	KeySet     string   `yaml:"key_set"`     // address of its key set; empty: its discovery document says
+	RolesClaim string   `yaml:"roles_claim"` // e.g. groups, or realm_access.roles
+	// Roles maps values of that claim to grants: "fraud-team=fraud:scientist".
+	Roles []string `yaml:"roles"`
+	// Default are the grants of everybody else, e.g. default:viewer; empty: none.
+	Default []string `yaml:"default"`
 }
 
 // KafkaConfig names the brokers, or describes the embedded one.
@@ -157,6 +192,11 @@ func DefaultConfig() Config {
 		HTTP: HTTPConfig{
 			Listen: "127.0.0.1:7070", MaxBody: 4 << 20, MaxEvents: 256 << 20,
 			HeaderTimeout: Duration(10 * time.Second), BodyTimeout: Duration(5 * time.Minute), QueryTimeout: Duration(30 * time.Second),
+		},
+		Auth: AuthConfig{
+			OIDC: OIDCConfig{Algorithms: []string{"RS256", "ES256"}, RolesClaim: "groups"},
+			Grafana: OIDCConfig{Algorithms: []string{"ES256"}, RolesClaim: "role", Roles: []string{"Viewer=*:viewer", "Editor=*:scientist", "Admin=*:operator"},
+				Default: []string{"*:viewer"}},
 		},
 		Kafka: KafkaConfig{
 			Listen: "127.0.0.1:9092", Partitions: 4, ReplicationFactor: 1,

@@ -36,6 +36,7 @@ func (c *Config) Validate() error {
 	c.checkSources(&f)
 	c.checkTrainer(&f)
 	c.checkAlerts(&f)
+	c.checkAuth(&f)
 	c.checkRest(&f)
 	return errors.Join(f...)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 
 	"github.com/kedge-ml/kedge/serving/conformance"
 )
@@ -12,8 +13,8 @@ import (
 // CheckOIP asks a server of the Open Inference Protocol, anybody's, whether it
 // keeps the protocol's rules, and writes one line per rule. The error counts
 // the rules that it breaks.
-func CheckOIP(ctx context.Context, server, model string, w io.Writer) error {
-	s := conformance.Suite{Server: server, Model: model}
+func CheckOIP(ctx context.Context, client *http.Client, server, model string, w io.Writer) error {
+	s := conformance.Suite{Server: server, Model: model, HTTP: client}
 	results, err := s.Run(ctx)
 	broken := 0
 	for _, r := range results {

@@ -76,6 +76,9 @@ func (a *App) apply(ctx context.Context, c auth.Caller, d Definition) (registry.
 	if d.Namespace != "" && d.Namespace != home {
 		return registry.Definition{}, web.Errorf(http.StatusForbidden, "forbidden", "namespace %q: this caller defines in %q", d.Namespace, home)
 	}
+	if err := mayDefine(c, d.Kind); err != nil {
+		return registry.Definition{}, err
+	}
 	if err := a.checkDefinition(c, d); err != nil {
 		return registry.Definition{}, web.Errorf(http.StatusBadRequest, web.CodeInvalid, "%s %s: %w", d.Kind, d.Name, err)
 	}
@@ -87,6 +90,16 @@ func (a *App) apply(ctx context.Context, c auth.Caller, d Definition) (registry.
 	return a.registry.Apply(ctx, registry.Entry{
 		Kind: d.Kind, Namespace: home, Name: d.Name, Op: registry.Put, Expect: d.Version, Spec: d.Spec, Who: c.Subject, Why: d.Why, Revision: d.Revision,
 	})
+}
+
+// mayDefine refuses the kinds that take more than the route does: those that
+// are about the installation, about what is live, or about foreign topics.
+func mayDefine(c auth.Caller, kind string) error {
+	need := map[string]auth.Permission{event.NamespaceKind: auth.SystemWrite, serving.DeploymentKind: auth.RolloutWrite, source.Kind: auth.SourceRead}[kind]
+	if need != auth.Undeclared && !c.May(need) {
+		return auth.Forbidden(c, need)
+	}
+	return nil
 }
 
 func checkSpec(d Definition) error {

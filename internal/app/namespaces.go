@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/internal/auth"
@@ -14,7 +13,7 @@ import (
 // homeOf is the registry namespace of a definition that a caller names: the
 // caller's own, except for a Namespace, which is held in the one it defines.
 func homeOf(c auth.Caller, kind, name string) string {
-	if kind == event.NamespaceKind {
+	if kind == event.NamespaceKind && c.May(auth.SystemWrite) {
 		return name
 	}
 	return c.Namespace
@@ -24,7 +23,7 @@ func homeOf(c auth.Caller, kind, name string) string {
 // and to whoever administers the installation all namespaces.
 func listed(s *registry.State, c auth.Caller, kind string) []registry.Definition {
 	out := s.List(kind, c.Namespace)
-	if kind != "" && kind != event.NamespaceKind || !slices.Contains(c.Roles, "admin") {
+	if kind != "" && kind != event.NamespaceKind || !c.May(auth.SystemWrite) {
 		return out
 	}
 	for _, d := range s.List(event.NamespaceKind, "") {

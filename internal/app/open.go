@@ -31,6 +31,7 @@ func (a *App) open(ctx context.Context) error {
 		{"store", a.openStore},
 		{"store ports", a.openStorePorts},
 		{"registry", a.openRegistry},
+		{"auth", a.openAuth},
 		{"ingest", a.openIngest},
 		{"features", a.openFeatures},
 		{"serving", a.openServing},

@@ -180,6 +180,9 @@ func (a *App) checkDefinition(c auth.Caller, d Definition) error {
 }
 
 func (a *App) deleteDefinition(ctx context.Context, c auth.Caller, kind, name string, version uint64, why string) (registry.Definition, error) {
+	if err := mayDefine(c, kind); err != nil {
+		return registry.Definition{}, err
+	}
 	home := homeOf(c, kind, name)
 	live, ok := a.registry.State().Get(kind, home, name)
 	if !ok {

@@ -160,7 +160,7 @@ func (a *App) openServing(context.Context) (err error) {
 		if m.port, err = web.Listen("gRPC", a.cfg.GRPC); err != nil {
 			return err
 		}
-		m.grpc = serving.NewGRPC(m.server)
+		m.grpc = serving.NewGRPC(m.server, a.grpcOptions()...)
 		a.onClose("gRPC port", func() error { _ = m.port.Close(); return nil }) // closed already where it was served
 	}
 	a.serving = m
@@ -259,12 +259,16 @@ func (a *App) runRooms(part func(string, func(context.Context) error)) {
 }
 
 func (a *App) serveFeast(ctx context.Context) error {
-	h, err := a.guarded(a.features.server)
+	mux, _ := a.newMux()
+	for _, path := range a.features.server.Paths() {
+		mux.Handle(path, a.features.server)
+	}
+	h, err := a.guarded(mux)
 	if err != nil {
 		return err
 	}
 	lim := web.Limits{Header: time.Duration(a.cfg.HTTP.HeaderTimeout), Body: time.Duration(a.cfg.HTTP.BodyTimeout), Write: 2 * time.Duration(a.cfg.HTTP.BodyTimeout)}
-	return web.Serve(ctx, a.features.feast, h, lim, time.Duration(a.cfg.Drain)/2, a.tel.Scope("feast").Log)
+	return web.Serve(ctx, web.OverTLS(a.features.feast, a.tls), a.fronted(h), lim, time.Duration(a.cfg.Drain)/2, a.tel.Scope("feast").Log)
 }
 
 // serve answers gRPC until ctx ends, then lets the calls under way finish.
@@ -275,7 +279,7 @@ func (m *modelServer) serve(ctx context.Context) error {
 }
 
 // mountRooms adds the routes of the features and serving rooms.
-func (a *App) mountRooms(api *web.API) {
+func (a *App) mountRooms(api *web.API, runs []mlflow.Route) {
 	if f := a.features; f != nil {
 		for _, path := range f.server.Paths() {
 			api.Mux.Handle(path, f.server)
@@ -287,11 +291,8 @@ func (a *App) mountRooms(api *web.API) {
 			a.deleteRoutes(api)
 		}
 	}
-	if a.runs != nil {
-		h := a.runs.Handler(maxArtifact)
-		for _, prefix := range []string{"/api/2.0/mlflow/", "/ajax-api/2.0/mlflow/", "/api/2.0/mlflow-artifacts/", "/ajax-api/2.0/mlflow-artifacts/"} {
-			api.Mux.Handle(prefix, h)
-		}
+	for _, r := range runs {
+		api.Mux.Handle(r.Pattern, r.Handler)
 	}
 	if a.trainer != nil {
 		a.trainerRoutes(api)

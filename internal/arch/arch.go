@@ -74,6 +74,7 @@ func owners() map[string][]string {
 		"github.com/redis/":                        {"features"},
 		"github.com/grafana/grafana-plugin-sdk-go": {"grafana-plugin", "alerts"},
 		"github.com/danielgtaylor/huma":            {"internal/web", "internal/app"},
+		"github.com/coreos/go-oidc":                {"internal/auth"},
 		"github.com/spf13/cobra":                   {"cmd"},
 		"github.com/NVIDIA/go-nvml":                {"internal/gpu"},
 		"github.com/ebitengine/purego":             {"store", "trainer", "model", "serving", "internal/gpu"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"reflect"
+	"slices"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -11,16 +12,47 @@ import (
 	"github.com/kedge-ml/kedge/internal/telemetry"
 )
 
+// Mux is an http.ServeMux that wraps every route that is registered and
+// remembers its pattern, so that no route is without what guards it.
+type Mux struct {
+	mux      http.ServeMux
+	guard    func(pattern string, next http.Handler) http.Handler
+	patterns []string
+}
+
+// NewMux returns a mux without routes. guard is called once for every route
+// that is registered and returns what answers it.
+func NewMux(guard func(pattern string, next http.Handler) http.Handler) *Mux {
+	return &Mux{guard: guard}
+}
+
+// Handle registers a route.
+func (m *Mux) Handle(pattern string, h http.Handler) {
+	m.patterns = append(m.patterns, pattern)
+	m.mux.Handle(pattern, m.guard(pattern, h))
+}
+
+// HandleFunc registers a route.
+func (m *Mux) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Request)) {
+	m.Handle(pattern, http.HandlerFunc(h))
+}
+
+// ServeHTTP answers with the route that matches.
+func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) { m.mux.ServeHTTP(w, r) }
+
+// Patterns are the routes registered so far.
+func (m *Mux) Patterns() []string { return slices.Clone(m.patterns) }
+
 // API is a mux whose typed routes describe themselves at /openapi.json.
 type API struct {
-	Mux  *http.ServeMux
+	Mux  *Mux
 	huma huma.API
 	sc   telemetry.Scope
 }
 
-// NewAPI returns an API without routes.
-func NewAPI(title, version string, sc telemetry.Scope) *API {
-	a := &API{Mux: http.NewServeMux(), sc: sc}
+// NewAPI returns an API without routes of its own on a mux.
+func NewAPI(title, version string, sc telemetry.Scope, mux *Mux) *API {
+	a := &API{Mux: mux, sc: sc}
 	cfg := huma.DefaultConfig(title, version)
 	cfg.CreateHooks = nil // no $schema members in answers
 	cfg.DocsPath = ""     // its pages load scripts from elsewhere

@@ -2,8 +2,11 @@ package web
 
 import (
 	"fmt"
+	"net"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -25,8 +28,39 @@ func Secure(next http.Handler) http.Handler {
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
+		if r.TLS != nil {
+			h.Set("Strict-Transport-Security", "max-age=31536000")
+		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// SameOrigin refuses what a page of another origin makes a browser send: a
+// change with the reader's stored password, or, with onlyLocal, anything at all
+// under a name that was made to point here (DNS rebinding). onlyLocal lets
+// through addresses and localhost alone.
+func SameOrigin(onlyLocal bool, next http.Handler) http.Handler {
+	cross := http.NewCrossOriginProtection()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if onlyLocal && !isLocalName(r.Host) {
+			WriteError(w, Errorf(http.StatusMisdirectedRequest, CodeBadRequest, "the host %.100q is not this server: without authentication it answers to its address and to localhost alone", r.Host))
+			return
+		}
+		if cross.Check(r) != nil {
+			WriteError(w, Errorf(http.StatusForbidden, "cross_origin", "a page of another origin may not change anything here"))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func isLocalName(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.Trim(host, "[]")
+	_, err := netip.ParseAddr(host)
+	return err == nil || strings.EqualFold(host, "localhost") || host == ""
 }
 
 // Observe recovers panics, opens a span that continues the caller's trace, and

@@ -39,7 +39,7 @@ func newTestHandler(t *testing.T, logTo io.Writer) (*API, http.Handler) {
 	t.Helper()
 	sc := telemetry.Discard()
 	sc.Log = slog.New(slog.NewTextHandler(logTo, nil))
-	api := NewAPI("test", "1", sc)
+	api := NewAPI("test", "1", sc, NewMux(func(_ string, next http.Handler) http.Handler { return next }))
 	op := huma.Operation{OperationID: "echo", Method: http.MethodPost, Path: "/echo", MaxBodyBytes: 1 << 10}
 	mapErr := func(err error) error {
 		if errors.Is(err, errBusy) {

@@ -16,17 +16,27 @@ import (
 // batch is 1 MB.
 const maxBody = 32 << 20
 
-// Handler serves /api/2.0/mlflow/ and /api/2.0/mlflow-artifacts/. maxArtifact
+// Route is one route of MLflow's protocol. Changes says whether it writes.
+type Route struct {
+	Pattern string
+	Changes bool
+	Handler http.Handler
+}
+
+// Routes are /api/2.0/mlflow/ and /api/2.0/mlflow-artifacts/. maxArtifact
 // bounds one uploaded file, in bytes.
-func (s *Store) Handler(maxArtifact int64) http.Handler {
-	mux := http.NewServeMux()
+func (s *Store) Routes(maxArtifact int64) []Route {
+	var out []Route
+	add := func(pattern string, changes bool, h http.HandlerFunc) {
+		out = append(out, Route{pattern, changes, h})
+	}
 	for name, op := range s.ops {
 		method, path, _ := strings.Cut(name, " ")
 		if slices.Contains([]string{adopted, storing, stored}, name) {
 			continue // the journal's own
 		}
 		for _, prefix := range []string{"/api/2.0/mlflow/", "/ajax-api/2.0/mlflow/"} {
-			mux.HandleFunc(method+" "+prefix+path, func(w http.ResponseWriter, r *http.Request) {
+			add(method+" "+prefix+path, op.changes, func(w http.ResponseWriter, r *http.Request) {
 				answer, err := s.serve(name, op, w, r)
 				respond(w, answer, err)
 			})
@@ -34,11 +44,25 @@ func (s *Store) Handler(maxArtifact int64) http.Handler {
 	}
 	a := artifacts{root: s.root, kedge: s.cfg.Artifacts, limit: maxArtifact}
 	const files = "/api/2.0/mlflow-artifacts/artifacts"
-	mux.HandleFunc("GET "+files, a.list)
-	mux.HandleFunc("GET "+files+"/{path...}", a.get)
-	mux.HandleFunc("PUT "+files+"/{path...}", a.put)
-	mux.HandleFunc("DELETE "+files+"/{path...}", a.remove)
-	mux.HandleFunc("GET /api/2.0/mlflow/artifacts/list", func(w http.ResponseWriter, r *http.Request) { a.listRun(s, w, r) })
+	add("GET "+files, false, a.list)
+	add("GET "+files+"/{path...}", false, a.get)
+	add("PUT "+files+"/{path...}", true, a.put)
+	add("DELETE "+files+"/{path...}", true, a.remove)
+	add("GET /api/2.0/mlflow/artifacts/list", false, func(w http.ResponseWriter, r *http.Request) { a.listRun(s, w, r) })
+	for _, prefix := range []string{"/api/2.0/mlflow/", "/ajax-api/2.0/mlflow/", "/api/2.0/mlflow-artifacts/", "/ajax-api/2.0/mlflow-artifacts/"} {
+		add(prefix, false, func(w http.ResponseWriter, r *http.Request) {
+			respond(w, nil, &Error{"ENDPOINT_NOT_FOUND", "No such endpoint: " + r.Method + " " + r.URL.Path, http.StatusNotFound})
+		})
+	}
+	return out
+}
+
+// Handler serves the routes, and what clients ask of a server by itself.
+func (s *Store) Handler(maxArtifact int64) http.Handler {
+	mux := http.NewServeMux()
+	for _, r := range s.Routes(maxArtifact) {
+		mux.Handle(r.Pattern, r.Handler)
+	}
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "OK") })
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "3.17.2") })
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
