@@ -45,7 +45,8 @@ type job struct {
 	Audit      bool
 	Own        *ownJob
 	Partitions int
-	Retention  int64 // bytes a topic keeps; 0: everything
+	Retention  int64  // bytes a topic keeps; 0: everything
+	Flushes    string // file that the preloaded injector notes flushed files in; "": none
 }
 
 // jobConfig is what tests change of a consumer.
@@ -59,6 +60,7 @@ type jobConfig struct {
 	Session  time.Duration
 	Power    bool
 	Window   int64
+	Faults   bool // writes of the engine fail now and then, through the preloaded injector
 	Settle   bool // wait for the engine's merges at the end, and say how it stands
 }
 
@@ -91,9 +93,16 @@ func (j *job) run(ctx context.Context) (err error) {
 		j.Brokers = b.Addr()
 	}
 	var s *store.Store
+	opt := store.DefaultOptions()
+	if j.Flushes != "" {
+		noteFlushes(j.Flushes)
+	}
+	if j.Ingest != nil && j.Ingest.Power {
+		opt.Durability = store.PowerLoss
+	}
 	switch {
 	case j.StoreDir != "":
-		s, err = store.OpenEmbedded(ctx, store.EmbeddedConfig{Options: store.DefaultOptions(), LibPath: j.Lib, DataDir: j.StoreDir})
+		s, err = store.OpenEmbedded(ctx, store.EmbeddedConfig{Options: opt, LibPath: j.Lib, DataDir: j.StoreDir})
 	case j.StoreDSN != "":
 		s, err = store.OpenServer(ctx, j.StoreDSN, store.DefaultOptions())
 	}
@@ -156,6 +165,9 @@ func (j *job) ingest(ctx context.Context, s *store.Store) error {
 		return err
 	}
 	c.Without(j.Ingest.Guards)
+	if j.Ingest.Faults {
+		go failWrites(ctx)
+	}
 	say("ready")
 	if !j.Ingest.Settle {
 		return runConsumer(ctx, reg, c)

@@ -262,7 +262,8 @@ func TestRetentionOvertakes(t *testing.T) {
 }
 
 // TestStoreAway takes the store away under load: reading pauses, the status
-// says why, and everything arrives when it is back.
+// says why, and everything arrives when it is back. Then it is killed again and
+// again, inserts under way, while the consumer goes on.
 func TestStoreAway(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, false)
@@ -280,6 +281,11 @@ func TestStoreAway(t *testing.T) {
 	})
 	t.Logf("waiting: %s", c.state().Reason)
 	w.startStore()
+	for range 4 {
+		w.moves(50, c)
+		w.store.kill()
+		w.startStore()
+	}
 	load.stop()
 	w.await(c, 2*time.Minute)
 	c.stop(t)

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -24,6 +25,7 @@ type work struct {
 	last     *mark     // the last record of the unit, for the intents after it
 	trace    string    // traceparent of the first record that has one
 	replayed bool
+	doubtful atomic.Bool // an insert failed, and may have stored its block or only its token
 }
 
 // reset makes the work an empty unit that starts at an offset.
@@ -31,6 +33,7 @@ func (w *work) reset(from int64, epoch int32, catalog *event.Catalog, registry, 
 	w.unit.Epoch = epoch
 	w.unit.Reset(catalog)
 	w.from, w.next, w.dropped, w.missing = from, from, 0, 0
+	w.doubtful.Store(false)
 	w.registry, w.window, w.bytes, w.first, w.last, w.trace, w.replayed = registry, window, 0, time.Time{}, nil, "", false
 }
 

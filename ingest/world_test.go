@@ -94,6 +94,7 @@ type world struct {
 	storeAddr  string // where a process of its own serves the store; "": the consumer's holds it
 	storeVia   string // where consumers find that store; storeAddr when empty
 	store      *child
+	flushes    string // see job
 
 	mu     sync.Mutex
 	next   int64
@@ -193,7 +194,7 @@ func (w *world) makeTopics() {
 func (w *world) consumer(env ...string) *child {
 	w.t.Helper()
 	cfg := w.cfg
-	j := job{Brokers: w.brokers, Lib: w.lib, StoreDir: w.storePath(), Ingest: &cfg, Partitions: w.partitions}
+	j := job{Brokers: w.brokers, Lib: w.lib, StoreDir: w.storePath(), Ingest: &cfg, Partitions: w.partitions, Flushes: w.flushes}
 	if w.storeAddr != "" {
 		j.StoreDir, j.StoreDSN = "", "http://"+cmp.Or(w.storeVia, w.storeAddr)
 	}

@@ -99,14 +99,16 @@ func (p *partition) store(ctx context.Context, w *work) error {
 	return nil
 }
 
-// proven checks that a repeated unit is stored, whole and once, with as many
-// ledger rows as given. The engine notes a block's token before it makes the
-// block's part visible: a crash between the two leaves a token that drops the
-// repeated block, and no rows. And it forgets tokens after many blocks: then
-// the repetition doubles rows. Such a unit is done again in a new epoch, whose
-// tokens nobody has used, and its rows in this one are removed.
+// proven checks that a repeated unit, or one of which an insert failed and was
+// repeated, is stored, whole and once, with as many ledger rows as given. The
+// engine notes a block's token before it makes the block's part visible: a
+// crash of the store between the two leaves a token that drops the repeated
+// block, and no rows; so does a write that failed, whose part was put aside.
+// And it forgets tokens after many blocks: then the repetition doubles rows.
+// Such a unit is done again in a new epoch, whose tokens nobody has used, and
+// its rows in this one are removed.
 func (p *partition) proven(ctx context.Context, w *work, ledgerRows int64) error {
-	if !w.replayed || p.c.guards.noTokens || p.c.guards.noCount {
+	if !w.replayed && !w.doubtful.Load() || p.c.guards.noTokens || p.c.guards.noCount {
 		return nil
 	}
 	want := ledgerRows + int64(len(w.unit.Dead))
@@ -121,7 +123,7 @@ func (p *partition) proven(ctx context.Context, w *work, ledgerRows int64) error
 	if err != nil || got == want {
 		return err
 	}
-	why := fmt.Sprintf("the repeated unit %d-%d has %d rows stored, want %d: the engine lost a block in a crash and kept its token, or forgot the token", w.from, w.next-1, got, want)
+	why := fmt.Sprintf("the repeated unit %d-%d has %d rows stored, want %d: the engine lost a block in a crash or by a failed write and kept its token, or forgot the token", w.from, w.next-1, got, want)
 	if err := p.insist(ctx, "open an epoch", func(ctx context.Context) error { return p.reopen(ctx, w.from, why) }); err != nil {
 		return err
 	}
@@ -233,7 +235,11 @@ func (p *partition) insert(ctx context.Context, w *work, what string, rows int, 
 		}
 		ctx, cancel := context.WithTimeout(ctx, p.c.cfg.InsertTimeout)
 		defer cancel()
-		return fn(ctx)
+		err = fn(ctx)
+		if err != nil {
+			w.doubtful.Store(true)
+		}
+		return err
 	})
 }
 

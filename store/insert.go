@@ -48,6 +48,11 @@ func newerSettings() []string {
 // readSettings leaves out what an older server does not know, and refuses one
 // that lacks what exactly-once needs.
 func (s *Store) readSettings(ctx context.Context) error {
+	var tables uint64
+	if err := s.conn.QueryRow(ctx, "SELECT count() FROM system.tables WHERE database = 'system' AND name = 'detached_tables'").Scan(&tables); err != nil {
+		return fmt.Errorf("read the engine's settings: %w", err)
+	}
+	s.detached = tables > 0
 	want := exactlyOnce(s.opt)
 	var known []string
 	if err := s.conn.QueryRow(ctx, "SELECT groupArray(name) FROM system.settings").Scan(&known); err != nil {

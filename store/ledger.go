@@ -46,9 +46,14 @@ FROM (
 }
 
 // dataTables lists the tables that hold events, Prepared by this process or
-// not.
+// not. One that the engine is loading anew is listed, too, so that to ask for
+// its rows is an error, and not an answer without them.
 func (s *Store) dataTables(ctx context.Context) ([]string, error) {
-	rows, err := s.query(ctx, "SELECT name FROM system.tables WHERE database = {db:String} AND match(name, '^(features|predictions|labels)_[0-9]+$') ORDER BY name", params{"db": s.opt.Database})
+	all := "SELECT name, database FROM system.tables"
+	if s.detached {
+		all += " UNION ALL SELECT table, database FROM system.detached_tables WHERE NOT is_permanently"
+	}
+	rows, err := s.query(ctx, "SELECT DISTINCT name FROM ("+all+") WHERE database = {db:String} AND match(name, '^(features|predictions|labels)_[0-9]+$') ORDER BY name", params{"db": s.opt.Database})
 	if err != nil {
 		return nil, fmt.Errorf("list tables: %w", err)
 	}

@@ -162,7 +162,7 @@ func (o Options) tableSettings() string {
 		s = fmt.Sprintf("SETTINGS replicated_deduplication_window = %d, replicated_deduplication_window_seconds = 604800", window)
 	}
 	if o.Durability == PowerLoss {
-		s += ", fsync_after_insert = 1, fsync_part_directory = 1"
+		s += ", fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1"
 	}
 	return s
 }

@@ -74,6 +74,7 @@ type Store struct {
 	conn     driver.Conn
 	stop     func() error
 	settings map[string]string // of every insert, but the token
+	detached bool              // system.detached_tables is there
 	buffers  sync.Pool         // of *proto.Buffer: a block's text columns take megabytes
 
 	prepareMu sync.Mutex

@@ -35,7 +35,8 @@ type Config struct {
 	Settings  map[string]string // session settings every handle starts with
 	Log       *slog.Logger      // what was mended; nil: nobody hears of it
 
-	bare bool // definitions are neither kept nor put back: tests see what for
+	bare  bool // definitions are neither kept nor put back: tests see what for
+	blind bool // failed writes are not looked for: the same
 }
 
 // DefaultConfig leaves out the paths.
@@ -67,6 +68,7 @@ type DB struct {
 	lib    *library
 	lock   *os.File
 	defs   *definitions
+	writes *writes
 	args   []string
 	pool   chan *handle // free handles
 	closed chan struct{}
@@ -89,11 +91,15 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		return nil, fmt.Errorf("open the embedded engine: %w", err)
 	}
 	cfg.DataDir = dir
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
 	lock, err := lockDir(dir)
 	if err != nil {
 		return nil, err
 	}
 	db := &DB{cfg: cfg, lock: lock, defs: newDefinitions(cfg), pool: make(chan *handle, cfg.Handles), closed: make(chan struct{})}
+	db.writes = newWrites(db)
 	if err := db.start(ctx); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -106,6 +112,9 @@ func (db *DB) start(ctx context.Context) (err error) {
 	}
 	if err := db.defs.ready(db.cfg.Database); err != nil {
 		return fmt.Errorf("open the embedded engine: %w", err)
+	}
+	if err := db.writes.ready(); err != nil {
+		return err
 	}
 	if db.args, err = db.connectArgs(); err != nil {
 		return err
@@ -120,7 +129,7 @@ func (db *DB) start(ctx context.Context) (err error) {
 		}
 		db.pool <- h
 	}
-	return nil
+	return db.writes.start()
 }
 
 func (db *DB) connectArgs() ([]string, error) {
@@ -134,6 +143,9 @@ func (db *DB) connectArgs() ([]string, error) {
 	}
 	args = append(args, "--backups.allowed_path="+filepath.Join(db.cfg.DataDir, "backups"),
 		"--storage_configuration.disks.default.keep_free_space_bytes="+strconv.FormatInt(keep, 10))
+	if !db.cfg.blind {
+		args = append(args, "--merge_tree.old_parts_lifetime="+strconv.Itoa(int(sourcesKept.Seconds())))
+	}
 	base := map[string]string{"session_timezone": "UTC", "allow_introspection_functions": "0", "implicit_select": "0"}
 	for _, set := range []map[string]string{base, db.cfg.Settings} {
 		for k, v := range set {
@@ -245,6 +257,7 @@ func (db *DB) Close() error {
 	if !db.shut() {
 		return nil
 	}
+	db.writes.stop()
 	db.busy.Wait()
 	for len(db.pool) > 0 {
 		(<-db.pool).close()

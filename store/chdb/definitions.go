@@ -56,9 +56,6 @@ func reserve(dir string) (rows, definition, free int64, err error) {
 
 func newDefinitions(cfg Config) *definitions {
 	d := &definitions{data: cfg.DataDir, log: cfg.Log, bare: cfg.bare}
-	if d.log == nil {
-		d.log = slog.New(slog.DiscardHandler)
-	}
 	d.room = d.hasRoom
 	return d
 }
@@ -299,15 +296,22 @@ func (f definition) reload(h *handle) (err error) {
 	if _, err := os.Stat(f.file); errors.Is(err, fs.ErrNotExist) {
 		return h.exec("DROP TABLE IF EXISTS " + table + " SYNC")
 	}
+	return h.loadAnew(table, func() error { return nil })
+}
+
+// loadAnew makes the engine read a table from the disk again, after changing
+// its files while nobody has them open. Statements that come meanwhile find no
+// such table.
+func (h *handle) loadAnew(table string, change func() error) (err error) {
 	for range 200 { // the engine refuses while a statement still holds the table
 		if err = h.exec("DETACH TABLE IF EXISTS " + table + " SYNC"); err == nil {
-			if err = h.exec("ATTACH TABLE IF NOT EXISTS " + table); err == nil {
+			if err = errors.Join(h.db.defs.mend(), change(), h.exec("ATTACH TABLE IF NOT EXISTS "+table)); err == nil {
 				return nil
 			}
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	return fmt.Errorf("load the table %s by its old definition: %w", table, err)
+	return fmt.Errorf("load the table %s anew: %w", table, err)
 }
 
 // mend replaces what else the engine cannot open with after a full disk: a

@@ -8,3 +8,9 @@ func Bare(c Config) Config {
 
 // WithoutRoom lets definitions change on a full disk.
 func (db *DB) WithoutRoom() { db.defs.room = nil }
+
+// Blind opens the engine without looking for failed writes.
+func Blind(c Config) Config {
+	c.blind = true
+	return c
+}

@@ -131,7 +131,13 @@ func (h *handle) single(s Statement, format string, sink func([]byte) error) err
 
 // whole runs a statement and hands its answer over in one piece.
 func (h *handle) whole(s Statement, format string, sink func([]byte) error) error {
-	return h.db.defs.change(h, s.SQL, func() error { return h.atOnce(s, format, sink) })
+	run := func() error {
+		return h.db.defs.change(h, s.SQL, func() error { return h.atOnce(s, format, sink) })
+	}
+	if !writing.MatchString(s.SQL) {
+		return run()
+	}
+	return h.db.writes.watch(h, run)
 }
 
 func (h *handle) atOnce(s Statement, format string, sink func([]byte) error) error {
@@ -174,7 +180,15 @@ func (db *DB) Insert(ctx context.Context, s Statement, format string, fill func(
 	return rows, err
 }
 
-func (h *handle) insert(ctx context.Context, sql, format string, fill func(io.Writer) error) (uint64, error) {
+func (h *handle) insert(ctx context.Context, sql, format string, fill func(io.Writer) error) (rows uint64, err error) {
+	err = h.db.writes.watch(h, func() (err error) {
+		rows, err = h.insertBlind(ctx, sql, format, fill)
+		return err
+	})
+	return rows, err
+}
+
+func (h *handle) insertBlind(ctx context.Context, sql, format string, fill func(io.Writer) error) (uint64, error) {
 	lib := h.db.lib
 	in := lib.insert(*h.conn, cBytes(sql), uint64(len(sql)), cBytes(format), uint64(len(format)))
 	defer lib.destroyInsert(in)
