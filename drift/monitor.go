@@ -140,7 +140,9 @@ type remembered struct {
 	Batch     time.Time           `json:"batch"`     // newest deadline of the cadence that was judged
 	Segmented time.Time           `json:"segmented"` // start of the next window whose segments are judged
 	Measured  time.Time           `json:"measured"`  // start of the next window whose performance is measured
-	Rough     map[int64]time.Time `json:"rough"`     // windows whose performance was measured before it was mature, and when
+	Rough     map[int64]time.Time `json:"rough"`     // windows whose performance was measured before it was mature, and when; zero: since then labels were corrected
+	Thin      []int64             `json:"thin"`      // windows that had too few labels when they were due
+	Labelled  time.Time           `json:"labelled"`  // ledger rows of labels up to here are accounted for
 	Unrest    time.Time           `json:"unrest"`    // when the oldest incident of the current alert began
 
 	Past    [][2]time.Time            `json:"past"`    // stretches of windows to which imports added rows

@@ -47,6 +47,9 @@ func rowsOf(o *store.Outcomes, task string) *rows {
 			r.predicted = append(r.predicted, o.Score[i] >= threshold(o.Threshold[i]))
 		case task == "multiclass" && o.Class[i] != "" && o.LabelClass[i] != "":
 			r.classes.Truth, r.classes.Predicted = append(r.classes.Truth, classes[o.LabelClass[i]]), append(r.classes.Predicted, classes[o.Class[i]])
+			if p := chances(o.Scores[i], r.classes.Classes); p != nil {
+				r.classes.Proba = append(r.classes.Proba, p)
+			}
 		case task == "regression" && !math.IsNaN(o.Value[i]) && !math.IsNaN(o.Label[i]):
 			r.numbers.Truth, r.numbers.Predicted = append(r.numbers.Truth, o.Label[i]), append(r.numbers.Predicted, o.Value[i])
 		default:
@@ -55,7 +58,27 @@ func rowsOf(o *store.Outcomes, task string) *rows {
 		r.labelled++
 		r.index = append(r.index, i)
 	}
+	if len(r.classes.Proba) < len(r.classes.Truth) {
+		r.classes.Proba = nil // a part of the rows would be another sample
+	}
 	return r
+}
+
+// chances are a row's probabilities in the order of the classes; nil where one
+// is missing.
+func chances(scores map[string]float64, classes []string) []float64 {
+	if len(scores) == 0 {
+		return nil
+	}
+	out := make([]float64, len(classes))
+	for k, c := range classes {
+		v, ok := scores[c]
+		if !ok || !present(v) {
+			return nil
+		}
+		out[k] = v
+	}
+	return out
 }
 
 func classNames(o *store.Outcomes) []string {
@@ -75,6 +98,7 @@ func pick(o *store.Outcomes, index []int) *store.Outcomes {
 	for _, i := range index {
 		out.Time, out.Score, out.Value, out.Threshold = append(out.Time, o.Time[i]), append(out.Score, o.Score[i]), append(out.Value, o.Value[i]), append(out.Threshold, o.Threshold[i])
 		out.Label, out.Class, out.LabelClass, out.There = append(out.Label, o.Label[i]), append(out.Class, o.Class[i]), append(out.LabelClass, o.LabelClass[i]), append(out.There, o.There[i])
+		out.Scores = append(out.Scores, o.Scores[i])
 	}
 	return out
 }
@@ -85,7 +109,7 @@ func (r *rows) rows() perf.Rows {
 
 // metrics are all that can be computed; those that do not exist for these rows
 // are missing.
-func (r *rows) metrics(value perf.ValueMatrix) map[string]perf.Value {
+func (r *rows) metrics(worth Worth) map[string]perf.Value {
 	out := map[string]perf.Value{}
 	add := func(name string, f func() (perf.Value, error)) {
 		if v, err := f(); err == nil && !math.IsNaN(v.Value) && !math.IsInf(v.Value, 0) {
@@ -105,7 +129,7 @@ func (r *rows) metrics(value perf.ValueMatrix) map[string]perf.Value {
 		for name, n := range map[string]float64{"true_positive": c.TP, "false_positive": c.FP, "true_negative": c.TN, "false_negative": c.FN} {
 			out[name] = perf.Value{Value: n}
 		}
-		out["business_value"] = c.Business(value)
+		out["business_value"] = c.Business(worth.binary())
 		if _, ece, err := s.Calibration(); err == nil {
 			out["calibration_error"] = perf.Value{Value: ece}
 		}
@@ -115,6 +139,20 @@ func (r *rows) metrics(value perf.ValueMatrix) map[string]perf.Value {
 		add("f1", func() (perf.Value, error) { return r.classes.F1(perf.Macro) })
 		add("precision", func() (perf.Value, error) { return r.classes.Precision(perf.Macro) })
 		add("recall", func() (perf.Value, error) { return r.classes.Recall(perf.Macro) })
+		add("specificity", func() (perf.Value, error) { return r.classes.Specificity(perf.Macro) })
+		if r.classes.Proba != nil {
+			add("roc_auc", r.classes.ROCAUC)
+			add("average_precision", r.classes.AveragePrecision)
+			add("log_loss", r.classes.LogLoss)
+		}
+		out["business_value"] = r.classes.Business(worth.of(r.classes.Classes))
+		if len(r.classes.Classes) <= mostClasses {
+			for i, row := range r.classes.Matrix() {
+				for j, n := range row {
+					out[confusionMetric(r.classes.Classes[i], r.classes.Classes[j])] = perf.Value{Value: n}
+				}
+			}
+		}
 	case "regression":
 		n := r.numbers
 		for name, f := range map[string]func() (perf.Value, error){"mae": n.MAE, "mse": n.MSE, "rmse": n.RMSE, "mape": n.MAPE, "r2": n.R2, "mean_error": n.ME} {
@@ -122,4 +160,41 @@ func (r *rows) metrics(value perf.ValueMatrix) map[string]perf.Value {
 		}
 	}
 	return out
+}
+
+// mostClasses bounds the classes whose confusion matrix is kept.
+const mostClasses = 20
+
+// confusionPrefix begins the names of a multi-class model's counts.
+const confusionPrefix = "confusion/"
+
+// confusionMetric names the count of rows of one class predicted as another:
+// "confusion/cat/dog".
+func confusionMetric(truth, predicted string) string {
+	return confusionPrefix + truth + "/" + predicted
+}
+
+// Worth is what a prediction is worth: by the truth, then by the predicted
+// class; those of binary models are "0" and "1". What is not named is worth
+// nothing; without any statement every right answer is worth 1.
+type Worth map[string]map[string]float64
+
+func (w Worth) of(classes []string) [][]float64 {
+	out := make([][]float64, len(classes))
+	for i, truth := range classes {
+		out[i] = make([]float64, len(classes))
+		for j, predicted := range classes {
+			if w != nil {
+				out[i][j] = w[truth][predicted]
+			} else if i == j {
+				out[i][j] = 1
+			}
+		}
+	}
+	return out
+}
+
+func (w Worth) binary() perf.ValueMatrix {
+	m := w.of([]string{"0", "1"})
+	return perf.ValueMatrix{{m[0][0], m[0][1]}, {m[1][0], m[1][1]}}
 }

@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/kedge-ml/kedge/drift/control"
@@ -26,7 +27,10 @@ type performance struct {
 	fitted *fit
 	reason string // why there is no fit
 	tried  time.Time
+	came   time.Time // when labels were last found to have come
 	groups []string
+	fair   []string // those of groups whose values are compared; nil: all but the version
+	worth  Worth
 }
 
 // fit is what the reference says of the model.
@@ -38,6 +42,8 @@ type fit struct {
 	floor    float64 // three deviations of the reference's own windows
 	lower    float64 // expected values below it are news
 	cbpe     *perf.CBPE
+	multi    *perf.MultiCBPE
+	classes  []string // of multi
 	coverage float64
 	rows     int // labelled ones of the reference
 	wait     time.Duration
@@ -49,7 +55,7 @@ type fit struct {
 const sampleRows = 100_000
 
 func newPerformance(st *store.Store, w *watcher) *performance {
-	return &performance{store: st, table: store.Subject{Kind: w.schema.Kind, TableID: w.schema.TableID}, model: w.model}
+	return &performance{store: st, table: store.Subject{Kind: w.schema.Kind, TableID: w.schema.TableID}, model: w.model, worth: w.spec.Value, fair: w.spec.Groups}
 }
 
 func (p *performance) join() store.LabelJoin {
@@ -104,11 +110,14 @@ func (p *performance) tick(ctx context.Context, m *Monitor, now time.Time) error
 		}
 		m.Measured = m.Measured.Add(f.window)
 	}
+	if err := p.corrected(ctx, m, now); err != nil {
+		return err
+	}
 	return p.again(ctx, m, now)
 }
 
-// again measures windows anew that were not mature: once they are, and now and
-// then before.
+// again measures windows anew that were not mature, once they are and now and
+// then before, and those whose labels were corrected since.
 func (p *performance) again(ctx context.Context, m *Monitor, now time.Time) error {
 	var due []int64
 	for start, at := range m.Rough {
@@ -139,6 +148,11 @@ func (p *performance) learn(ctx context.Context, m *Monitor, now time.Time) erro
 		return err
 	}
 	p.groups = append([]string{"version"}, slices.DeleteFunc(slices.Clone(groups), func(g string) bool { return g == "version" })...)
+	for _, g := range p.fair {
+		if !slices.Contains(p.groups, g) {
+			p.groups = append(p.groups, g)
+		}
+	}
 	from, to := m.cfg.From, m.cfg.To
 	if m.cfg.File != "" { // labels of the file are not kept: the first day or so of rows stands for it
 		from, to = m.First, m.First.Add(learnWindows*m.cfg.Window)
@@ -159,21 +173,15 @@ func (p *performance) learn(ctx context.Context, m *Monitor, now time.Time) erro
 	if r.labelled < 100 {
 		return &stat.NotComputable{Reason: stat.TooFew, Detail: fmt.Sprintf("the reference has %d labels, a hundred are needed", r.labelled)}
 	}
-	f.values = r.metrics(p.values())
+	f.values = r.metrics(p.worth)
 	f.metric, f.rising = judgedMetric(f.task)
 	f.spread(o)
-	if f.task == "binary" {
-		if f.cbpe, err = perf.FitCBPE(r.rows(), p.values()); err != nil {
-			return err
-		}
+	if err := f.fitExpected(r, p.worth); err != nil {
+		return err
 	}
 	p.fitted, p.reason = f, ""
 	return nil
 }
-
-// values is what outcomes are worth; without a statement every right answer
-// counts one.
-func (p *performance) values() perf.ValueMatrix { return perf.ValueMatrix{{1, 0}, {0, 1}} }
 
 // wait is how long labels are waited for: what the model's definition says, or
 // half as long again as nearly all labels of the reference took.
@@ -263,7 +271,7 @@ func (f *fit) spread(o *store.Outcomes) {
 	var values []float64
 	for _, rows := range byWindow {
 		r := rowsOf(pick(o, rows), f.task)
-		if v, ok := r.metrics(perf.ValueMatrix{})[f.metric]; ok && r.labelled >= 30 {
+		if v, ok := r.metrics(nil)[f.metric]; ok && r.labelled >= 30 {
 			values = append(values, v.Value)
 		}
 	}
@@ -297,46 +305,31 @@ func (p *performance) measure(ctx context.Context, m *Monitor, start, now time.T
 	var out []store.Performance
 	base := store.Performance{Namespace: m.cfg.Namespace, Model: m.cfg.Subject, Start: start, End: end, Predictions: o.Predictions, Mature: mature}
 	base.Scale = float64(o.Predictions) / float64(len(o.Time))
-	values := p.add(&out, base, "", whole, len(o.Time), f.expected(o))
+	expected := f.expected(o)
+	values := p.add(&out, base, "", whole, len(o.Time), expected)
 	for _, g := range p.groups {
 		p.addGroup(&out, base, g, o)
 	}
-	_, before := m.Rough[start.UnixMicro()]
-	if err := p.judge(ctx, m, start, values, f.expected(o), mature, before, now); err != nil {
+	at, before := m.Rough[start.UnixMicro()]
+	told := before && at.IsZero() // a correction changes the verdict, not the incident, which saw the window already
+	if due && m.thin(start, mature) {
+		told = false
+	}
+	w := measured{start: start, values: values, expected: expected, mature: mature, before: before, told: told}
+	if err := p.judge(ctx, m, w, now); err != nil {
 		return err
 	}
-	if due {
-		delete(m.Rough, start.UnixMicro())
-	} else {
-		if m.Rough == nil {
-			m.Rough = map[int64]time.Time{}
-		}
-		m.Rough[start.UnixMicro()] = now
+	m.saved = time.Time{} // what was judged is to be remembered
+	delete(m.Rough, start.UnixMicro())
+	if !due {
+		m.roughly(start, now)
 	}
 	return p.store.SavePerformance(ctx, out, uint64(now.UnixMicro()))
 }
 
-// expected are the metrics that calibrated scores promise.
-func (f *fit) expected(o *store.Outcomes) map[perf.Metric]perf.Estimate {
-	if f.cbpe == nil {
-		return nil
-	}
-	rows := perf.Rows{}
-	for i, s := range o.Score {
-		if !math.IsNaN(s) {
-			rows.Score, rows.Predicted = append(rows.Score, s), append(rows.Predicted, s >= threshold(o.Threshold[i]))
-		}
-	}
-	e, err := f.cbpe.Estimate(rows)
-	if err != nil {
-		return nil
-	}
-	return e
-}
-
 // add appends a segment's metrics, realised and expected.
 func (p *performance) add(out *[]store.Performance, base store.Performance, segment string, r *rows, n0 int, expected map[perf.Metric]perf.Estimate) map[string]perf.Value {
-	values := r.metrics(p.values())
+	values := r.metrics(p.worth)
 	base.Segment = segment
 	base.Predictions, base.Labelled = uint64(math.Round(float64(n0)*base.Scale)), uint64(math.Round(float64(r.labelled)*base.Scale))
 	names := map[string]bool{}
@@ -369,7 +362,7 @@ func (p *performance) add(out *[]store.Performance, base store.Performance, segm
 
 // sums says that a metric grows with the rows.
 func sums(metric string) bool {
-	return slices.Contains([]string{"true_positive", "false_positive", "true_negative", "false_negative", "business_value"}, metric)
+	return strings.HasPrefix(metric, confusionPrefix) || slices.Contains([]string{"true_positive", "false_positive", "true_negative", "false_negative", "business_value"}, metric)
 }
 
 // segmentValues is how many values of a segment are measured one by one.
@@ -394,7 +387,7 @@ func (p *performance) addGroup(out *[]store.Performance, base store.Performance,
 		part := rowsOf(pick(o, byValue[v]), p.fitted.task)
 		p.add(out, base, group+"="+v, part, len(byValue[v]), nil)
 	}
-	if p.fitted.task == "binary" && group != "version" {
+	if fair := p.fair == nil && group != "version" || slices.Contains(p.fair, group); fair && p.fitted.task == "binary" {
 		p.addGaps(out, base, group, o)
 	}
 }
@@ -424,27 +417,37 @@ const performanceColumn = "(performance)"
 // leastLoss is the loss that is worth a word however steady the reference was.
 const leastLoss = 0.02
 
+// measured is what is known of a window when it is judged.
+type measured struct {
+	start    time.Time
+	values   map[string]perf.Value
+	expected map[perf.Metric]perf.Estimate
+	mature   bool
+	before   bool // it was measured before
+	told     bool // and judged
+}
+
 // judge turns a mature value and an expected one into verdicts, once each.
-func (p *performance) judge(ctx context.Context, m *Monitor, start time.Time, values map[string]perf.Value, expected map[perf.Metric]perf.Estimate, mature, before bool, now time.Time) error {
-	f, end := p.fitted, start.Add(p.fitted.window)
+func (p *performance) judge(ctx context.Context, m *Monitor, w measured, now time.Time) error {
+	f, end := p.fitted, w.start.Add(p.fitted.window)
 	var js []Judgement
-	if e, ok := expected[perf.Metric(f.metric)]; ok && !before {
+	if e, ok := w.expected[perf.Metric(f.metric)]; ok && !w.before {
 		j := f.loss("expected_"+f.metric, perf.Value{Value: e.Value, StdErr: e.StdErr}, m.cfg.Options.Alpha)
 		j.Severity = min(j.Severity, control.Warning) // it holds only while scores stay calibrated
 		js = append(js, j)
 		m.outlook = fmt.Sprintf("the model's expected %s is %.3f, %.3f in the reference", f.metric, e.Value, f.values[f.metric].Value)
 	}
-	if v, ok := values[f.metric]; ok && mature {
+	if v, ok := w.values[f.metric]; ok && w.mature {
 		js = append(js, f.loss(f.metric, v, m.cfg.Options.Alpha))
 	}
 	var out []store.Verdict
 	for _, j := range js {
 		finding := Finding{Judgement: j, At: end}
-		past := m.past(start, end)
+		past := w.told || m.past(w.start, end)
 		if !past {
 			finding = m.watch.Step(j, end)
 		}
-		v := m.verdict(Column{Name: j.Column}, finding, start, end)
+		v := m.verdict(Column{Name: j.Column}, finding, w.start, end)
 		if !past {
 			m.hush(&v, finding)
 		}

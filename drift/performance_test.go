@@ -2,6 +2,7 @@ package drift_test
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -57,7 +58,7 @@ func TestPerformanceFallsWhereExpectationStays(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 8))
 	begin := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 	const aMinute, calm, changed, silent = 250, 45, 65, 75 // minutes at which things change
-	var predictions, labels []string
+	var predictions, labels, flipped, belated []string
 	for minute := range silent {
 		for i := range aMinute {
 			at := begin.Add(time.Duration(minute)*time.Minute + time.Duration(i)*time.Minute/aMinute)
@@ -68,8 +69,16 @@ func TestPerformanceFallsWhereExpectationStays(t *testing.T) {
 			if chance := rng.Float64(); chance < score && minute < calm || chance < 0.5 && minute >= calm {
 				truth = 1
 			}
+			label := func(truth int, after time.Duration) string {
+				return fmt.Sprintf(`{"model":"churn","prediction_id":%q,"label":%d,"event_time":%q}`, id, truth, at.Add(after).Format(time.RFC3339Nano))
+			}
 			if minute < changed {
-				labels = append(labels, fmt.Sprintf(`{"model":"churn","prediction_id":%q,"label":%d,"event_time":%q}`, id, truth, at.Add(time.Minute).Format(time.RFC3339Nano)))
+				labels = append(labels, label(truth, time.Minute))
+			} else {
+				belated = append(belated, label(truth, time.Hour))
+			}
+			if minute >= 30 && minute < 35 {
+				flipped = append(flipped, label(1-truth, time.Hour))
 			}
 		}
 	}
@@ -97,6 +106,42 @@ func TestPerformanceFallsWhereExpectationStays(t *testing.T) {
 	all := series(t, s.store, query.Request{Namespace: "test", Model: "churn", From: begin, To: end, Columns: []string{"roc_auc"}, GroupBy: []string{"*"}})
 	if len(all) != 2+3 {
 		t.Errorf("%d versions and parts, want 5", len(all))
+	}
+
+	c.write(event.Labels, flipped)
+	c.write(event.Labels, belated)
+	for _, after := range []time.Duration{21 * time.Minute, 22 * time.Minute} {
+		sch.Look(t.Context(), end.Add(after))
+	}
+	checkCorrected(t, s.store, begin, changed)
+	later := ask(t, s.store.Incidents, query.Request{Namespace: "test", Model: "churn", From: begin, To: end.Add(time.Hour)})
+	if got := cells(t, later, "detector"); !slices.Equal(got, detectors) {
+		t.Errorf("corrections made incidents of %v from %v", got, detectors)
+	}
+}
+
+// checkCorrected holds that a window measured for good follows its corrected
+// labels, and one that had none follows those that came after all.
+func checkCorrected(t *testing.T, st *store.Store, begin time.Time, changed int) {
+	t.Helper()
+	f := series(t, st, query.Request{Namespace: "test", Model: "churn", From: begin, To: begin.Add(3 * time.Hour), Columns: []string{"roc_auc"}})[0]
+	value, mature := values[*float64](t, f, "value"), values[bool](t, f, "mature")
+	for i, at := range values[time.Time](t, f, "time") {
+		minute := int(at.Sub(begin) / time.Minute)
+		switch {
+		case minute == 30:
+			if !mature[i] || *value[i] > 0.25 { // what was 5/6 before every label was turned round
+				t.Errorf("corrected window: %v mature %v", *value[i], mature[i])
+			}
+		case minute == 35:
+			if *value[i] < 0.75 {
+				t.Errorf("the window after it: %v", *value[i])
+			}
+		case minute >= changed:
+			if !mature[i] || value[i] == nil || *value[i] > 0.6 {
+				t.Errorf("minute %d, whose labels came after all: %v mature %v", minute, value[i], mature[i])
+			}
+		}
 	}
 }
 
@@ -139,6 +184,82 @@ func checkMetrics(t *testing.T, st *store.Store, begin time.Time, calm, changed 
 			if mature || value != nil || coverage != 0 {
 				t.Errorf("minute %d: %v coverage %v mature %v, without labels", minute, value, coverage, mature)
 			}
+		}
+	}
+}
+
+const speciesModel = `{"origin":"declared","task":"multiclass","labels":{"delay":"5m"},"signatures":[{"id":1,"columns":[{"name":"x","type":"Float64"}],"versions":["v1"]}]}`
+
+// A model of three classes: what its probabilities promise is what labels say
+// while they hold, and stays when they hold no longer; counts and worth are
+// those of a search by hand.
+func TestClassesAreExpectedAndWorth(t *testing.T) {
+	c, s := newChurn(t, speciesModel)
+	define(t, c.registry, "Monitor", "worth", `{"model":"churn","window":"1m","value":{"a":{"a":3,"b":-1},"b":{"b":1},"c":{"c":2,"a":-5}}}`, "")
+	rng := rand.New(rand.NewPCG(21, 22))
+	begin := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	const aMinute, minutes, changed = 250, 50, 40
+	names := []string{"a", "b", "c"}
+	var predictions, labels []string
+	value, hits := map[int]float64{}, map[int]float64{} // by window of five minutes
+	worth := map[string]float64{"aa": 3, "ab": -1, "bb": 1, "cc": 2, "ca": -5}
+	for i := range minutes * aMinute {
+		at, id := begin.Add(time.Duration(i)*time.Minute/aMinute), fmt.Sprint("p", i)
+		p := [3]float64{rng.ExpFloat64(), rng.ExpFloat64(), rng.ExpFloat64()}
+		sum, best := p[0]+p[1]+p[2], 0
+		for k := range p {
+			if p[k] /= sum; p[k] > p[best] {
+				best = k
+			}
+		}
+		draw, truth := rng.Float64(), 0
+		if i/aMinute >= changed {
+			truth = rng.IntN(3)
+		} else {
+			for draw -= p[0]; draw > 0 && truth < 2; draw -= p[truth] {
+				truth++
+			}
+		}
+		value[i/aMinute/5] += worth[names[truth]+names[best]]
+		if truth == best {
+			hits[i/aMinute/5]++
+		}
+		predictions = append(predictions, fmt.Sprintf(`{"model":"churn","version":"v1","id":%q,"event_time":%q,"inputs":{"x":%.4f},"output":{"class":%q,"scores":{"a":%.6f,"b":%.6f,"c":%.6f}}}`,
+			id, at.Format(time.RFC3339Nano), rng.NormFloat64(), names[best], p[0], p[1], p[2]))
+		labels = append(labels, fmt.Sprintf(`{"model":"churn","prediction_id":%q,"label":%q,"event_time":%q}`, id, names[truth], at.Add(time.Minute).Format(time.RFC3339Nano)))
+	}
+	c.write(event.Predictions, predictions)
+	c.write(event.Labels, labels)
+	sch := newScheduler(t, s, c.registry)
+	end := begin.Add(minutes * time.Minute)
+	for _, after := range []time.Duration{10 * time.Second, 2 * time.Minute, 20 * time.Minute} {
+		sch.Look(t.Context(), end.Add(after))
+	}
+	metric := func(name string) (at []time.Time, value, expected []*float64) {
+		frames := series(t, s.store, query.Request{Namespace: "test", Model: "churn", From: begin, To: end, Columns: []string{name}})
+		if len(frames) != 1 {
+			t.Fatalf("%s: %d series", name, len(frames))
+		}
+		return values[time.Time](t, frames[0], "time"), values[*float64](t, frames[0], "value"), values[*float64](t, frames[0], "expected")
+	}
+	at, accuracy, expected := metric("accuracy")
+	_, worths, _ := metric("business_value")
+	_, areas, promised := metric("roc_auc")
+	_, aa, expectedAA := metric("confusion/a/a")
+	if len(at) < 4 {
+		t.Fatalf("%d windows", len(at))
+	}
+	for i := range at {
+		w := int(at[i].Sub(begin) / time.Minute / 5)
+		holds := w < changed/5
+		if math.Abs(*accuracy[i]-hits[w]/(5*aMinute)) > 1e-9 || math.Abs(*worths[i]-value[w]) > 1e-6 {
+			t.Errorf("window %d: accuracy %v worth %v, by hand %v and %v", w, *accuracy[i], *worths[i], hits[w]/(5*aMinute), value[w])
+		}
+		if agree := math.Abs(*accuracy[i]-*expected[i]) < 0.05 && math.Abs(*areas[i]-*promised[i]) < 0.04; agree != holds || *expected[i] < 0.5 {
+			t.Errorf("window %d: accuracy %v expected %v, area %v expected %v", w, *accuracy[i], *expected[i], *areas[i], *promised[i])
+		}
+		if agree := math.Abs(*aa[i]-*expectedAA[i]) < 60; agree != holds {
+			t.Errorf("window %d: %v rows of a as a, expected %v", w, *aa[i], *expectedAA[i])
 		}
 	}
 }

@@ -40,7 +40,8 @@ type MonitorSpec struct {
 	Off       bool               `json:"off,omitempty" yaml:"off,omitempty"`            // not watched
 	Rules     []Constraint       `json:"constraints,omitempty" yaml:"constraints,omitempty"`
 	Weights   map[string]float64 `json:"importance,omitempty" yaml:"importance,omitempty"` // of columns, 0 to 1; 0.5 where not said
-	Groups    []string           `json:"groups,omitempty" yaml:"groups,omitempty"`         // segments that fairness compares
+	Groups    []string           `json:"groups,omitempty" yaml:"groups,omitempty"`         // dimensions whose values fairness compares; none: all segments
+	Value     Worth              `json:"value,omitempty" yaml:"value,omitempty"`           // what a prediction is worth: by truth, then by predicted class
 }
 
 // Reference is what windows are held against: the first rows, or a range of
@@ -183,6 +184,7 @@ func (s *MonitorSpec) Validate() error {
 	fault(r.First < 0, "reference: first %d: want more than 0 rows", r.First)
 	fault(r.From.IsZero() != r.To.IsZero() || !r.From.IsZero() && !r.From.Before(r.To), "reference: want from before to")
 	fault(r.First > 0 && !r.From.IsZero() || r.File != "" && (r.First > 0 || !r.From.IsZero()), "reference: want one of first, from and to, file")
+	fault(len(s.Value) > 0 && s.Model == "", "value: only predictions have one")
 	for name, w := range s.Weights {
 		fault(w < 0 || w > 1, "importance of %s: %v: want 0 to 1", name, w)
 	}

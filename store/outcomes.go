@@ -26,42 +26,54 @@ type Outcomes struct {
 	Time                           []time.Time
 	Score, Value, Threshold, Label []float64
 	Class, LabelClass              []string
-	There                          []bool              // the label has come and was not withdrawn
-	Delay                          []float64           // s from prediction to label, by event time; NaN without one
-	Groups                         map[string][]string // by segment; "version" is one
-	Predictions                    uint64              // in the range; the columns may hold a sample of them
+	Scores                         []map[string]float64 // by class; nil where there are none
+	There                          []bool               // the label has come and was not withdrawn
+	Delay                          []float64            // s from prediction to label, by event time; NaN without one
+	Groups                         map[string][]string  // by segment; "version" is one
+	Predictions                    uint64               // in the range; the columns may hold a sample of them
 }
 
 // Outcomes joins a model's predictions of a range with their labels. At most
 // limit rows come back, chosen by a hash of the prediction's id.
 func (s *Store) Outcomes(ctx context.Context, sub Subject, j LabelJoin, groups []string, from, to time.Time, limit int) (*Outcomes, error) {
+	o, _, err := s.OutcomesWith(ctx, sub, j, groups, nil, nil, from, to, limit)
+	return o, err
+}
+
+// OutcomesWith is Outcomes with columns of the predictions beside them, row by
+// row: numbers, and texts, which may be dimensions.
+func (s *Store) OutcomesWith(ctx context.Context, sub Subject, j LabelJoin, groups, numbers, textual []string, from, to time.Time, limit int) (*Outcomes, *RowSample, error) {
 	t, err := s.subjectTable(sub)
 	if err != nil {
-		return nil, fmt.Errorf("outcomes: %w", err)
+		return nil, nil, fmt.Errorf("outcomes: %w", err)
+	}
+	beside, err := t.picked(numbers, textual)
+	if err != nil {
+		return nil, nil, fmt.Errorf("outcomes of %s: %w", t.schema.Subject, err)
 	}
 	p := params{"from": micro(from), "to": micro(to), "tolerance": fmt.Sprint(j.Tolerance.Microseconds())}
 	grouped := make([]string, len(groups))
 	for i, g := range groups {
 		if grouped[i], err = t.dimension(g); err != nil {
-			return nil, fmt.Errorf("outcomes of %s: %w", t.schema.Subject, err)
+			return nil, nil, fmt.Errorf("outcomes of %s: %w", t.schema.Subject, err)
 		}
 	}
 	joined, err := s.joinLabels(t, j)
 	if err != nil {
-		return nil, fmt.Errorf("outcomes of %s: %w", t.schema.Subject, err)
+		return nil, nil, fmt.Errorf("outcomes of %s: %w", t.schema.Subject, err)
 	}
-	picked := fmt.Sprintf("(SELECT id, key, event_time, ifNull(score, nan) AS score, ifNull(value, nan) AS value, ifNull(class, '') AS class, ifNull(threshold, nan) AS threshold, "+
-		"CAST([%s], 'Array(String)') AS grouped FROM %s WHERE %s ORDER BY cityHash64(id) LIMIT %d) AS p", strings.Join(grouped, ", "), s.ref(t.name), inRange("event_time"), limit)
-	sql := "SELECT event_time, score, value, class, threshold, grouped, ifNull(label, nan), truth, there, if(there, (toUnixTimestamp64Micro(at) - toUnixTimestamp64Micro(event_time)) / 1e6, nan) FROM " +
-		"(SELECT p.event_time AS event_time, p.score AS score, p.value AS value, p.class AS class, p.threshold AS threshold, p.grouped AS grouped, l.label AS label, l.truth AS truth, l.at AS at, " +
+	picked := fmt.Sprintf("(SELECT id, key, event_time, ifNull(score, nan) AS score, ifNull(value, nan) AS value, ifNull(class, '') AS class, ifNull(threshold, nan) AS threshold, mapKeys(scores) AS classes, CAST(mapValues(scores), 'Array(Float64)') AS chances, "+
+		"CAST([%s], 'Array(String)') AS grouped, %s FROM %s WHERE %s ORDER BY cityHash64(id) LIMIT %d) AS p", strings.Join(grouped, ", "), beside, s.ref(t.name), inRange("event_time"), limit)
+	sql := "SELECT event_time, score, value, class, threshold, grouped, ifNull(label, nan), truth, there, if(there, (toUnixTimestamp64Micro(at) - toUnixTimestamp64Micro(event_time)) / 1e6, nan), classes, chances, numbers, words FROM " +
+		"(SELECT p.event_time AS event_time, p.score AS score, p.value AS value, p.class AS class, p.threshold AS threshold, p.grouped AS grouped, p.classes AS classes, p.chances AS chances, p.numbers AS numbers, p.words AS words, l.label AS label, l.truth AS truth, l.at AS at, " +
 		joined.there + " AS there FROM " + picked + joined.join + ")"
-	out := &Outcomes{Groups: map[string][]string{}}
+	out, sample := &Outcomes{Groups: map[string][]string{}}, newRowSample()
 	if out.Predictions, err = s.CountRows(ctx, sub, from, to); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	rows, err := s.query(ctx, sql, p)
 	if err != nil {
-		return nil, fmt.Errorf("outcomes of %s: %w", t.schema.Subject, err)
+		return nil, nil, fmt.Errorf("outcomes of %s: %w", t.schema.Subject, err)
 	}
 	defer rows.Close()
 	for rows.Next() {
@@ -69,19 +81,29 @@ func (s *Store) Outcomes(ctx context.Context, sub Subject, j LabelJoin, groups [
 		var score, value, threshold, label, delay float64
 		var class, truth string
 		var there bool
-		var grouped []string
-		if err := rows.Scan(&at, &score, &value, &class, &threshold, &grouped, &label, &truth, &there, &delay); err != nil {
-			return nil, fmt.Errorf("outcomes of %s: %w", t.schema.Subject, err)
+		var grouped, classes, words []string
+		var chances, xs []float64
+		if err := rows.Scan(&at, &score, &value, &class, &threshold, &grouped, &label, &truth, &there, &delay, &classes, &chances, &xs, &words); err != nil {
+			return nil, nil, fmt.Errorf("outcomes of %s: %w", t.schema.Subject, err)
 		}
 		there = there && (truth != "" || !math.IsNaN(label))
 		out.Time, out.Score, out.Value, out.Threshold = append(out.Time, at.UTC()), append(out.Score, score), append(out.Value, value), append(out.Threshold, threshold)
 		out.Class, out.Label, out.LabelClass = append(out.Class, class), append(out.Label, label), append(out.LabelClass, truth)
 		out.There, out.Delay = append(out.There, there), append(out.Delay, delay)
+		var scores map[string]float64
+		if len(classes) > 0 {
+			scores = make(map[string]float64, len(classes))
+		}
+		for i, c := range classes {
+			scores[c] = chances[i]
+		}
+		out.Scores = append(out.Scores, scores)
+		sample.add(numbers, textual, xs, words)
 		for i, g := range groups {
 			out.Groups[g] = append(out.Groups[g], grouped[i])
 		}
 	}
-	return out, rows.Err()
+	return out, sample, rows.Err()
 }
 
 // labelJoin is the right side of a join whose left one is p, and what says that
@@ -155,6 +177,72 @@ func (s *Store) joinView(t *table, j LabelJoin) (labelJoin, error) {
 	inner := fmt.Sprintf("(SELECT [%s] AS id, event_time AS at, %s AS label, %s AS truth, isNotNull(%s) AS there FROM %s WHERE NOT deleted AND %s)",
 		strings.Join(keys, ", "), number, class, chdb.QuoteIdent(c.name), s.ref(v.name), untilTolerance("event_time"))
 	return near(inner, "["+strings.Join(asked, ", ")+"]"), nil
+}
+
+// Relabelled are the windows of a length, counted from the epoch, of the
+// predictions in [from, to) about which the ledger says that labels came,
+// changed or were withdrawn after a moment, and the moment to ask from next
+// time. A window may be named whose labels are as they were.
+func (s *Store) Relabelled(ctx context.Context, sub Subject, j LabelJoin, from, to time.Time, length time.Duration, since time.Time) ([]time.Time, time.Time, error) {
+	t, err := s.subjectTable(sub)
+	if err != nil {
+		return nil, since, fmt.Errorf("corrected labels: %w", err)
+	}
+	source := s.tableFor(event.Labels, t.schema.Namespace, t.schema.Subject)
+	if j.By == "view" {
+		source = s.tableFor(event.Features, t.schema.Namespace, j.View)
+	}
+	if source == nil {
+		return nil, since, nil
+	}
+	minutes, _, until, err := s.DirtyMinutes(ctx, Subject{source.schema.Kind, source.schema.TableID}, since)
+	if err != nil || len(minutes) == 0 {
+		return nil, until, err
+	}
+	if j.By == "view" {
+		return windowsBefore(minutes, from, to, length, j.Tolerance), until, nil
+	}
+	numbers := make([]uint64, len(minutes))
+	for i, m := range minutes {
+		numbers[i] = uint64(m.Unix() / 60)
+	}
+	p := params{"from": micro(from), "to": micro(to), "step": fmt.Sprint(length.Microseconds()), "minutes": wordList(numbers)}
+	mine, theirs := "id", "prediction_id"
+	if j.By == "key" {
+		mine, theirs = "key", "key"
+	}
+	sql := fmt.Sprintf("SELECT DISTINCT %s FROM %s WHERE %s AND %s IN (SELECT %s FROM %s WHERE has({minutes:Array(UInt64)}, toUInt64(intDiv(toUnixTimestamp64Micro(event_time), 60000000))))",
+		windowNumber, s.ref(t.name), inRange("event_time"), mine, theirs, s.ref(source.name))
+	rows, err := s.query(ctx, sql, p)
+	if err != nil {
+		return nil, since, fmt.Errorf("corrected labels of %s: %w", t.schema.Subject, err)
+	}
+	defer rows.Close()
+	var out []time.Time
+	for rows.Next() {
+		var w int64
+		if err := rows.Scan(&w); err != nil {
+			return nil, since, fmt.Errorf("corrected labels of %s: %w", t.schema.Subject, err)
+		}
+		out = append(out, time.UnixMicro(w*length.Microseconds()).UTC())
+	}
+	return out, until, rows.Err()
+}
+
+// windowsBefore are the windows in [from, to) whose predictions may take their
+// label from one of some minutes.
+func windowsBefore(minutes []time.Time, from, to time.Time, length, tolerance time.Duration) []time.Time {
+	seen := map[int64]bool{}
+	var out []time.Time
+	for _, m := range minutes {
+		for start := m.Add(-tolerance).Truncate(length); !start.After(m.Add(time.Minute)); start = start.Add(length) {
+			if !start.Before(from) && start.Before(to) && !seen[start.UnixMicro()] {
+				seen[start.UnixMicro()] = true
+				out = append(out, start)
+			}
+		}
+	}
+	return out
 }
 
 // tableFor finds a subject's table, or nil.

@@ -55,6 +55,20 @@ func (c Classified) Accuracy() (Value, error) {
 	return share(hits, float64(len(c.Truth)))
 }
 
+// Business is the total value of the rows, with the error of the sum. value has
+// a row for every class that is true and a column for every one predicted.
+func (c Classified) Business(value [][]float64) Value {
+	sum, squares, n := 0.0, 0.0, float64(len(c.Truth))
+	for i, y := range c.Truth {
+		v := value[y][c.Predicted[i]]
+		sum, squares = sum+v, squares+v*v
+	}
+	if n == 0 {
+		return Value{}
+	}
+	return Value{sum, math.Sqrt(max(squares-sum*sum/n, 0))}
+}
+
 // Average says how class-wise metrics are put together.
 type Average int
 
