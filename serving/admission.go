@@ -3,6 +3,7 @@ package serving
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,13 +16,33 @@ var (
 // gate bounds how many requests of one model compute at once and how many may
 // wait for a place. A request beyond both is refused at once: a queue that
 // grows makes every answer late.
+//
+// How many may wait is a number and a time: with slow models the number alone
+// would be seconds. Who would have to wait longer, as the newest computations
+// took, is refused too.
 type gate struct {
 	compute chan struct{} // a place to compute
 	room    chan struct{} // a place to compute or to wait
+	longest time.Duration // expected wait up to which one may wait; 0 for any
+	took    atomic.Int64  // moving average of a computation, ns
 }
 
-func newGate(computing, waiting int) *gate {
-	return &gate{compute: make(chan struct{}, computing), room: make(chan struct{}, computing+waiting)}
+func newGate(computing, waiting int, longest time.Duration) *gate {
+	return &gate{compute: make(chan struct{}, computing), room: make(chan struct{}, computing+waiting), longest: longest}
+}
+
+// observe learns how long a computation took. One that the machine held up
+// counts as little more than twice the usual. A lost update among several at
+// once does no harm.
+func (g *gate) observe(took time.Duration) {
+	old := g.took.Load()
+	g.took.Store(old + (min(int64(took), 2*old+int64(100*time.Microsecond))-old)/16)
+}
+
+// expected is how long who joins the queue now will wait.
+func (g *gate) expected() time.Duration {
+	waiting := len(g.room) - cap(g.compute)
+	return time.Duration(int64(max(0, waiting)) * g.took.Load() / int64(cap(g.compute)))
 }
 
 // enter waits for a place until the deadline (none if zero) and returns how
@@ -39,6 +60,10 @@ func (g *gate) enter(ctx context.Context, deadline time.Time, now func() time.Ti
 	case g.compute <- struct{}{}: // free: no clock, no timer
 		return 0, nil
 	default:
+	}
+	if g.longest > 0 && g.expected() > g.longest {
+		<-g.room
+		return 0, ErrBusy
 	}
 	return g.wait(ctx, deadline, now)
 }

@@ -40,7 +40,7 @@ func linearFile(t *testing.T, w float64) []byte {
 	return b
 }
 
-func openRegistry(t *testing.T) *registry.Registry {
+func openRegistry(t testing.TB) *registry.Registry {
 	t.Helper()
 	reg, err := registry.Open(context.Background(), memlog.New(time.Now))
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 
 // store is an online store that a test fills by hand.
 type store struct {
-	t      *testing.T
+	t      testing.TB
 	reg    *registry.Registry
 	online *features.Online
 	at     int64
@@ -84,7 +84,7 @@ func keyed(version string, viewVersion uint64) Model {
 	return m
 }
 
-func newStore(t *testing.T, r *rig) *store {
+func newStore(t testing.TB, r *rig) *store {
 	st := &store{t: t, reg: openRegistry(t), online: features.NewOnline(), at: time.Now().UnixMicro()}
 	r.s.cfg.Features = NewFeatures(st.online, st.reg, "default", func() error { return nil })
 	st.define("trips", "Int64", "rate", "Float64")

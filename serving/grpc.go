@@ -197,6 +197,7 @@ func (h *rpc) infer(ctx context.Context, b []byte) ([]byte, error) {
 	defer h.pool.put(sc)
 	name, version, err := sc.req.ParseProto(b, oip.DefaultLimits())
 	if err != nil {
+		h.s.refused(name)
 		return nil, err
 	}
 	call := h.call(ctx, name, version, &sc.req)
@@ -223,8 +224,8 @@ func (h *rpc) call(ctx context.Context, name, version string, req *oip.Request) 
 		return ""
 	}
 	c := Call{
-		Model: name, Version: orElse(version, first(versionHeader)), ID: req.ID,
-		Entity: orElse(req.Params["entity"], first(entityHeader)),
+		Model: name, Version: orElse(version, orElse(req.Params["version"], first(versionHeader))), ID: req.ID,
+		Variant: orElse(req.Params["variant"], first(variantHeader)), Entity: orElse(req.Params["entity"], first(entityHeader)),
 		Parent: first("traceparent"), Trace: telemetry.TraceID(ctx),
 	}
 	if d, ok := ctx.Deadline(); ok {

@@ -93,11 +93,12 @@ type trialHouse struct {
 	outcomes []Outcome
 	failing  error
 	digests  [3]string
+	dir      string // of the artefacts
 }
 
 func newTrialHouse(t *testing.T) *trialHouse {
-	h := &trialHouse{rig: newRig(t), reg: openRegistry(t)}
-	root, err := os.OpenRoot(t.TempDir())
+	h := &trialHouse{rig: newRig(t), reg: openRegistry(t), dir: t.TempDir()}
+	root, err := os.OpenRoot(h.dir)
 	if err != nil {
 		t.Fatal(err)
 	}

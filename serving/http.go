@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -27,7 +28,9 @@ type Route struct {
 // headerLength is where the binary extension says how long the JSON part is.
 const headerLength = "Inference-Header-Content-Length"
 
-// variantHeader lets a caller pin a version, and tells who answered.
+// Headers that pin a version, or the one behind a variant, and name the entity;
+// variantHeader of an answer tells who answered. Parameters of the same names,
+// version, variant and entity, go before them.
 const (
 	versionHeader = "Kedge-Version"
 	variantHeader = "Kedge-Variant"
@@ -118,6 +121,8 @@ func refusal(err error) (status int, text string) {
 		return http.StatusBadRequest, err.Error()
 	case errors.As(err, &tooLarge):
 		return http.StatusRequestEntityTooLarge, fmt.Sprintf("the request has more than %d bytes", tooLarge.Limit)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return http.StatusRequestTimeout, "the request's body came too slowly: send it faster, or in several requests"
 	case errors.Is(err, errBody):
 		return http.StatusBadRequest, err.Error()
 	case errors.Is(err, ErrBusy):
@@ -175,11 +180,13 @@ var errEncoding = errors.New("the request's Content-Encoding is not supported: s
 // infer answers one inference request.
 func (h *handler) infer(w http.ResponseWriter, r *http.Request) error {
 	if e := r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
+		h.s.refused(r.PathValue("model"))
 		return errEncoding
 	}
 	sc := h.pool.get()
 	defer h.pool.put(sc)
 	if err := h.read(sc, w, r); err != nil {
+		h.s.refused(r.PathValue("model"))
 		return err
 	}
 	call := h.call(r, &sc.req)
@@ -224,7 +231,8 @@ func readAll(dst []byte, r io.Reader) ([]byte, error) {
 func (h *handler) call(r *http.Request, req *oip.Request) Call {
 	c := Call{
 		Model:   r.PathValue("model"),
-		Version: orElse(r.PathValue("version"), r.Header.Get(versionHeader)),
+		Version: orElse(r.PathValue("version"), orElse(req.Params["version"], r.Header.Get(versionHeader))),
+		Variant: orElse(req.Params["variant"], r.Header.Get(variantHeader)),
 		Entity:  orElse(req.Params["entity"], r.Header.Get(entityHeader)),
 		ID:      req.ID,
 		Parent:  r.Header.Get("Traceparent"),

@@ -39,12 +39,19 @@ xgb.train({"objective": "binary:logistic", "max_depth": 6, "nthread": 1}, xgb.DM
 `
 
 // hundredTrees is XGBoost's own model of 100 trees over 30 inputs.
-func hundredTrees(b *testing.B) Model {
+func hundredTrees(b *testing.B) Model { return treesOf(b, hundredTreesFile(b)) }
+
+func hundredTreesFile(b *testing.B) string {
 	b.Helper()
 	file := filepath.Join(b.TempDir(), "model.json")
 	if out, err := exec.Command(testenv.Dep(b, "python/truth/bin/python"), "-c", trainHundredTrees, file).CombinedOutput(); err != nil {
 		b.Fatalf("%v\n%s", err, out)
 	}
+	return file
+}
+
+func treesOf(b *testing.B, file string) Model {
+	b.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
 		b.Fatal(err)
@@ -58,18 +65,24 @@ func hundredTrees(b *testing.B) Model {
 	return m
 }
 
+// recordingServer records to nobody.
+func recordingServer(b *testing.B) *Server {
+	s := NewServer(DefaultConfig(), nil, slog.New(slog.DiscardHandler))
+	s.rec.send = func(context.Context, string, ...stream.Message) error { return nil }
+	ctx, cancel := context.WithCancel(b.Context())
+	b.Cleanup(cancel)
+	go s.Run(ctx)
+	return s
+}
+
 // BenchmarkOverHTTP asks a server over loopback connections, client and server
 // in this process: per request the wall time at the stated number of
 // connections, p50 and p99, and the processor's time of both sides.
 func BenchmarkOverHTTP(b *testing.B) {
-	s := NewServer(DefaultConfig(), nil, slog.New(slog.DiscardHandler))
-	s.rec.send = func(context.Context, string, ...stream.Message) error { return nil }
+	s := recordingServer(b)
 	if err := s.Load(hundredTrees(b)); err != nil {
 		b.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(b.Context())
-	defer cancel()
-	go s.Run(ctx)
 	mux := http.NewServeMux()
 	for _, r := range Routes(s) {
 		mux.Handle(r.Pattern, r.Handler)
@@ -196,15 +209,17 @@ func ask(w io.Writer, r *bufio.Reader, request []byte) error {
 		if text == "" {
 			break
 		}
-		if v, ok := strings.CutPrefix(text, "Content-Length: "); ok {
+		if v, ok := strings.CutPrefix(strings.ToLower(text), "content-length: "); ok {
 			length, _ = strconv.Atoi(v)
 		}
+	}
+	if _, err := r.Discard(length); err != nil {
+		return err
 	}
 	if !strings.HasPrefix(status, "HTTP/1.1 200") {
 		return fmt.Errorf("%s", status)
 	}
-	_, err := r.Discard(length)
-	return err
+	return nil
 }
 
 func processorTime(b *testing.B) time.Duration {

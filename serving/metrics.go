@@ -71,6 +71,7 @@ func (s *Server) observeCounts(m metric.Meter) error {
 				}
 			}
 		}
+		o.ObserveInt64(requests, int64(s.unknown.Load()), metric.WithAttributes(telemetry.AttrModel.String(""), outcome.String("unknown")))
 		c := s.Records()
 		for what, n := range map[string]uint64{"recorded": c.Recorded, "dropped": c.Dropped, "sampled": c.Sampled, "failed": c.Failed} {
 			o.ObserveInt64(records, int64(n), metric.WithAttributes(outcome.String(what)))

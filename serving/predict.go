@@ -21,6 +21,7 @@ import (
 type Call struct {
 	Model    string
 	Version  string      // pins a version; empty lets the routing choose
+	Variant  string      // pins the version behind a variant, where Version is empty
 	Entity   string      // the entity's key, for sticky experiments
 	Key      string      // the entity's key as a JSON object, for the record
 	ID       string      // prediction id; one is made when empty. Row i of several gets "<id>/<i>".
@@ -98,8 +99,9 @@ func (p *pool) put(sc *scratch) { p.p.Put(sc) }
 // in sc.req. The answer's values live in sc.
 func (s *Server) predict(ctx context.Context, sc *scratch, call Call) (Answer, error) {
 	began := s.now()
-	d, st, m, choice, err := s.hold(call.Model, call.Version, call.Entity)
+	d, st, m, choice, err := s.hold(&call)
 	if err != nil {
+		s.refused(call.Model)
 		return Answer{}, err
 	}
 	defer m.release()
@@ -182,6 +184,7 @@ func (s *Server) compute(ctx context.Context, sc *scratch, d *deployed, m *Model
 		a.why = m.explain(rows, a.Values, n, call.Explain)
 	}
 	a.Compute = s.now().Sub(began) - batched
+	d.gate.observe(a.Compute)
 	return a, nil
 }
 
@@ -264,6 +267,9 @@ func (s *Server) shadow(ctx context.Context, sc *scratch, m *Model, call Call) (
 
 // record puts one event per row on its way.
 func (s *Server) record(ctx context.Context, sc *scratch, policy Policy, m *Model, a *Answer, call Call) error {
+	if s.rec.send == nil {
+		return nil
+	}
 	if a.fetched == nil && a.why == nil {
 		return s.recordAll(ctx, sc, policy, m, a, call)
 	}

@@ -88,7 +88,7 @@ func TestRoutingFaults(t *testing.T) {
 
 func TestGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(1, 1)
+		g := newGate(1, 1, 0)
 		ctx := context.Background()
 		if _, err := g.enter(ctx, time.Time{}, time.Now); err != nil {
 			t.Fatal(err)
@@ -131,4 +131,40 @@ func TestGate(t *testing.T) {
 			t.Errorf("%d places are lost", g.pending())
 		}
 	})
+}
+
+// TestGateRefusesLongWaits holds that a queue of slow computations is refused
+// by time before it is full, and a queue of quick ones is not.
+func TestGateRefusesLongWaits(t *testing.T) {
+	for took, want := range map[time.Duration]int{10 * time.Millisecond: 5, 10 * time.Microsecond: 100} {
+		synctest.Test(t, func(t *testing.T) {
+			g := newGate(2, 100, 20*time.Millisecond)
+			for range 200 {
+				g.observe(took)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			for range 2 {
+				if _, err := g.enter(ctx, time.Time{}, time.Now); err != nil {
+					t.Fatal(err)
+				}
+			}
+			waiting := 0
+			for range 150 {
+				before := len(g.room)
+				go g.enter(ctx, time.Time{}, time.Now)
+				synctest.Wait()
+				if len(g.room) > before {
+					waiting++
+				}
+			}
+			if waiting < want-2 || waiting > want {
+				t.Errorf("computations of %v: %d wait, want about %d", took, waiting, want)
+			}
+			cancel()
+			synctest.Wait()
+			if g.leave(); len(g.room) != 1 {
+				t.Errorf("%d places are lost", len(g.room)-1)
+			}
+		})
+	}
 }

@@ -29,6 +29,7 @@ type Config struct {
 	Namespace string
 	Computing int           // requests of one model that compute at once; 0 means one per core
 	Waiting   int           // requests of one model that may wait for a place
+	Wait      time.Duration // and how long, as far as can be foreseen; 0 for any time
 	Ring      int           // predictions waiting for the broker
 	Drain     time.Duration // how long shutdown delivers what is in the ring
 	MaxBody   int64         // bytes of a request
@@ -38,7 +39,7 @@ type Config struct {
 
 // DefaultConfig fits tree models on a small machine.
 func DefaultConfig() Config {
-	return Config{Namespace: "default", Computing: runtime.GOMAXPROCS(0), Waiting: 256, Ring: 1 << 16, Drain: 10 * time.Second, MaxBody: 16 << 20, ONNX: ort.DefaultConfig()}
+	return Config{Namespace: "default", Computing: runtime.GOMAXPROCS(0), Waiting: 256, Wait: 20 * time.Millisecond, Ring: 1 << 16, Drain: 10 * time.Second, MaxBody: 16 << 20, ONNX: ort.DefaultConfig()}
 }
 
 // Server holds the models that answer. Reads take no lock: what a request
@@ -53,6 +54,7 @@ type Server struct {
 	now    func() time.Time
 	meters *meters // nil: nobody measures
 
+	unknown    atomic.Uint64            // requests about models that are not there
 	repository atomic.Pointer[Follower] // who carries out load and unload; nil without one
 }
 
@@ -80,10 +82,13 @@ type stats struct {
 }
 
 // NewServer returns a server without models. Predictions are recorded through
-// p; Run must be running for them to leave.
+// p, or not at all where it is nil; Run must be running for them to leave.
 func NewServer(cfg Config, p *stream.Producer, log *slog.Logger) *Server {
-	s := &Server{cfg: cfg, log: log, send: p.Produce, now: time.Now}
-	s.rec = newRecorder(cfg.Ring, "kedge."+cfg.Namespace+".predictions", p.Produce, log)
+	s := &Server{cfg: cfg, log: log, now: time.Now}
+	if p != nil {
+		s.send = p.Produce
+	}
+	s.rec = newRecorder(cfg.Ring, "kedge."+cfg.Namespace+".predictions", s.send, log)
 	s.models.Store(&map[string]*deployed{})
 	return s
 }
@@ -110,7 +115,7 @@ func (s *Server) Load(m Model) error {
 	defer s.change.Unlock()
 	d := s.find(m.Name)
 	if d == nil {
-		d = &deployed{name: m.Name, gate: newGate(max(1, s.computing()), s.cfg.Waiting)}
+		d = &deployed{name: m.Name, gate: newGate(max(1, s.computing()), s.cfg.Waiting, s.cfg.Wait)}
 		d.state.Store(&state{routing: Routing{Champion: m.Version}, policy: Block, versions: map[string]*Model{m.Version: &m}})
 		s.publish(d)
 		return nil
@@ -281,25 +286,59 @@ const routings = 8
 
 // hold routes a request and holds the version that answers until it is
 // released.
-func (s *Server) hold(name, pinned, entity string) (*deployed, *state, *Model, Choice, error) {
+func (s *Server) hold(call *Call) (*deployed, *state, *Model, Choice, error) {
 	for range routings {
-		d, st, m, c, err := s.route(name, pinned, entity)
+		d, st, m, c, err := s.route(call)
 		if err != nil || m.acquire() {
 			return d, st, m, c, err
 		}
 	}
-	return nil, nil, nil, Choice{}, fmt.Errorf("%w: model %s is being replaced", ErrRuntime, name)
+	return nil, nil, nil, Choice{}, fmt.Errorf("%w: model %s is being replaced", ErrRuntime, call.Model)
 }
 
 // route chooses the version that answers one request.
-func (s *Server) route(name, pinned, entity string) (*deployed, *state, *Model, Choice, error) {
-	d, st, m, err := s.model(name, pinned)
+func (s *Server) route(call *Call) (*deployed, *state, *Model, Choice, error) {
+	pinned := call.Version
+	if pinned == "" && call.Variant != "" {
+		var err error
+		if pinned, err = s.versionOf(call.Model, call.Variant); err != nil {
+			return nil, nil, nil, Choice{}, err
+		}
+	}
+	d, st, m, err := s.model(call.Model, pinned)
 	if err != nil {
 		return nil, nil, nil, Choice{}, err
 	}
-	c := st.routing.Route(pinned, entity, rand.Uint64())
+	c := st.routing.Route(pinned, call.Entity, rand.Uint64())
 	if c.Version != m.Version {
 		m = st.versions[c.Version] // SetRouting saw to it that it is loaded
 	}
 	return d, st, m, c, nil
+}
+
+// versionOf is the version behind a variant that a caller pins by name.
+func (s *Server) versionOf(model, variant string) (string, error) {
+	d := s.find(model)
+	if d == nil {
+		return "", fmt.Errorf("%w: %q is not found", ErrUnknownModel, model)
+	}
+	r := d.state.Load().routing
+	for _, a := range r.arms() {
+		if a.Variant == variant {
+			return a.Version, nil
+		}
+	}
+	if variant == VariantChampion {
+		return r.Champion, nil
+	}
+	return "", fmt.Errorf("%w: model %q has no variant %q", ErrUnknownVersion, model, variant)
+}
+
+// refused counts a request that did not reach a version.
+func (s *Server) refused(model string) {
+	if d := s.find(model); d != nil {
+		d.stats.failure.Add(1)
+	} else {
+		s.unknown.Add(1)
+	}
 }

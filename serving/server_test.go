@@ -58,14 +58,14 @@ func sum(version string, w ...float32) Model {
 
 // rig is a server with a real broker behind it.
 type rig struct {
-	t      *testing.T
+	t      testing.TB
 	s      *Server
 	http   *httptest.Server
 	client *stream.Client
 	stop   func()
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	t.Helper()
 	b, err := broker.Start(broker.Config{Addr: "127.0.0.1:0", DefaultPartitions: 2, AutoCreateTopics: true})
 	if err != nil {

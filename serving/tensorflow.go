@@ -66,22 +66,25 @@ func (h *handler) predictVerb(w http.ResponseWriter, r *http.Request) error {
 	sc := h.pool.get()
 	defer h.pool.put(sc)
 	var err error
-	if sc.body, err = readAll(sc.body[:0], http.MaxBytesReader(w, r.Body, h.s.cfg.MaxBody)); err != nil {
-		return err
-	}
 	name, version := subject, ""
 	if m := r.PathValue("model"); m != "" {
 		name, version = m, subject
+	}
+	if sc.body, err = readAll(sc.body[:0], http.MaxBytesReader(w, r.Body, h.s.cfg.MaxBody)); err != nil {
+		h.s.refused(name)
+		return err
 	}
 	sc.req.Reset()
 	call := h.call(r, &sc.req)
 	call.Model, call.Version = name, orElse(version, call.Version)
 	_, _, m, err := h.s.model(name, version)
 	if err != nil {
+		h.s.refused(name)
 		return err
 	}
 	columns, err := m.readVerb(sc.body, &sc.req)
 	if err != nil {
+		h.s.refused(name)
 		return err
 	}
 	a, err := h.s.predict(r.Context(), sc, call)

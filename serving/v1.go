@@ -73,7 +73,7 @@ func codeOf(status int) string {
 		return web.CodeTooLarge
 	case http.StatusTooManyRequests:
 		return "busy"
-	case http.StatusGatewayTimeout:
+	case http.StatusGatewayTimeout, http.StatusRequestTimeout:
 		return web.CodeTimeout
 	case http.StatusServiceUnavailable:
 		return web.CodeUnavailable
@@ -87,21 +87,20 @@ func codeOf(status int) string {
 func (h *handler) predictByKey(w http.ResponseWriter, r *http.Request) error {
 	sc := h.pool.get()
 	defer h.pool.put(sc)
-	var err error
-	if sc.body, err = readAll(sc.body[:0], http.MaxBytesReader(w, r.Body, h.s.cfg.MaxBody)); err != nil {
-		return err
-	}
 	var body entityBody
-	if err := decodeBody(sc.body, &body); err != nil {
+	var rows []EntityRow
+	err := h.readBody(sc, w, r, &body)
+	if err == nil {
+		rows, err = body.rows()
+	}
+	if err != nil {
+		h.s.refused(r.PathValue("model"))
 		return err
 	}
 	sc.req.Reset()
 	sc.req.ID, sc.req.Timeout = body.ID, body.Timeout
 	call := h.call(r, &sc.req)
-	call.Version, call.Explain = orElse(body.Version, call.Version), body.Explain
-	if call.Rows, err = body.rows(); err != nil {
-		return err
-	}
+	call.Version, call.Explain, call.Rows = orElse(body.Version, call.Version), body.Explain, rows
 	call.Entity = orElse(body.Entity, orElse(call.Entity, canonical(call.Rows[0].Key)))
 	a, err := h.s.predict(r.Context(), sc, call)
 	if err != nil {
@@ -111,6 +110,13 @@ func (h *handler) predictByKey(w http.ResponseWriter, r *http.Request) error {
 	sc.out = a.appendJSON(sc.out[:0], call.Model, body.Features, h.s.now().UnixMicro())
 	write(w, http.StatusOK, sc.out)
 	return nil
+}
+
+func (h *handler) readBody(sc *scratch, w http.ResponseWriter, r *http.Request, v any) (err error) {
+	if sc.body, err = readAll(sc.body[:0], http.MaxBytesReader(w, r.Body, h.s.cfg.MaxBody)); err != nil {
+		return err
+	}
+	return decodeBody(sc.body, v)
 }
 
 func decodeBody(b []byte, v any) error {
@@ -328,6 +334,9 @@ func (h *handler) outcome(w http.ResponseWriter, r *http.Request) error {
 
 // label sends labels to the stream of the caller's namespace.
 func (s *Server) label(ctx context.Context, msgs []stream.Message) error {
+	if s.send == nil {
+		return fmt.Errorf("outcome: %w: this process sends nothing", ErrRuntime)
+	}
 	if len(msgs) == 0 {
 		return nil
 	}
