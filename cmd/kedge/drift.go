@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -47,9 +48,10 @@ func (f *aboutFlags) named(command string) error {
 
 func (c *cli) driftCommand() *cobra.Command {
 	var f aboutFlags
+	var segments bool
 	cmd := &cobra.Command{
 		Use: "drift", Short: "What is open, and what moved most", Args: cobra.NoArgs,
-		Example: "  kedge drift\n  kedge drift --model ride_cancel",
+		Example: "  kedge drift\n  kedge drift --model ride_cancel\n  kedge drift --model ride_cancel --segments",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for i, kind := range []string{"monitors", "incidents", "contributions"} {
 				if kind == "contributions" && f.view+f.model == "" {
@@ -66,10 +68,17 @@ func (c *cli) driftCommand() *cobra.Command {
 					return err
 				}
 			}
-			return nil
+			if !segments {
+				return nil
+			}
+			if err := f.named("drift"); err != nil {
+				return err
+			}
+			return c.tellBlame(cmd, &f)
 		},
 	}
 	f.add(cmd, true)
+	cmd.Flags().BoolVar(&segments, "segments", false, "and which segments, columns and slices of rows are to blame")
 	return cmd
 }
 
@@ -281,13 +290,14 @@ func (c *cli) reportData(ctx context.Context, f *aboutFlags) (*report.Data, erro
 		return c.frames(ctx, r)
 	}
 	answers := map[string][]query.Frame{}
-	kinds := []string{"monitors", "incidents", "verdicts", "drift", "distribution"}
+	optional := []string{"distribution", "segment_drift", "root_cause", "segment_search"} // a monitor that is learning has none
+	kinds := append([]string{"monitors", "incidents", "verdicts", "drift"}, optional...)
 	if f.model != "" {
 		kinds = append(kinds, "performance")
 	}
 	for _, kind := range kinds {
 		frames, err := ask(kind)
-		if err != nil && kind != "distribution" { // a monitor that is learning has none
+		if err != nil && !slices.Contains(optional, kind) {
 			return nil, err
 		}
 		answers[kind] = frames
@@ -295,6 +305,7 @@ func (c *cli) reportData(ctx context.Context, f *aboutFlags) (*report.Data, erro
 	fillHead(d, answers)
 	fillColumns(d, answers)
 	fillMetrics(d, answers["performance"])
+	fillBlame(d, answers)
 	return d, nil
 }
 

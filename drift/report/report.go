@@ -27,6 +27,7 @@ type Data struct {
 	Columns         []Column
 	Metrics         []Metric
 	Incidents       []Incident
+	Blame           []Blame
 }
 
 // Fact is a number with its name, for the head of the page.
@@ -70,6 +71,12 @@ type Incident struct {
 	State, Severity, Column, Sentence, Who, Why string
 	Opened                                      time.Time
 	Ended                                       *time.Time
+}
+
+// Blame is a column, a segment or a slice of rows under suspicion.
+type Blame struct {
+	What     string // "segment", "cause", "slice"
+	Sentence string
 }
 
 // Times is how many times farther out than it must be to count a column is.

@@ -67,6 +67,8 @@ func (a *App) driftKinds(k map[string]KindFunc) {
 		k["monitors"] = a.drift.Monitors
 		k["reference"] = a.drift.Preview
 		k["backtest"] = a.drift.Backtest
+		k["root_cause"] = a.drift.RootCause
+		k["segment_search"] = a.drift.SegmentSearch
 	}
 }
 
