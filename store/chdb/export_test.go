@@ -1,5 +1,7 @@
 package chdb
 
+import "time"
+
 // Bare opens the engine without keeping its definitions.
 func Bare(c Config) Config {
 	c.bare = true
@@ -14,3 +16,6 @@ func Blind(c Config) Config {
 	c.blind = true
 	return c
 }
+
+// Undo removes a table's parts since a time that can be made again.
+func Undo(dir string, since time.Time) ([]string, error) { return undo(dir, since) }

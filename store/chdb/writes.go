@@ -309,24 +309,25 @@ func undo(dir string, since time.Time) (undone []string, err error) {
 		}
 	}
 	for _, p := range all {
-		path := filepath.Join(dir, p.folder)
-		st, err := os.Stat(path)
+		st, err := os.Stat(filepath.Join(dir, p.folder))
 		if err != nil {
+			return nil, err
+		}
+		if !st.ModTime().Before(since) && p.canBeMadeAgain(dir, all) {
+			undone = append(undone, p.folder)
+		}
+	}
+	for _, folder := range undone {
+		if err := os.RemoveAll(filepath.Join(dir, folder)); err != nil {
 			return undone, err
 		}
-		if st.ModTime().Before(since) || !p.canBeMadeAgain(dir, all) {
-			continue
-		}
-		if err := os.RemoveAll(path); err != nil {
-			return undone, err
-		}
-		undone = append(undone, p.folder)
 	}
 	return undone, nil
 }
 
 // canBeMadeAgain reports whether all of what a part was made from is there: the
-// one part before a mutation, or parts with as many rows.
+// one part before a mutation, or parts with as many rows. An empty part that
+// stands for dropped rows is neither.
 func (p part) canBeMadeAgain(dir string, all []part) bool {
 	from := slices.DeleteFunc(slices.Clone(all), func(q part) bool { return !p.from(q) })
 	var rows int64
@@ -334,7 +335,7 @@ func (p part) canBeMadeAgain(dir string, all []part) bool {
 		if slices.ContainsFunc(from, func(r part) bool { return r.from(q) }) {
 			continue // of an earlier merge
 		}
-		if q.min == p.min && q.max == p.max {
+		if q.min == p.min && q.max == p.max && q.version < p.version {
 			return true
 		}
 		n, ok := rowsOf(filepath.Join(dir, q.folder))

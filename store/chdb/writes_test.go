@@ -6,7 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -235,4 +239,49 @@ func (f *faults) reopened() (err error) {
 		fmt.Printf(faultFormat+"\n", o.what, o.nth, o.code, o.rows, o.want, o.reopened, o.told)
 	}
 	return f.db.Close()
+}
+
+// TestUndo takes away what can be made again, and nothing else.
+func TestUndo(t *testing.T) {
+	now := time.Now()
+	for _, c := range []struct {
+		name, parts string // folder=rows; !folder is older than the time
+		want        string
+	}{
+		{"a merge with all it came from", "all_1_1_0=2 all_2_2_0=3 all_4_4_0=1 all_1_4_1=6", "all_1_4_1"},
+		{"a merge of merges", "all_1_1_0=2 all_2_2_0=3 all_3_3_0=1 all_1_2_1=5 all_1_3_2=6", "all_1_2_1 all_1_3_2"},
+		{"a part in the middle is gone", "all_1_1_0=2 all_4_4_0=1 all_1_4_1=6", ""},
+		{"all is gone", "all_1_4_1=6", ""},
+		{"older than the time", "all_1_1_0=2 all_2_2_0=3 !all_1_2_1=5", ""},
+		{"a mutation that deleted", "all_1_1_0=2 all_1_1_0_2=1", "all_1_1_0_2"},
+		{"dropped rows", "all_1_1_0=2 all_1_1_1=0", ""},
+		{"dropped rows of several parts", "all_1_1_0=2 all_2_2_0=3 all_1_2_1=0", ""},
+		{"another partition", "202601_1_1_0=2 202602_2_2_0=3 202601_1_2_1=5", ""},
+		{"a count that is cut off", "all_1_1_0=2 all_2_2_0=3 all_1_2_1=", ""},
+	} {
+		dir := t.TempDir()
+		for _, p := range strings.Fields(c.parts) {
+			folder, rows, _ := strings.Cut(p, "=")
+			path := filepath.Join(dir, strings.TrimPrefix(folder, "!"))
+			if err := errors.Join(os.Mkdir(path, 0o750), os.WriteFile(filepath.Join(path, "count.txt"), []byte(rows), 0o640)); err != nil {
+				t.Fatal(err)
+			}
+			if folder[0] == '!' {
+				if err := os.Chtimes(path, now, now.Add(-time.Minute)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		got, err := chdb.Undo(dir, now.Add(-time.Second))
+		if err != nil || strings.Join(got, " ") != c.want {
+			t.Errorf("%s: undone %v, %v; want %q", c.name, got, err, c.want)
+		}
+		for _, p := range strings.Fields(c.parts) {
+			folder := strings.Trim(strings.TrimRight(p, "0123456789"), "!=")
+			_, err := os.Stat(filepath.Join(dir, folder))
+			if gone := errors.Is(err, fs.ErrNotExist); gone != slices.Contains(got, folder) {
+				t.Errorf("%s: %s gone: %v", c.name, folder, gone)
+			}
+		}
+	}
 }
