@@ -25,7 +25,8 @@ import (
 // TestMain lets the test binary be kedge itself, so that tests have a process
 // to kill.
 func TestMain(m *testing.M) {
-	if os.Getenv("KEDGE_TEST_IS_KEDGE") == "1" {
+	worker := len(os.Args) > 1 && os.Args[1] == "onnx-worker" // has no environment
+	if worker || os.Getenv("KEDGE_TEST_IS_KEDGE") == "1" {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		context.AfterFunc(ctx, stop)
 		os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))

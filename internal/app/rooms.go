@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -170,20 +171,28 @@ func (a *App) openServing(context.Context) (err error) {
 // onnx says how native models run: this binary is their process. Without the
 // library they are refused when they are deployed, and all else works.
 func (a *App) onnx() (ort.Config, error) {
+	cfg, err := onnxConfig()
+	if errors.Is(err, ort.ErrNoLibrary) {
+		a.tel.Scope("serving").Log.Debug("ONNX models cannot be served", "reason", err)
+		err = nil
+	}
+	return cfg, err
+}
+
+// onnxConfig is how this binary runs native models.
+func onnxConfig() (ort.Config, error) {
 	cfg := ort.DefaultConfig()
 	self, err := os.Executable()
 	if err != nil {
-		return cfg, fmt.Errorf("serving: %w", err)
+		return cfg, fmt.Errorf("ONNX Runtime: %w", err)
 	}
 	root, err := os.Getwd()
 	if err != nil {
-		return cfg, fmt.Errorf("serving: %w", err)
+		return cfg, fmt.Errorf("ONNX Runtime: %w", err)
 	}
 	cfg.Command = []string{self, "onnx-worker"}
-	if cfg.Library, err = ort.Find("", root); err != nil {
-		a.tel.Scope("serving").Log.Debug("ONNX models cannot be served", "reason", err)
-	}
-	return cfg, nil
+	cfg.Library, err = ort.Find("", root)
+	return cfg, err
 }
 
 // ONNXWorker is the process in which ONNX Runtime computes one model.

@@ -104,17 +104,9 @@ func (f *TrainFile) Train(ctx context.Context, out, progress io.Writer) (string,
 	if err != nil {
 		return "", fmt.Errorf("train %s: %w", f.Name, err)
 	}
-	if err := os.MkdirAll(f.Artifacts, 0o700); err != nil {
-		return "", fmt.Errorf("artefacts: %w", err)
-	}
-	root, err := os.OpenRoot(f.Artifacts)
+	digest, err := writeArtifact(f.Artifacts, r.Best.Artifact)
 	if err != nil {
-		return "", fmt.Errorf("artefacts: %w", err)
-	}
-	defer root.Close()
-	digest, err := model.Write(root, r.Best.Artifact)
-	if err != nil {
-		return "", fmt.Errorf("write the artefact: %w", err)
+		return "", err
 	}
 	for _, c := range r.Choices {
 		fmt.Fprintln(out, c)
