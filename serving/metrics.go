@@ -8,6 +8,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/kedge-ml/kedge/internal/telemetry"
 )
@@ -93,6 +94,42 @@ func (s *Server) measure(ctx context.Context, a *Answer, took time.Duration) {
 	if a.fetched != nil {
 		s.meters.features.Record(ctx, a.fetched.took.Seconds(), by)
 	}
+}
+
+// Trace gives the server its tracer. Call it before the first request.
+func (s *Server) Trace(t trace.Tracer) { s.tracer = t }
+
+// spans puts an answered request's parts into its trace, after the fact: what
+// is not sampled costs nothing.
+func (s *Server) spans(ctx context.Context, a *Answer, began time.Time) {
+	at := began
+	part := func(name string, took time.Duration) {
+		_, span := s.tracer.Start(ctx, name, trace.WithTimestamp(at), trace.WithAttributes(
+			telemetry.AttrModel.String(a.Model.Name), telemetry.AttrModelVersion.String(a.Version), attribute.String("kedge.serving.variant", a.Variant), attribute.Int("kedge.serving.rows", a.Rows)))
+		at = at.Add(took)
+		span.End(trace.WithTimestamp(at))
+	}
+	if a.fetched != nil {
+		part("features", a.fetched.took)
+	}
+	if a.Queue > 0 {
+		part("queue", a.Queue)
+	}
+	part("compute", a.Compute)
+}
+
+// recording opens the span that the record's message continues, where the
+// request is sampled.
+func (s *Server) recording(ctx context.Context, call *Call) func() {
+	ctx, span := s.tracer.Start(ctx, "record", trace.WithSpanKind(trace.SpanKindProducer),
+		trace.WithAttributes(telemetry.AttrMessaging.String("kafka"), telemetry.AttrTopic.String(s.rec.topic)))
+	call.Parent = telemetry.Traceparent(ctx)
+	return func() { span.End() }
+}
+
+// sampled reports whether somebody will see the request's trace.
+func (s *Server) sampled(ctx context.Context) bool {
+	return s.tracer != nil && trace.SpanContextFromContext(ctx).IsSampled()
 }
 
 // attributes are made once per version and variant: making them costs more

@@ -115,6 +115,10 @@ func (s *Server) predict(ctx context.Context, sc *scratch, call Call) (Answer, e
 		a.ID = uuid.NewString()
 	}
 	d.count(&a, s.now())
+	if s.sampled(ctx) {
+		s.spans(ctx, &a, began)
+		defer s.recording(ctx, &call)()
+	}
 	if err := s.record(ctx, sc, st.policy, m, &a, call); err != nil {
 		return Answer{}, err
 	}

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/kedge-ml/kedge/serving/ort"
 	"github.com/kedge-ml/kedge/stream"
 )
@@ -52,7 +54,8 @@ type Server struct {
 	send   produce
 	models atomic.Pointer[map[string]*deployed]
 	now    func() time.Time
-	meters *meters // nil: nobody measures
+	meters *meters      // nil: nobody measures
+	tracer trace.Tracer // nil: nobody traces
 
 	unknown    atomic.Uint64            // requests about models that are not there
 	repository atomic.Pointer[Follower] // who carries out load and unload; nil without one

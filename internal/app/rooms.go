@@ -150,6 +150,7 @@ func (a *App) openServing(context.Context) (err error) {
 	if err := m.server.Observe(a.tel.Scope("serving").Meter); err != nil {
 		return err
 	}
+	m.server.Trace(a.tel.Scope("serving").Tracer)
 	if a.cfg.Telemetry.TritonNames {
 		if err := m.server.ObserveAsTriton(a.tel.Scope("serving").Meter); err != nil {
 			return err
