@@ -68,7 +68,8 @@ type Importance struct {
 type Cost struct {
 	Wall      float64 `json:"wall_seconds,omitempty"`
 	CPU       float64 `json:"cpu_seconds,omitempty"`
-	GPU       float64 `json:"gpu_seconds,omitempty"`
+	GPU       float64 `json:"gpu_seconds,omitempty"`      // held
+	GPUIdle   float64 `json:"gpu_idle_seconds,omitempty"` // of them, with nothing running on it
 	EnergyKWh float64 `json:"energy_kwh,omitempty"`
 	Trials    int     `json:"trials,omitempty"`
 }
@@ -158,6 +159,9 @@ func costLine(c Cost) string {
 		return ""
 	}
 	line := fmt.Sprintf("%.1f s, %.1f CPU s", c.Wall, c.CPU)
+	if c.GPU > 0 {
+		line += fmt.Sprintf(", a GPU held for %.1f s, idle for %.1f of them", c.GPU, c.GPUIdle)
+	}
 	if c.EnergyKWh > 0 {
 		line += fmt.Sprintf(", %.3g kWh on the GPU", c.EnergyKWh)
 	}

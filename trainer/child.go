@@ -234,24 +234,6 @@ func meter(ctx context.Context, every time.Duration) func() gpu.Usage {
 	if err != nil {
 		return func() gpu.Usage { return gpu.Usage{} }
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	var m gpu.Meter
-	go func() {
-		defer close(done)
-		defer inv.Close()
-		tick := time.NewTicker(every)
-		defer tick.Stop()
-		for {
-			if list, err := inv.Devices(); err == nil && len(list) > 0 {
-				m.Add(time.Now(), list[0])
-			}
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-		}
-	}()
-	return func() gpu.Usage { cancel(); <-done; return m.Usage() }
+	usage := gpu.Watch(ctx, inv, every)
+	return func() gpu.Usage { defer inv.Close(); return usage() }
 }

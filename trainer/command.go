@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kedge-ml/kedge/internal/gpu"
 	"github.com/kedge-ml/kedge/model"
 	"github.com/kedge-ml/kedge/model/tree"
 )
@@ -62,7 +63,12 @@ func (c *Command) Fit(ctx context.Context, data Data, p Params, watch Watch) (*F
 		return nil, fmt.Errorf("command: %w", err)
 	}
 	start := time.Now()
+	usage := func() gpu.Usage { return gpu.Usage{} }
+	if p.Device != CPU {
+		usage = meter(ctx, time.Second)
+	}
 	state, err := c.run(ctx, dir, env, watch)
+	used := usage()
 	if err != nil {
 		return nil, err
 	}
@@ -74,6 +80,7 @@ func (c *Command) Fit(ctx context.Context, data Data, p Params, watch Watch) (*F
 		f.Backend = c.Name()
 	}
 	f.Cost = model.Cost{Wall: time.Since(start).Seconds(), CPU: cpuSeconds(state)}
+	held(&f.Cost, used)
 	return f, nil
 }
 

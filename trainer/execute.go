@@ -185,6 +185,9 @@ func (s *Scheduler) many(ctx context.Context, j Job, rows *Prepared, r Run, rec 
 		for _, c := range out.Choices {
 			rec.Log(r.ID, c)
 		}
+		if out.Best != nil {
+			out.Best.Run.Choices = out.Choices
+		}
 		return out.Best, err
 	}
 	before, err := s.trials(ctx, r)
@@ -236,7 +239,7 @@ func (t *running) take(ctx context.Context, best *Result, now time.Time) (*Resul
 	from := &best.Run
 	t.run.Backend, t.run.Params, t.run.Device, t.run.Rounds, t.run.Round = from.Backend, from.Params, from.Device, from.Rounds, from.Round
 	t.run.Metrics, t.run.Metric, t.run.Passed, t.run.Refused, t.run.Warnings = from.Metrics, from.Metric, from.Passed, from.Refused, from.Warnings
-	t.run.Cost = from.Cost
+	t.run.Cost, t.run.Choices = from.Cost, from.Choices
 	best.Artifact.Card.Run = t.run.ID
 	t.run.Finished = now
 	return t.finish(best, t.deliver(ctx, best))

@@ -60,6 +60,7 @@ type Run struct {
 	Passed    bool                          `json:"passed"`            // the gate
 	Refused   []string                      `json:"refused,omitempty"` // why the gate said no
 	Warnings  []string                      `json:"warnings,omitempty"`
+	Choices   []string                      `json:"choices,omitempty"` // of back-end auto, one sentence each
 	Error     string                        `json:"error,omitempty"`
 	Cost      model.Cost                    `json:"cost"`
 	Tags      map[string]string             `json:"tags,omitempty"`

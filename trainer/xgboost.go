@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kedge-ml/kedge/internal/gpu"
 	"github.com/kedge-ml/kedge/model"
 	"github.com/kedge-ml/kedge/trainer/xgb"
 )
@@ -68,9 +69,14 @@ func (x *XGBoost) Fit(ctx context.Context, data Data, p Params, watch Watch) (*F
 	out := c.result(job)
 	out.Cost.Wall = time.Since(start).Seconds()
 	if out.Device.Used != "cpu" {
-		out.Cost.GPU, out.Cost.EnergyKWh = used.Held.Seconds(), used.EnergyKWh
+		held(&out.Cost, used)
 	}
 	return out, nil
+}
+
+// held adds to a cost what a run did to its GPU.
+func held(c *model.Cost, used gpu.Usage) {
+	c.GPU, c.GPUIdle, c.EnergyKWh = used.Held.Seconds(), used.Idle.Seconds(), used.EnergyKWh
 }
 
 func (c *child) result(job workerJob) *Fitted {

@@ -152,6 +152,7 @@ func TestRealFilesArriveWhole(t *testing.T) {
 	p = startKedge(t, dir)
 	p.caughtUp(want.events)
 	check(p)
+	p.trainEmployment(t)
 }
 
 func TestEventsGoInAndDeadLettersComeOut(t *testing.T) {

@@ -114,6 +114,9 @@ func printRun(w io.Writer, r trainer.Run) error {
 	if r.Device.Used != "" {
 		fmt.Fprintf(w, "%s on %s, %.1f s, %.1f CPU s\n", r.Backend, r.Device.Used, r.Cost.Wall, r.Cost.CPU)
 	}
+	for _, text := range r.Choices {
+		fmt.Fprintln(w, "chosen:", text)
+	}
 	printRunMetrics(w, r)
 	for _, text := range r.Warnings {
 		fmt.Fprintln(w, "warning:", text)

@@ -8,6 +8,7 @@
 package gpu
 
 import (
+	"context"
 	"errors"
 	"time"
 )
@@ -71,4 +72,29 @@ func (m *Meter) Usage() Usage {
 		joules = m.integrated
 	}
 	return Usage{Held: m.held, Idle: m.idle, EnergyKWh: joules / joulesPerKWh}
+}
+
+// Watch reads the first device at once and then every so often, until the
+// function that it returns is called: that answers what was used meanwhile. A
+// reading that fails is left out.
+func Watch(ctx context.Context, inv *Inventory, every time.Duration) func() Usage {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	var m Meter
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for {
+			if list, err := inv.Devices(); err == nil && len(list) > 0 {
+				m.Add(time.Now(), list[0])
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+	return func() Usage { cancel(); <-done; return m.Usage() }
 }

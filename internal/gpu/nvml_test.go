@@ -4,9 +4,12 @@ package gpu
 
 import (
 	"errors"
+	"math"
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
 	"github.com/NVIDIA/go-nvml/pkg/nvml/mock"
@@ -37,6 +40,37 @@ func TestInventoryOfMockedServer(t *testing.T) {
 			t.Errorf("device %d: %+v", i, d)
 		}
 	}
+}
+
+// A run holds a GPU for ten minutes and works on it in the first four.
+func TestWatchCountsIdleTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		host := dgxa100.New()
+		d := host.Devices[0].(*server.Device)
+		d.GetUtilizationRatesFunc = func() (nvml.Utilization, nvml.Return) {
+			if time.Since(begin) <= 4*time.Minute {
+				return nvml.Utilization{Gpu: 90}, nvml.SUCCESS
+			}
+			return nvml.Utilization{}, nvml.SUCCESS
+		}
+		d.GetPowerUsageFunc = func() (uint32, nvml.Return) { return 300_000, nvml.SUCCESS }
+		d.GetTotalEnergyConsumptionFunc = func() (uint64, nvml.Return) { return 0, nvml.ERROR_NOT_SUPPORTED }
+		for _, other := range host.Devices[1:] {
+			o := other.(*server.Device)
+			o.GetUtilizationRatesFunc, o.GetPowerUsageFunc, o.GetTotalEnergyConsumptionFunc = d.GetUtilizationRatesFunc, d.GetPowerUsageFunc, d.GetTotalEnergyConsumptionFunc
+		}
+		inv, err := open(host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		used := Watch(t.Context(), inv, time.Second)
+		time.Sleep(10*time.Minute + time.Millisecond)
+		u := used()
+		if u.Held != 10*time.Minute || u.Idle != 6*time.Minute || math.Abs(u.EnergyKWh-0.05) > 1e-9 {
+			t.Errorf("%+v, want 10m held, 6m of them idle, 300 W for 10 minutes", u)
+		}
+	})
 }
 
 func TestNoGPUSaysWhy(t *testing.T) {
