@@ -198,6 +198,9 @@ func (m *Monitor) stored(ctx context.Context, v *View, samples []sample) (ready 
 	}
 	var wait []sample
 	for _, s := range samples {
+		if m.deleted(&s) {
+			continue
+		}
 		if s.status != NotFound && s.version.Offset >= next[s.version.Partition] {
 			wait = append(wait, s)
 			continue
@@ -206,6 +209,22 @@ func (m *Monitor) stored(ctx context.Context, v *View, samples []sample) (ready 
 	}
 	m.later(wait)
 	return ready, nil
+}
+
+// deleted reports whether the row of a read is not there any more: its entity
+// was deleted and its stored rows erased, or it was given up long after its ttl.
+// There is nothing left to compare.
+func (m *Monitor) deleted(s *sample) bool {
+	v := s.view
+	if v.windows != nil {
+		v = m.online.View(v.Schema.Namespace, v.windows.plan.source.Subject)
+	}
+	if v == nil || s.status == NotFound || s.version.Offset < 0 {
+		return false
+	}
+	var rows Rows
+	v.get(s.key, m.cfg.Now(), &rows)
+	return !rows.Row(0).Found()
 }
 
 // check recomputes reads of one view, each for its time and for the tolerance

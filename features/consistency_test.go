@@ -50,12 +50,17 @@ func TestMonitorFindsPlantedSkew(t *testing.T) {
 	l.fill("driver", append(both, row(4, 10*second, 4, 4.0), row(6, 10*second, 6, 6.0)))
 	must(t, l.store.InsertLedger(t.Context(), "l", event.LedgerRow{Topic: FeatureTopic(testNamespace), From: 0, To: 9}))
 	b := event.NewBatch(l.view.Schema, "")
-	for _, r := range append(both, row(4, 10*second, 4, 4.5), row(7, 10*second, 100, 7.0)) { // 4: another value; 6: missing; 7: not stored yet
+	for _, r := range append(both, row(4, 10*second, 4, 4.5), row(7, 10*second, 100, 7.0), row(8, 10*second, 8, 8.0)) { // 4: another value; 6: missing; 7: not stored yet; 8: deleted and erased after the read
 		addRow(b, r)
 	}
 	l.view.Table.Apply(b, now)
 	m, log := l.monitor(now)
-	serve(t, l.online, log, m, now, `{"features":["driver:x","driver:s"],"entities":{"driver_id":[1,2,3,4,5,6,7]}}`)
+	serve(t, l.online, log, m, now, `{"features":["driver:x","driver:s"],"entities":{"driver_id":[1,2,3,4,5,6,7,8]}}`)
+	gone := row(8, 0, 9, nil)
+	gone.deleted, gone.values = true, nil
+	b = event.NewBatch(l.view.Schema, "")
+	addRow(b, gone)
+	l.view.Table.Apply(b, now)
 	must(t, m.Tick(t.Context(), now))
 	if got := m.lastHour(); len(got) != 0 {
 		t.Fatalf("checked before the delay: %v", got)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/kedge-ml/kedge/event"
@@ -105,7 +106,7 @@ func (d *Deleter) Delete(ctx context.Context, namespace string, parts map[string
 		views, out = append(views, v), append(out, Erasure{View: v.Name, Keys: n})
 	}
 	if len(views) == 0 {
-		return nil, fmt.Errorf("%w: no view of namespace %s has a key with %v", ErrUnknown, namespace, slices.Sorted(maps.Keys(parts)))
+		return nil, fmt.Errorf("%w: no view of namespace %s has a key that %v can be a part of", ErrUnknown, namespace, parts)
 	}
 	if err := d.awaitStored(ctx, namespace); err != nil {
 		return out, err
@@ -120,13 +121,32 @@ func (d *Deleter) Delete(ctx context.Context, namespace string, parts map[string
 	return out, nil
 }
 
+// hasKeys reports whether a view's key has all of the parts, and types that
+// can hold them.
 func hasKeys(s *event.Schema, parts map[string]string) bool {
-	for name := range parts {
-		if !slices.ContainsFunc(s.Keys(), func(f event.Field) bool { return f.Name == name }) {
+	for name, text := range parts {
+		if !slices.ContainsFunc(s.Keys(), func(f event.Field) bool { return f.Name == name && holdsText(f.Type.Elem, text) }) {
 			return false
 		}
 	}
 	return true
+}
+
+func holdsText(t event.Type, text string) bool {
+	var err error
+	switch t {
+	case event.Int32:
+		_, err = strconv.ParseInt(text, 10, 32)
+	case event.Int64:
+		_, err = strconv.ParseInt(text, 10, 64)
+	case event.Float32, event.Float64:
+		_, err = strconv.ParseFloat(text, 64)
+	case event.Bool:
+		return text == "true" || text == "false"
+	case event.Timestamp:
+		_, err = event.ParseTime([]byte(text))
+	}
+	return err == nil
 }
 
 // bury writes the tombstones of one view.

@@ -103,8 +103,10 @@ func TestDeleteEntity(t *testing.T) {
 			t.Errorf("view %s: %d rows are stored, want %d", view, n, want)
 		}
 	}
-	if _, err := d.Delete(ctx, testNamespace, map[string]string{"nobody": "7"}, time.Minute); !errors.Is(err, ErrUnknown) {
-		t.Errorf("an unknown key: %v", err)
+	for _, parts := range []map[string]string{{"nobody": "7"}, {"driver_id": "x"}, {"driver_id": "9223372036854775808"}, {"driver_id": "7", "city": "7"}, {"driver_id": ""}} {
+		if got, err := d.Delete(ctx, testNamespace, parts, time.Minute); !errors.Is(err, ErrUnknown) || got != nil {
+			t.Errorf("%v, which no view has: %v %v", parts, got, err)
+		}
 	}
 }
 
