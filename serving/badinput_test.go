@@ -190,7 +190,7 @@ func TestSlowClients(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	limits := web.Limits{Header: time.Second, Body: time.Second, Write: time.Minute}
+	limits := web.Limits{Header: 3 * time.Second, Body: 3 * time.Second, Write: time.Minute}
 	go func() { done <- web.Serve(ctx, ln, mux, limits, time.Minute, slog.New(slog.DiscardHandler)) }()
 	defer func() { cancel(); <-done }()
 	slow := func(text string) *bufio.Reader {
