@@ -162,6 +162,11 @@ func BenchmarkPanelsOverDerivedState(b *testing.B) {
 			all = append(all, panels(st, wide.name, wide.columns[i:], end)...)
 		}
 		all = all[:20]
+		alone := map[string]time.Duration{}
+		for _, p := range all {
+			alone[p.name] = timed(b, p)
+		}
+		b.Logf("one at a time: %v", alone)
 		var took []time.Duration
 		for b.Loop() {
 			start := time.Now()

@@ -83,17 +83,32 @@ func (c *Client) Send(ctx context.Context, method, path, accept string, body []b
 		return nil, err
 	}
 	defer res.Body.Close()
-	out, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	out, err := readAnswer(res)
 	if err != nil {
 		return nil, err
-	}
-	if len(out) > maxAnswer {
-		return nil, fmt.Errorf("answer of more than %d bytes: ask for less at a time", maxAnswer)
 	}
 	if res.StatusCode/100 != 2 {
 		return nil, refusal(res.StatusCode, out)
 	}
 	return out, nil
+}
+
+// readAnswer reads a body into memory at once where the server says how long it
+// is: growing up to it would copy it several times.
+func readAnswer(res *http.Response) ([]byte, error) {
+	if res.ContentLength > maxAnswer {
+		return nil, fmt.Errorf("answer of %d bytes, more than %d: ask for less at a time", res.ContentLength, maxAnswer)
+	}
+	if res.ContentLength > 0 {
+		out := make([]byte, res.ContentLength)
+		_, err := io.ReadFull(res.Body, out)
+		return out, err
+	}
+	out, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	if err == nil && len(out) > maxAnswer {
+		err = fmt.Errorf("answer of more than %d bytes: ask for less at a time", maxAnswer)
+	}
+	return out, err
 }
 
 func refusal(status int, body []byte) error {

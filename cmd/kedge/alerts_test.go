@@ -54,7 +54,7 @@ func (p *pluginProcess) evaluate(r alerts.FileRule, now time.Time) expr.Outcome 
 
 // ruleCase watches one rule of a running kedge.
 type ruleCase struct {
-	t *testing.T
+	t testing.TB
 	p *pluginProcess
 	r alerts.FileRule
 	w *expr.Watch

@@ -42,7 +42,7 @@ var builtPlugin = sync.OnceValues(func() (string, error) {
 // pluginProcess is the plugin's backend as Grafana runs it: a process of its
 // own, spoken to over gRPC after a handshake.
 type pluginProcess struct {
-	t      *testing.T
+	t      testing.TB
 	client *plugin.Client
 	data   pluginv2.DataClient
 	health pluginv2.DiagnosticsClient
@@ -51,7 +51,7 @@ type pluginProcess struct {
 }
 
 // startPlugin starts the backend with a data source that asks a Kedge.
-func startPlugin(t *testing.T, url string, jsonData string, secrets map[string]string) *pluginProcess {
+func startPlugin(t testing.TB, url string, jsonData string, secrets map[string]string) *pluginProcess {
 	t.Helper()
 	file, err := builtPlugin()
 	if err != nil {
@@ -79,7 +79,7 @@ func startPlugin(t *testing.T, url string, jsonData string, secrets map[string]s
 	return p
 }
 
-func dispense[T any](t *testing.T, conn plugin.ClientProtocol, name string) T {
+func dispense[T any](t testing.TB, conn plugin.ClientProtocol, name string) T {
 	t.Helper()
 	raw, err := conn.Dispense(name)
 	if err != nil {

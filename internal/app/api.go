@@ -75,8 +75,11 @@ func (a *App) operationRoutes(api *web.API) {
 // raw is an answer whose bytes are made here.
 type raw struct {
 	ContentType string `header:"Content-Type"`
+	Length      int    `header:"Content-Length"` // so that a reader makes room once
 	Body        []byte
 }
+
+func newRaw(media string, body []byte) *raw { return &raw{media, len(body), body} }
 
 func textResponse(description string, types ...string) map[string]*huma.Response {
 	content := map[string]*huma.MediaType{}
@@ -95,9 +98,9 @@ func (a *App) showConfig(_ context.Context, in *struct {
 	}
 	if strings.Contains(in.Accept, "application/json") {
 		text, err = yaml.YAMLToJSON(text)
-		return &raw{"application/json", text}, err
+		return newRaw("application/json", text), err
 	}
-	return &raw{"application/yaml", text}, nil
+	return newRaw("application/yaml", text), nil
 }
 
 type queryInput struct {
@@ -121,7 +124,7 @@ func (a *App) queryRoutes(api *web.API, kinds map[string]KindFunc) {
 			return nil, err
 		}
 		body, err := web.EncodeFrames(media, frames)
-		return &raw{media, body}, err
+		return newRaw(media, body), err
 	})
 	web.Handle(api, huma.Operation{OperationID: "kinds", Method: http.MethodGet, Path: "/v1/kinds", Summary: "The kinds of questions that this process answers", Tags: []string{"query"}}, nil,
 		func(context.Context, *struct{}) (*struct{ Body []query.Kind }, error) {

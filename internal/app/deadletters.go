@@ -65,7 +65,7 @@ func (a *App) deadLetterRoutes(api *web.API, kinds map[string]KindFunc) {
 			return nil, err
 		}
 		body, err := web.EncodeFrames(media, frames)
-		return &raw{media, body}, err
+		return newRaw(media, body), err
 	})
 	web.Handle(api, huma.Operation{
 		OperationID: "replay-dead-letters", Method: http.MethodPost, Path: "/v1/dead-letters/replay", Summary: "Produce dead letters again", Tags: []string{"events"},

@@ -21,19 +21,16 @@ import (
 // memory, which costs a tenth of reading them as text.
 const arrowStream = "application/vnd.apache.arrow.stream"
 
-// ask sends one question and reads its answer. A refusal is a *[query.Error].
-func ask(ctx context.Context, c *query.Client, r query.Request) ([]query.Frame, error) {
-	body, err := json.Marshal(r)
-	if err != nil {
-		return nil, fmt.Errorf("write query %s: %w", r.Kind, err)
-	}
+// ask sends one question, the text of a request of a kind, and reads its answer.
+// A refusal is a *[query.Error].
+func ask(ctx context.Context, c *query.Client, kind string, body []byte) ([]query.Frame, error) {
 	res, err := c.Send(ctx, http.MethodPost, "/v1/query", arrowStream, body)
 	if err != nil {
-		return nil, fmt.Errorf("query %s: %w", r.Kind, err)
+		return nil, fmt.Errorf("query %s: %w", kind, err)
 	}
 	frames, err := readFrames(res)
 	if err != nil {
-		return nil, fmt.Errorf("query %s: the answer of %s is not Arrow: is it a Kedge, of this version? %w", r.Kind, c.Server, err)
+		return nil, fmt.Errorf("query %s: the answer of %s is not Arrow: is it a Kedge, of this version? %w", kind, c.Server, err)
 	}
 	return frames, nil
 }
@@ -114,6 +111,9 @@ func readColumn(field arrow.Field, values arrow.Array) (c query.Column, err erro
 	return c, err
 }
 
+// readValues takes the values of a column. Numbers that are never missing stay
+// where the stream has them: the collector keeps that memory, and nobody writes
+// to it.
 func readValues(t query.ColumnType, nullable bool, values arrow.Array) (any, error) {
 	switch v := values.(type) {
 	case *array.Timestamp:
@@ -121,12 +121,21 @@ func readValues(t query.ColumnType, nullable bool, values arrow.Array) (any, err
 		return orNulls(nullable, v, func(i int) time.Time { return time.UnixMicro(int64(raw[i])).UTC() }), nil
 	case *array.Float64:
 		raw := v.Float64Values()
+		if !nullable && len(raw) > 0 {
+			return raw, nil
+		}
 		return orNulls(nullable, v, func(i int) float64 { return raw[i] }), nil
 	case *array.Int64:
 		raw := v.Int64Values()
+		if !nullable && len(raw) > 0 {
+			return raw, nil
+		}
 		return orNulls(nullable, v, func(i int) int64 { return raw[i] }), nil
 	case *array.Uint64:
 		raw := v.Uint64Values()
+		if !nullable && len(raw) > 0 {
+			return raw, nil
+		}
 		return orNulls(nullable, v, func(i int) uint64 { return raw[i] }), nil
 	case *array.Boolean:
 		return orNulls(nullable, v, v.Value), nil

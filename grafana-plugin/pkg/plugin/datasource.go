@@ -120,14 +120,18 @@ func (d *Datasource) answer(ctx context.Context, c *query.Client, q backend.Data
 	if err != nil {
 		return backend.ErrDataResponseWithSource(backend.StatusBadRequest, backend.ErrorSourceDownstream, err.Error())
 	}
-	frames, err := ask(ctx, c, r)
+	asked, err := json.Marshal(r)
+	if err != nil {
+		return failed(r, fmt.Errorf("write query %s: %w", r.Kind, err))
+	}
+	frames, err := ask(ctx, c, r.Kind, asked)
 	if err != nil {
 		return failed(r, err)
 	}
 	if len(frames) == 0 { // nothing to say still has a type
 		frames = []query.Frame{{Name: r.Kind, Type: kindOf(ctx, c, r.Kind).Frame}}
 	}
-	asked, _ := json.Marshal(r) // it was sent, so it can be written
+	text := string(asked)
 	var res backend.DataResponse
 	for _, kf := range shape(frames, r, limits{points: int(q.MaxDataPoints), rows: d.maxRows(), values: p.Values, numeric: p.Format == "numeric"}) {
 		kf.Notices = append(notices, kf.Notices...)
@@ -135,7 +139,7 @@ func (d *Datasource) answer(ctx context.Context, c *query.Client, q backend.Data
 		if err != nil {
 			return backend.ErrDataResponse(backend.StatusInternal, err.Error())
 		}
-		f.RefID, f.Meta.ExecutedQueryString = q.RefID, string(asked)
+		f.RefID, f.Meta.ExecutedQueryString = q.RefID, text
 		res.Frames = append(res.Frames, f)
 		notices = nil // said once
 	}
