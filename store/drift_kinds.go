@@ -9,6 +9,13 @@ import (
 	"github.com/kedge-ml/kedge/query"
 )
 
+// newestOf keeps of rows that agree in what a table is sorted by the one of the
+// newest revision. Read backwards in that order it needs no table in memory,
+// which is two to three times as fast as argMax by revision.
+func newestOf(sortedBy ...string) string {
+	return " ORDER BY " + strings.Join(sortedBy, " DESC, ") + " DESC, revision DESC LIMIT 1 BY " + strings.Join(sortedBy, ", ")
+}
+
 // Drift answers the kind "drift": per column and detector the distance of each
 // judged window from its reference, and the floor it is held against, in a range
 // (default: the last day). There is one frame per monitor, column and detector.
@@ -28,8 +35,8 @@ func (s *Store) Drift(ctx context.Context, r query.Request) ([]query.Frame, erro
 	}
 	cols := []query.Column{col("monitor", query.Text, ""), col("column", query.Text, ""), col("detector", query.Text, ""),
 		col("time", query.Time, ""), col("effect", query.Float, ""), col("floor", query.Float, "")}
-	sql := "SELECT toString(monitor), toString(`column`), toString(detector), start, argMax(effect, revision), argMax(floor, revision) FROM " +
-		s.ref("verdicts") + " WHERE " + where + " GROUP BY monitor, `column`, detector, start ORDER BY monitor, `column`, detector, start"
+	sql := "SELECT toString(monitor) AS m, toString(`column`) AS c, toString(detector) AS d, start, effect, floor FROM (SELECT monitor, `column`, detector, start, effect, floor FROM " +
+		s.ref("verdicts") + " WHERE " + where + newestOf("monitor", "`column`", "detector", "start") + ") ORDER BY m, c, d, start"
 	if err := s.scan(ctx, cols, sql, p, nil); err != nil {
 		return nil, requestError(fmt.Errorf("drift of %s: %w", r.View+r.Model, err))
 	}
@@ -52,15 +59,17 @@ func dealOut(cols []query.Column, labels int) []query.Frame {
 	return out
 }
 
-// Quality answers the kind "quality": per column and derived window how many
-// rows there were and which share of them had no value, in a range (default:
 // qualityStretch is the length of what one point of a range stands for, in whole
-// minutes: a panel has no room for the 43,200 minutes of a month.
-func qualityStretch(from, to time.Time) time.Duration {
-	const most = 1000
-	return max(time.Minute, (to.Sub(from)/most + time.Minute - 1).Truncate(time.Minute))
+// minutes: a panel has no room for the 43,200 minutes of a month, and all columns
+// together none for more than qualityPoints.
+func qualityStretch(from, to time.Time, columns int) time.Duration {
+	const most, qualityPoints = 1000, 20_000
+	points := time.Duration(max(1, min(most, qualityPoints/max(1, columns))))
+	return max(time.Minute, (to.Sub(from)/points + time.Minute - 1).Truncate(time.Minute))
 }
 
+// Quality answers the kind "quality": per column and derived window how many
+// rows there were and which share of them had no value, in a range (default:
 // the last day).
 func (s *Store) Quality(ctx context.Context, r query.Request) ([]query.Frame, error) {
 	tables, err := s.subjectOf(r)
@@ -73,11 +82,11 @@ func (s *Store) Quality(ctx context.Context, r query.Request) ([]query.Frame, er
 	}
 	var out []query.Frame
 	for _, t := range tables {
-		p := Subject{t.schema.Kind, t.schema.TableID}.params(params{"from": micro(from), "to": micro(to), "stretch": fmt.Sprint(qualityStretch(from, to).Microseconds())})
+		p := Subject{t.schema.Kind, t.schema.TableID}.params(params{"from": micro(from), "to": micro(to), "stretch": fmt.Sprint(qualityStretch(from, to, len(t.schema.Values())).Microseconds())})
 		cols := []query.Column{col("column", query.Text, ""), col("time", query.Time, ""), col("rows", query.Uint, ""), col("missing", query.Float, "percentunit")}
-		sql := "SELECT name, fromUnixTimestamp64Micro(intDiv(toUnixTimestamp64Micro(start), {stretch:Int64}) * {stretch:Int64}, 'UTC') AS at, sum(n) AS whole, if(whole = 0, 0, sum(m) / whole) FROM " +
-			"(SELECT toString(`column`) AS name, start, argMax(rows, revision) AS n, argMax(missing, revision) AS m FROM " + s.ref("summaries") +
-			" WHERE " + ofSubject + " AND " + inRange("start") + " GROUP BY `column`, start) GROUP BY name, at ORDER BY name, at"
+		sql := "SELECT toString(name), fromUnixTimestamp64Micro(intDiv(toUnixTimestamp64Micro(start), {stretch:Int64}) * {stretch:Int64}, 'UTC') AS at, sum(n) AS whole, if(whole = 0, 0, sum(m) / whole) FROM " +
+			"(SELECT `column` AS name, start, rows AS n, missing AS m FROM " + s.ref("summaries") + " WHERE " + ofSubject + " AND " + inRange("start") +
+			newestOf("`column`", "start") + ") GROUP BY name, at ORDER BY name, at"
 		f, err := s.frame(ctx, t.schema.Subject, query.TimeSeriesLong, cols, sql, p)
 		if err != nil {
 			return nil, requestError(fmt.Errorf("quality of %s: %w", t.schema.Subject, err))

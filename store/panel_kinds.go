@@ -20,8 +20,7 @@ const remembered = 7 * 24 * time.Hour
 // one that it had stays.
 func (s *Store) newestVerdicts(where string) string {
 	return "SELECT toString(subject) AS subject, toString(monitor) AS monitor, toString(`column`) AS name, toString(detector) AS detector, start, " +
-		"argMax(effect, revision) AS effect, argMax(floor, revision) AS floor, argMax(toString(severity), revision) AS severity, argMax(reason, revision) = '' AS judged, " +
-		"argMaxIf(toString(change), revision, change != 'same') AS change, argMax(sentence, revision) AS sentence FROM " +
+		"argMax(toString(severity), revision) AS severity, argMaxIf(toString(change), revision, change != 'same') AS change, argMax(sentence, revision) AS sentence FROM " +
 		s.ref("verdicts") + " WHERE " + where + " GROUP BY subject, monitor, name, detector, start"
 }
 
@@ -112,7 +111,8 @@ func (s *Store) DriftHeatmap(ctx context.Context, r query.Request) ([]query.Fram
 	}
 	where, p := verdictFilter(r, from, to)
 	cols := []query.Column{col("time", query.Time, ""), col("column", query.Text, ""), col("times", query.Float, "")}
-	sql := "SELECT start, name, max(if(floor > 0, effect / floor, 0)) FROM (" + s.newestVerdicts(where) + ") WHERE judged GROUP BY start, name ORDER BY start, name"
+	sql := "SELECT start, toString(name) AS n, max(if(floor > 0, effect / floor, 0)) FROM (SELECT start, `column` AS name, effect, floor, reason FROM " + s.ref("verdicts") +
+		" WHERE " + where + newestOf("monitor", "`column`", "detector", "start") + ") WHERE reason = '' GROUP BY start, n ORDER BY start, n"
 	if err := s.scan(ctx, cols, sql, p, nil); err != nil {
 		return nil, requestError(fmt.Errorf("drift heat map of %s: %w", r.View+r.Model, err))
 	}

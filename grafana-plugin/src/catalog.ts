@@ -17,6 +17,12 @@ export function subjects(frames: WireFrame[]): Subject[] {
   }));
 }
 
+/** Columns by whose values rows fall into segments: few values, so texts and flags. */
+export function segments(frames: WireFrame[]): string[] {
+  const type = column(frames, 'type');
+  return column(frames, 'column').filter((_, i) => /String|Bool|Enum/.test(type[i] ?? ''));
+}
+
 /** The versions of a model, from the whole catalogue. */
 export function versions(frames: WireFrame[], model?: string): string[] {
   const kind = column(frames, 'kind');

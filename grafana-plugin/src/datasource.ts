@@ -1,6 +1,6 @@
 import { AdHocVariableFilter, CoreApp, DataSourceInstanceSettings, MetricFindValue, ScopedVars } from '@grafana/data';
 import { DataSourceWithBackend, getTemplateSrv } from '@grafana/runtime';
-import { column, subjects, versions } from './catalog';
+import { column, segments, subjects, versions } from './catalog';
 import { DEFAULT_QUERY, DETECTORS, Kind, KedgeOptions, KedgeQuery, VariableQuery, WireFrame } from './types';
 
 type Ask = Pick<KedgeQuery, 'view' | 'model'>;
@@ -29,18 +29,23 @@ export class KedgeDataSource extends DataSourceWithBackend<KedgeQuery, KedgeOpti
   applyTemplateVariables(q: KedgeQuery, scoped: ScopedVars, filters?: AdHocVariableFilter[]): KedgeQuery {
     const srv = getTemplateSrv();
     const text = (s?: string) => (s ? srv.replace(s, scoped) : s);
-    const many = (list?: string[]) =>
-      list?.flatMap((s) => srv.replace(s, scoped, 'json').split('\n')).flatMap((s) => expand(s));
+    const values = (s: string) => srv.replace(s, scoped, 'json').split('\n').flatMap((v) => expand(v));
+    const many = (list?: string[]) => list?.flatMap(values);
+    // A variable of several models, or All of them, is asked about one by one.
+    const subject = (name: 'model' | 'view', s?: string) => {
+      const each = s ? values(s) : [];
+      return each.length > 1 ? { [name]: each[0], [`${name}s`]: each } : { [name]: s ? each[0] ?? '' : s };
+    };
     const pairs = (m?: Record<string, string>) =>
       m && Object.fromEntries(Object.entries(m).map(([k, v]) => [k, srv.replace(v, scoped)]));
     return {
       ...q,
       ...(filters?.length ? { adhoc: filters.map(({ key, operator, value, values }) => ({ key, operator, value, values })) } : {}),
       namespace: text(q.namespace),
-      view: text(q.view),
-      model: text(q.model),
+      ...subject('view', q.view),
+      ...subject('model', q.model),
       version: text(q.version),
-      detector: text(q.detector),
+      detector: q.detector ? values(q.detector).join(',') : q.detector,
       columns: many(q.columns),
       group_by: many(q.group_by),
       segment: pairs(q.segment),
@@ -111,8 +116,12 @@ export class KedgeDataSource extends DataSourceWithBackend<KedgeQuery, KedgeOpti
     if (q.list === 'versions') {
       return versions(await this.catalog(), srv.replace(q.model ?? '')).map((text) => ({ text }));
     }
+    if (q.list === 'namespaces') {
+      return [...new Set(column(await this.catalog(), 'namespace'))].map((text) => ({ text }));
+    }
     const ask = q.model ? { model: srv.replace(q.model) } : { view: srv.replace(q.view ?? '') };
-    return column(await this.catalog(ask), 'column').map((text) => ({ text }));
+    const frames = await this.catalog(ask);
+    return (q.list === 'segments' ? segments(frames) : column(frames, 'column')).map((text) => ({ text }));
   }
 }
 

@@ -1,11 +1,12 @@
 import { configure, render, screen, waitFor } from '@testing-library/react';
 import userEvent from '@testing-library/user-event';
+import { setTemplateSrv } from '@grafana/runtime';
 import React from 'react';
-import { column, subjects, versions } from './catalog';
+import { column, segments, subjects, versions } from './catalog';
 import { ConfigEditor } from './components/ConfigEditor';
 import { kindOptions, parseSubject, QueryEditor, switchKind } from './components/QueryEditor';
 import { expand, KedgeDataSource } from './datasource';
-import { KedgeQuery, Kind, WireFrame } from './types';
+import { KedgeQuery, Kind, VariableQuery, WireFrame } from './types';
 
 configure({ asyncUtilTimeout: 30000 });
 
@@ -19,6 +20,7 @@ const CATALOG: WireFrame[] = [
   {
     name: 'catalog',
     columns: [
+      { name: 'namespace', values: ['default', 'default'] },
       { name: 'kind', values: ['view', 'model'] },
       { name: 'name', values: ['driver', 'fraud'] },
       { name: 'owner', values: ['', 'risk'] },
@@ -26,7 +28,7 @@ const CATALOG: WireFrame[] = [
     ],
   },
 ];
-const FRAUD: WireFrame[] = [{ name: 'fraud', columns: [{ name: 'column', values: ['amount', 'age'] }, { name: 'type', values: ['Float64', 'Int64'] }] }];
+const FRAUD: WireFrame[] = [{ name: 'fraud', columns: [{ name: 'column', values: ['amount', 'age', 'region'] }, { name: 'type', values: ['Float64', 'Int64', 'String'] }] }];
 
 /** The Kedge behind the data source, as its backend answers the editor. */
 function datasource(fail = false) {
@@ -70,11 +72,33 @@ describe('catalogue', () => {
       { subject: 'model', name: 'fraud', description: 'risk' },
     ]);
     expect(column(FRAUD, 'nothing')).toEqual([]);
+    expect(segments(FRAUD)).toEqual(['region']);
     expect(versions(CATALOG, 'fraud')).toEqual(['1', '2']);
     expect(versions(CATALOG, 'driver')).toEqual([]);
   });
   it('groups kinds', () => {
     expect(kindOptions(KINDS).map((g) => [g.label, (g as { options: unknown[] }).options.length])).toEqual([['Pipeline', 1], ['Data', 2]]);
+  });
+});
+
+describe('variables', () => {
+  it('are listed from the catalogue', async () => {
+    const list = async (q: Partial<VariableQuery>) => (await datasource().metricFindQuery({ refId: 'v', list: 'models', ...q })).map((v) => v.text);
+    setTemplateSrv({ replace: (s: string) => s } as never);
+    expect(await list({ list: 'namespaces' })).toEqual(['default']);
+    expect(await list({ list: 'segments', model: 'fraud' })).toEqual(['region']);
+    expect(await list({ list: 'columns', model: 'fraud' })).toEqual(['amount', 'age', 'region']);
+    expect(await list({ list: 'detectors' })).toContain('missing_rate');
+  });
+  it('of several values become several questions, columns and detectors', () => {
+    const chosen: Record<string, string> = { $model: '["fraud","churn"]', $view: '"driver"', $detector: '["ks","chi2"]', $column: '["a","b"]' };
+    setTemplateSrv({ replace: (s: string) => chosen[s] ?? s } as never);
+    const ds = datasource();
+    const asked = (q: Partial<KedgeQuery>) => ds.applyTemplateVariables({ refId: 'A', ...q }, {});
+    expect(asked({ model: '$model', columns: ['$column'], detector: '$detector' })).toMatchObject({ model: 'fraud', models: ['fraud', 'churn'], columns: ['a', 'b'], detector: 'ks,chi2' });
+    expect(asked({ view: '$view' })).toMatchObject({ view: 'driver' });
+    expect(asked({ view: '$view' }).views).toBeUndefined();
+    expect(asked({}).model).toBeUndefined();
   });
 });
 

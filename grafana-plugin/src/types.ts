@@ -23,6 +23,9 @@ export interface KedgeQuery extends DataQuery {
   adhoc?: Array<{ key: string; operator: string; value: string; values?: string[] }>;
   /** Show the request as JSON instead of the builder. */
   code?: boolean;
+  /** Several subjects, from a variable: the backend asks about each. */
+  models?: string[];
+  views?: string[];
 }
 
 /** One row of the table of question kinds; the backend holds the table. */
@@ -59,7 +62,7 @@ export interface Subject {
 }
 
 /** The questions that monitors ask of every column. */
-export const DETECTORS = ['ks', 'chi2', 'missing_rate', 'psi'];
+export const DETECTORS = ['ks', 'chi2', 'psi', 'mean_slowly', 'unseen', 'missing_rate', 'missing_slowly', 'constraint', 'volume', 'freshness', 'cadence'];
 
 /** What a new panel asks: something that every installation can draw. */
 export const DEFAULT_QUERY: Partial<KedgeQuery> = { kind: 'throughput' };
@@ -72,7 +75,7 @@ export interface WireFrame {
 
 export interface VariableQuery {
   refId: string;
-  list: 'models' | 'views' | 'columns' | 'versions' | 'detectors';
+  list: 'models' | 'views' | 'columns' | 'versions' | 'segments' | 'detectors' | 'namespaces';
   model?: string;
   view?: string;
 }

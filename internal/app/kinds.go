@@ -192,9 +192,9 @@ func subjectOf(d registry.Definition) (subject, error) {
 
 // catalogFrame collects subjects as columns.
 type catalogFrame struct {
-	kinds, names, origins, owners, tiers, versions, keys []string
-	columns                                              []int64
-	changed                                              []time.Time
+	namespaces, kinds, names, origins, owners, tiers, versions, keys []string
+	columns                                                          []int64
+	changed                                                          []time.Time
 }
 
 func (f *catalogFrame) add(d registry.Definition, s subject) {
@@ -202,7 +202,7 @@ func (f *catalogFrame) add(d registry.Definition, s subject) {
 	if d.Kind == event.FeatureViewKind {
 		kind = "view"
 	}
-	f.kinds, f.names = append(f.kinds, kind), append(f.names, d.Name)
+	f.namespaces, f.kinds, f.names = append(f.namespaces, d.Namespace), append(f.kinds, kind), append(f.names, d.Name)
 	f.origins, f.owners, f.tiers = append(f.origins, string(s.Origin)), append(f.owners, s.Owner), append(f.tiers, s.Tier)
 	f.versions, f.keys = append(f.versions, strings.Join(s.Versions, ", ")), append(f.keys, strings.Join(names(s.Keys), ", "))
 	f.columns, f.changed = append(f.columns, int64(len(s.Columns))), append(f.changed, time.UnixMicro(d.Time).UTC())
@@ -222,7 +222,7 @@ func (f *catalogFrame) frame() query.Frame {
 	}
 	return query.Frame{Name: "catalog", Type: query.Table, Columns: []query.Column{
 		text("kind", f.kinds), text("name", f.names), text("origin", f.origins), text("owner", f.owners), text("tier", f.tiers),
-		text("versions", f.versions), text("keys", f.keys),
+		text("versions", f.versions), text("keys", f.keys), text("namespace", f.namespaces),
 		{Name: "columns", Type: query.Int, Values: orNone(f.columns)},
 		{Name: "changed", Type: query.Time, Values: orNone(f.changed)},
 	}}

@@ -21,6 +21,7 @@ import (
 	"github.com/grafana/grafana-plugin-sdk-go/backend"
 	"github.com/grafana/grafana-plugin-sdk-go/backend/httpclient"
 	"github.com/grafana/grafana-plugin-sdk-go/backend/instancemgmt"
+	"github.com/grafana/grafana-plugin-sdk-go/data"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kedge-ml/kedge/query"
@@ -81,6 +82,29 @@ type panelQuery struct {
 	Adhoc  []adhocFilter `json:"adhoc"`
 	Values []string      `json:"values"` // of a series or of numbers, e.g. mean, p95; empty: all
 	Format string        `json:"format"` // "numeric": a table as one number for each combination of its texts
+	Models []string      `json:"models"` // several, from a variable; each is asked about
+	Views  []string      `json:"views"`
+}
+
+// each are the requests that a query stands for: one for every chosen subject.
+func (p panelQuery) each() []query.Request {
+	var out []query.Request
+	add := func(names []string, set func(*query.Request, string)) {
+		for _, name := range names {
+			r := p.Request
+			set(&r, name)
+			out = append(out, r)
+		}
+	}
+	switch {
+	case len(p.Models) > 1 && slices.Contains(p.Models, p.Model): // a filter over all panels names one
+		add(p.Models, func(r *query.Request, name string) { r.Model = name })
+	case len(p.Views) > 1 && slices.Contains(p.Views, p.View):
+		add(p.Views, func(r *query.Request, name string) { r.View = name })
+	default:
+		out = []query.Request{p.Request}
+	}
+	return out
 }
 
 // QueryData answers all queries of one request.
@@ -116,34 +140,50 @@ func (d *Datasource) answer(ctx context.Context, c *query.Client, q backend.Data
 	ctx, cancel := context.WithTimeout(ctx, d.timeout())
 	defer cancel()
 	p, notices, err := d.request(ctx, c, q)
-	r := p.Request
 	if err != nil {
 		return backend.ErrDataResponseWithSource(backend.StatusBadRequest, backend.ErrorSourceDownstream, err.Error())
 	}
+	var res backend.DataResponse
+	for _, r := range p.each() {
+		frames, err := d.frames(ctx, c, q, r, p)
+		if err != nil {
+			return failed(r, err)
+		}
+		if len(frames) > 0 && len(notices) > 0 { // said once
+			for _, n := range notices {
+				frames[0].AppendNotices(data.Notice{Severity: severity(n.Severity), Text: n.Text})
+			}
+			notices = nil
+		}
+		res.Frames = append(res.Frames, frames...)
+	}
+	return res
+}
+
+// frames asks one question and gives its answer Grafana's form.
+func (d *Datasource) frames(ctx context.Context, c *query.Client, q backend.DataQuery, r query.Request, p panelQuery) (data.Frames, error) {
 	asked, err := json.Marshal(r)
 	if err != nil {
-		return failed(r, fmt.Errorf("write query %s: %w", r.Kind, err))
+		return nil, fmt.Errorf("write query %s: %w", r.Kind, err)
 	}
 	frames, err := ask(ctx, c, r.Kind, asked)
 	if err != nil {
-		return failed(r, err)
+		return nil, err
 	}
 	if len(frames) == 0 { // nothing to say still has a type
 		frames = []query.Frame{{Name: r.Kind, Type: kindOf(ctx, c, r.Kind).Frame}}
 	}
 	text := string(asked)
-	var res backend.DataResponse
+	var out data.Frames
 	for _, kf := range shape(frames, r, limits{points: int(q.MaxDataPoints), rows: d.maxRows(), values: p.Values, numeric: p.Format == "numeric"}) {
-		kf.Notices = append(notices, kf.Notices...)
 		f, err := toGrafana(&kf, d.options.TraceURL)
 		if err != nil {
-			return backend.ErrDataResponse(backend.StatusInternal, err.Error())
+			return nil, err
 		}
 		f.RefID, f.Meta.ExecutedQueryString = q.RefID, text
-		res.Frames = append(res.Frames, f)
-		notices = nil // said once
+		out = append(out, f)
 	}
-	return res
+	return out, nil
 }
 
 // request turns a panel's query into Kedge's, with the dashboard's time range

@@ -87,6 +87,32 @@ func TestPartialResults(t *testing.T) {
 	}
 }
 
+// TestSeveralSubjects holds that a variable of several models is asked about one
+// by one, and that a filter over all panels narrows it again.
+func TestSeveralSubjects(t *testing.T) {
+	s := httptest.NewServer(server(t, nil))
+	defer s.Close()
+	d := source(t, backend.DataSourceInstanceSettings{URL: s.URL})
+	defer d.Dispose()
+	for body, want := range map[string][]string{
+		`{"kind":"rows","model":"a","models":["a","b"]}`:                                                      {`"model":"a"`, `"model":"b"`},
+		`{"kind":"rows","view":"x","views":["x","y"]}`:                                                        {`"view":"x"`, `"view":"y"`},
+		`{"kind":"rows","model":"a","models":["a","b"],"adhoc":[{"key":"model","operator":"=","value":"c"}]}`: {`"model":"c"`},
+	} {
+		req := asking("rows")
+		req.Queries[0].JSON = []byte(body)
+		res, err := d.QueryData(t.Context(), req)
+		if err != nil || res.Responses["rows"].Error != nil || len(res.Responses["rows"].Frames) != len(want) {
+			t.Fatalf("%s: %v, %+v", body, err, res.Responses["rows"])
+		}
+		for i, f := range res.Responses["rows"].Frames {
+			if asked := f.Meta.ExecutedQueryString; !strings.Contains(asked, want[i]) || strings.Contains(asked, "models") {
+				t.Errorf("%s asked %s", body, asked)
+			}
+		}
+	}
+}
+
 // TestWhoAsks holds that the signed identity and the key are sent, the key from
 // the secrets alone, and that a private authority is trusted when it is given.
 func TestWhoAsks(t *testing.T) {

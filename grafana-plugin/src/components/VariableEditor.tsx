@@ -12,7 +12,9 @@ const LISTS: Array<{ value: VariableQuery['list']; label: string }> = [
   { value: 'views', label: 'Feature views' },
   { value: 'columns', label: 'Columns of a model or view' },
   { value: 'versions', label: 'Versions of a model' },
+  { value: 'segments', label: 'Segments of a model or view' },
   { value: 'detectors', label: 'Detectors' },
+  { value: 'namespaces', label: 'Namespaces' },
 ];
 
 /** Where the values of a dashboard variable come from. */
@@ -22,7 +24,8 @@ export function VariableEditor({ query, onChange }: Props) {
     const next = { ...q, ...part };
     onChange(next, [next.list, next.model ?? next.view].filter(Boolean).join(' of '));
   };
-  const needsSubject = q.list === 'columns' || q.list === 'versions';
+  const hasColumns = q.list === 'columns' || q.list === 'segments';
+  const needsSubject = hasColumns || q.list === 'versions';
   return (
     <InlineFieldRow>
       <InlineField label="List" labelWidth={12}>
@@ -33,7 +36,7 @@ export function VariableEditor({ query, onChange }: Props) {
           <Input aria-label="Model" width={24} defaultValue={q.model} placeholder="$model" onBlur={(e) => apply({ model: e.currentTarget.value || undefined })} />
         </InlineField>
       )}
-      {q.list === 'columns' && (
+      {hasColumns && (
         <InlineField label="or view" labelWidth={12}>
           <Input aria-label="View" width={24} defaultValue={q.view} placeholder="$view" onBlur={(e) => apply({ view: e.currentTarget.value || undefined })} />
         </InlineField>
