@@ -304,6 +304,10 @@ func (m *Monitor) batch(ctx context.Context, now time.Time) ([]Judgement, error)
 	if err != nil || !due.After(m.Batch) {
 		return nil, err
 	}
+	if !due.After(m.First) { // a day that began before there was anything to watch
+		m.Batch = due
+		return nil, nil
+	}
 	n, err := m.store.CountRows(ctx, m.cfg.Table, due.Add(-24*time.Hour), due)
 	if err != nil {
 		return nil, err
