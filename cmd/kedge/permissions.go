@@ -22,7 +22,7 @@ func commandPermissions() map[string]auth.Permission {
 		"reference": auth.Public, "rollout": auth.Public, "conformance": auth.Public, "keys": auth.Public, "model": auth.Public,
 
 		"status": auth.StatusRead, "topics": auth.StatusRead, "config": auth.ConfigRead, "doctor": auth.ConfigRead, "backup": auth.BackupRead,
-		"query": auth.QueryRead, "drift": auth.QueryRead, "performance": auth.QueryRead, "report": auth.QueryRead,
+		"query": auth.QueryRead, "search": auth.QueryRead, "drift": auth.QueryRead, "performance": auth.QueryRead, "report": auth.QueryRead,
 		"monitor list": auth.QueryRead, "monitor backtest": auth.QueryRead, "monitor preview": auth.QueryRead,
 		"incident accept": auth.DefinitionWrite, "incident acknowledge": auth.DefinitionWrite, "incident snooze": auth.DefinitionWrite,
 		"import": auth.EventWrite, "send": auth.EventWrite, "replay": auth.EventWrite,

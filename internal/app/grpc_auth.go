@@ -42,6 +42,9 @@ func (a *App) guardRPC(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	if err != nil {
 		return nil, rpcRefusal(err)
 	}
+	if away := a.checkHome(c); ofOneNamespace(need) && away != nil {
+		return nil, status.Error(codes.NotFound, away.Message)
+	}
 	return next(auth.WithCaller(ctx, c), req)
 }
 

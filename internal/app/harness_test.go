@@ -106,7 +106,13 @@ func (r *running) adminKey() string {
 // call sends a request over the wire; headers are name, value, ….
 func (r *running) call(method, path, body string, headers ...string) (status int, text string) {
 	r.t.Helper()
-	req, err := http.NewRequest(method, r.scheme()+"://"+r.Addr()+path, strings.NewReader(body))
+	return r.callAt(r.scheme()+"://"+r.Addr(), method, path, body, headers...)
+}
+
+// callAt is call by way of another server.
+func (r *running) callAt(base, method, path, body string, headers ...string) (status int, text string) {
+	r.t.Helper()
+	req, err := http.NewRequest(method, base+path, strings.NewReader(body))
 	if err != nil {
 		r.t.Fatal(err)
 	}

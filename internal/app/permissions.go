@@ -2,6 +2,7 @@ package app
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/kedge-ml/kedge/internal/auth"
 	"github.com/kedge-ml/kedge/internal/web"
@@ -190,7 +191,40 @@ func (a *App) newMux() (*web.Mux, []mlflow.Route) {
 			declared[r.Pattern] = auth.RunWrite
 		}
 	}
+	ownRuns := map[string]bool{}
+	for _, r := range runs {
+		ownRuns[r.Pattern] = true
+	}
 	return web.NewMux(func(pattern string, next http.Handler) http.Handler {
-		return a.door.Guard(declared[pattern], pattern, next)
+		need := declared[pattern]
+		if ownRuns[pattern] || ofOneNamespace(need) || strings.Contains(pattern, " /v1/rollouts/") {
+			next = a.atHome(next)
+		}
+		return a.door.Guard(need, pattern, next)
 	}), runs
+}
+
+// ofOneNamespace are the permissions of the parts that a process runs for its
+// own namespace alone: a served model, an MLflow record.
+func ofOneNamespace(p auth.Permission) bool {
+	return p == auth.ModelRead || p == auth.ModelInfer || p == auth.ModelLoad
+}
+
+// atHome closes what acts in the process's own namespace to callers that act in
+// another one, whatever they may do there.
+func (a *App) atHome(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := a.checkHome(auth.From(r.Context())); err != nil {
+			web.WriteError(w, err)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (a *App) checkHome(c auth.Caller) *web.Error {
+	if c.Namespace == a.cfg.Namespace {
+		return nil
+	}
+	return web.Errorf(http.StatusNotFound, web.CodeNotFound, "this process has no models and runs of namespace %q: ask one that runs with namespace: %s", c.Namespace, c.Namespace)
 }

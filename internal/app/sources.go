@@ -9,6 +9,7 @@ import (
 	"iter"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -151,8 +152,29 @@ func (a *App) hashKey() []byte {
 	return nil
 }
 
+// mayReadTopic reports whether a topic's records are the caller's to see: of
+// Kedge's topics those of its namespace, of foreign ones those that no other
+// namespace maps. Whoever runs the installation sees all.
+func (a *App) mayReadTopic(c auth.Caller, topic string) bool {
+	if c.May(auth.MetricsRead) {
+		return true
+	}
+	if strings.HasPrefix(topic, "kedge.") {
+		return strings.HasPrefix(topic, "kedge."+c.Namespace+".")
+	}
+	for _, d := range a.registry.State().List(source.Kind, "") {
+		if spec, err := source.ParseDefinition(d.Spec); err == nil && spec.Topic == topic && d.Namespace != c.Namespace {
+			return false
+		}
+	}
+	return true
+}
+
 // sample reads the newest records of a topic, some of each partition.
 func (a *App) sample(ctx context.Context, topic string, n int) ([]source.Record, error) {
+	if c := auth.From(ctx); !a.mayReadTopic(c, topic) {
+		return nil, web.Errorf(http.StatusForbidden, auth.CodeForbidden, "topic %q belongs to another namespace than %q", topic, c.Namespace)
+	}
 	if n == 0 {
 		n = 1000
 	}
@@ -316,6 +338,9 @@ func (a *App) checkNewSource(c auth.Caller, d Definition) error {
 	spec, err := source.ParseDefinition(d.Spec)
 	if err != nil {
 		return err
+	}
+	if strings.HasPrefix(spec.Topic, "kedge.") && !a.mayReadTopic(c, spec.Topic) {
+		return fmt.Errorf("topic %q belongs to another namespace than %q", spec.Topic, c.Namespace)
 	}
 	for _, other := range a.registry.State().List(source.Kind, "") {
 		if o, err := source.ParseDefinition(other.Spec); err == nil && o.Topic == spec.Topic && (other.Name != d.Name || other.Namespace != c.Namespace) {

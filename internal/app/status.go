@@ -4,6 +4,8 @@ import (
 	"context"
 	"runtime"
 	"time"
+
+	"github.com/kedge-ml/kedge/internal/auth"
 )
 
 // Status is what `kedge status` shows.
@@ -48,7 +50,11 @@ func (a *App) status(ctx context.Context) Status {
 	if a.consumer == nil {
 		return s
 	}
+	c := auth.From(ctx)
 	for _, p := range a.consumer.Status().Partitions {
+		if !a.mayReadTopic(c, p.Topic) {
+			continue
+		}
 		s.Partitions = append(s.Partitions, PartitionStatus{
 			Topic: p.Topic, Partition: p.Partition, Epoch: p.Epoch, Position: p.Position, End: p.End, Lag: p.Lag,
 			Records: p.Records, Rows: p.Rows, DeadLetters: p.DeadLetters, Duplicates: p.Duplicates, Missing: p.Missing,
