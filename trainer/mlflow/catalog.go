@@ -196,10 +196,10 @@ func (c *catalog) adopt(ctx context.Context, ops map[string]operation, old []cha
 	return errors.Join(errs...)
 }
 
-// catalogued is an operation on the registry of models. It is kept in the
+// catalogued is an operation that changes the registry of models. It is kept in the
 // registry's log, not in the journal.
 func catalogued[T any](run func(ctx context.Context, c *catalog, r *T) (any, error)) operation {
-	return operation{catalog: func(ctx context.Context, c *catalog, body json.RawMessage) (any, error) {
+	return operation{changes: true, catalog: func(ctx context.Context, c *catalog, body json.RawMessage) (any, error) {
 		req := new(T)
 		if len(body) > 0 {
 			if err := json.Unmarshal(body, req); err != nil {
@@ -208,6 +208,13 @@ func catalogued[T any](run func(ctx context.Context, c *catalog, r *T) (any, err
 		}
 		return run(ctx, c, req)
 	}}
+}
+
+// asking marks an operation as one that changes nothing: whoever may read may
+// call it.
+func asking(op operation) operation {
+	op.changes = false
+	return op
 }
 
 func toMap(list []pair) map[string]string {

@@ -111,3 +111,25 @@ func TestOldModelsAreAdopted(t *testing.T) {
 		t.Errorf("%+v, %v", m.Spec, err)
 	}
 }
+
+// What a viewer may call changes nothing: models are changed by writers alone.
+func TestRoutesThatChange(t *testing.T) {
+	_, s := serve(t, t.TempDir())
+	models := 0
+	for _, r := range s.Routes(1) {
+		method, path, ok := strings.Cut(r.Pattern, " ")
+		if !ok {
+			continue // of no method: answers that there is no such endpoint
+		}
+		asks := method == http.MethodGet || strings.HasSuffix(path, "/search") || strings.HasSuffix(path, "/get-latest-versions")
+		if r.Changes == asks {
+			t.Errorf("%s: changes something: %v", r.Pattern, r.Changes)
+		}
+		if r.Changes && (strings.Contains(path, "/registered-models/") || strings.Contains(path, "/model-versions/")) {
+			models++
+		}
+	}
+	if models < 20 {
+		t.Errorf("%d routes change models", models)
+	}
+}
