@@ -40,8 +40,23 @@ func (s *Store) subjectOf(r query.Request) ([]*table, error) {
 	if len(out) == 0 {
 		return nil, fmt.Errorf("%w: no %s of %q are stored", ErrUnknown, kind, name)
 	}
+	newest := map[string]uint64{} // by namespace
+	for _, t := range out {
+		newest[t.schema.Namespace] = max(newest[t.schema.Namespace], definitionOf(t.schema))
+	}
+	// of one that was deleted and defined anew, what it was before is another
+	out = slices.DeleteFunc(out, func(t *table) bool { return definitionOf(t.schema) < newest[t.schema.Namespace] })
 	slices.SortFunc(out, func(a, b *table) int { return strings.Compare(a.name, b.name) })
 	return out, nil
+}
+
+// definitionOf is the UID of the definition that a table belongs to: see
+// [event.PredictionTableID].
+func definitionOf(s *event.Schema) uint64 {
+	if s.Kind == event.Predictions {
+		return s.TableID / (event.MaxSignatures + 1)
+	}
+	return s.TableID
 }
 
 func wantsLabels(r query.Request) (bool, error) {

@@ -68,7 +68,7 @@ func shared() []string {
 // module that is not listed is free to all but the leaves.
 func owners() map[string][]string {
 	return map[string][]string{
-		"github.com/segmentio/kafka-go":            {"stream"},
+		"github.com/segmentio/kafka-go":            {"stream", "examples"},
 		"github.com/twmb/franz-go":                 {"stream", "internal/kafkatest"}, // kfake in stream/broker alone; sr asks schema registries
 		"github.com/ClickHouse/":                   {"store"},
 		"github.com/redis/":                        {"features"},
