@@ -26,7 +26,7 @@ import (
 )
 
 // benchServer has one view of 250 floats and 10,000 entities.
-func benchServer(b testing.TB) (http.Handler, []string) {
+func benchServer(b testing.TB, sc telemetry.Scope) (http.Handler, []string) {
 	const columns, entities = 250, 10_000
 	spec := event.ViewSpec{Origin: event.Declared, Online: true, Keys: []event.FieldSpec{{Name: "entity", Type: event.ColumnType{Elem: event.Int64}}}}
 	var names []string
@@ -50,7 +50,7 @@ func benchServer(b testing.TB) (http.Handler, []string) {
 		addRow(batch, factRow{keys: []any{k}, v: Version{EventTime: 1_790_000_000_000_000 + k}, values: benchValues(k, columns)})
 	}
 	o.Apply(batch, 1<<60)
-	s, err := NewServer(ServerConfig{Scope: telemetry.Discard()}, o, nil, nil)
+	s, err := NewServer(ServerConfig{Scope: sc}, o, nil, nil)
 	must(b, err)
 	return auth.Middleware(testNamespace, s), names
 }
@@ -150,7 +150,7 @@ var benchShapes = []struct{ rows, features int }{{1, 50}, {100, 50}, {100, 250}}
 
 // BenchmarkHandler runs the handlers without a network.
 func BenchmarkHandler(b *testing.B) {
-	kedge, names := benchServer(b)
+	kedge, names := benchServer(b, telemetry.Discard())
 	handlers := map[string]http.Handler{"kedge": kedge, "bare": bareHandler(250, 10_000)}
 	for _, s := range benchShapes {
 		for _, name := range []string{"kedge", "bare"} {
@@ -192,7 +192,7 @@ func (s *sink) Write(b []byte) (int, error) { s.n += len(b); return len(b), nil 
 // BenchmarkLoopback asks over four connections of this machine, client and
 // server on the same cores.
 func BenchmarkLoopback(b *testing.B) {
-	kedge, names := benchServer(b)
+	kedge, names := benchServer(b, telemetry.Discard())
 	handlers := map[string]http.Handler{"kedge": kedge, "bare": bareHandler(250, 10_000)}
 	for _, s := range benchShapes {
 		for _, name := range []string{"kedge", "bare"} {
