@@ -35,6 +35,8 @@ func roomKinds() []Kind {
 			Help: "The models and views that Kedge knows; with a view or model: its columns, versions and types. Never a scan."},
 		{Name: "search", Title: "Search", Group: "Catalogue", Subject: NoSubject, Reads: []string{"filter", "limit"}, Frame: Table, Default: "table",
 			Help: "Definitions of any kind in which every word of filter.text stands somewhere: names, columns, descriptions, owners, tags; the best match first. Filter by kind, owner, team or tier too."},
+		{Name: "audit", Title: "Audit", Group: "Catalogue", Subject: NoSubject, Reads: []string{"filter", "limit"}, Frame: Table, Default: "table",
+			Help: "Who changed what in the namespace and who was refused, the newest first. Filter by subject, what or allowed. It takes the permission audit:read."},
 		{Name: "throughput", Title: "Throughput", Group: "Pipeline", Subject: NoSubject, Reads: []string{"step", "group_by", "max_points"}, Frame: TimeSeriesWide, Default: "timeseries",
 			Help: "Rows a second that landed, per stream or per topic."},
 		{Name: "ingest_lag", Title: "Ingest lag", Group: "Pipeline", Subject: NoSubject, Reads: []string{"step", "max_points"}, Frame: TimeSeriesWide, Default: "timeseries",

@@ -85,7 +85,7 @@ func rootCommand() *cobra.Command {
 		c.trainCommand(), workerCommand(), onnxWorkerCommand(), c.modelCommand(),
 		c.featuresCommand(), c.importCommand(),
 		c.driftCommand(), c.performanceCommand(), c.monitorCommand(), c.incidentCommand(), c.reportCommand(), c.compareCommand(), c.referenceCommand(),
-		c.rolloutCommand(), c.conformanceCommand(), c.keysCommand(),
+		c.rolloutCommand(), c.conformanceCommand(), c.keysCommand(), c.auditCommand(),
 	)
 	declare(root)
 	return root

@@ -19,7 +19,7 @@ func commandPermissions() map[string]auth.Permission {
 		"completion": auth.Public, "completion bash": auth.Public, "completion zsh": auth.Public, "completion fish": auth.Public, "completion powershell": auth.Public, "help": auth.Public,
 		// groups, which only print their help
 		"dead-letters": auth.Public, "source": auth.Public, "features": auth.Public, "monitor": auth.Public, "incident": auth.Public,
-		"reference": auth.Public, "rollout": auth.Public, "conformance": auth.Public, "keys": auth.Public, "model": auth.Public,
+		"reference": auth.Public, "rollout": auth.Public, "conformance": auth.Public, "keys": auth.Public, "audit": auth.Public, "model": auth.Public,
 
 		"status": auth.StatusRead, "topics": auth.StatusRead, "config": auth.ConfigRead, "doctor": auth.ConfigRead, "backup": auth.BackupRead,
 		"query": auth.QueryRead, "search": auth.QueryRead, "drift": auth.QueryRead, "performance": auth.QueryRead, "report": auth.QueryRead,
@@ -35,7 +35,8 @@ func commandPermissions() map[string]auth.Permission {
 		"train": auth.RunWrite, "train cancel": auth.RunWrite, "train resume": auth.RunWrite, "train status": auth.RunRead, "train verify": auth.RunRead,
 		"model alias": auth.RolloutWrite, "model unalias": auth.RolloutWrite, "model stage": auth.RolloutWrite,
 		"conformance oip": auth.ModelInfer,
-		"keys list":       auth.KeyRead, "keys create": auth.KeyWrite, "keys rotate": auth.KeyWrite, "keys revoke": auth.KeyWrite, "keys whoami": auth.Anyone,
+		"audit list":      auth.AuditRead, "audit verify": auth.AuditRead,
+		"keys list": auth.KeyRead, "keys create": auth.KeyWrite, "keys rotate": auth.KeyWrite, "keys revoke": auth.KeyWrite, "keys whoami": auth.Anyone,
 	}
 }
 

@@ -33,6 +33,7 @@ func (a *App) api() (http.Handler, error) {
 	a.backupRoutes(api)
 	a.sourceRoutes(api)
 	a.keyRoutes(api)
+	a.journalRoutes(api)
 	a.mountRooms(api, runs)
 	if err := a.pageRoutes(api.Mux, kinds); err != nil {
 		return nil, err

@@ -50,6 +50,8 @@ type App struct {
 	registry *registry.Registry
 	keys     *auth.Keys
 	door     *auth.Gate
+	journal  *auth.Journal
+	auditLog *stream.Log
 	tls      *tls.Config      // of HTTP and gRPC; nil: plain
 	mux      *web.Mux         // of the HTTP port, once it is ready
 	admin    net.Listener     // nil without one

@@ -87,9 +87,14 @@ func (a *App) apply(ctx context.Context, c auth.Caller, d Definition) (registry.
 			return registry.Definition{}, err
 		}
 	}
-	return a.registry.Apply(ctx, registry.Entry{
+	live, _ := a.registry.State().Get(d.Kind, home, d.Name)
+	out, err := a.registry.Apply(ctx, registry.Entry{
 		Kind: d.Kind, Namespace: home, Name: d.Name, Op: registry.Put, Expect: d.Version, Spec: d.Spec, Who: c.Subject, Why: d.Why, Revision: d.Revision,
 	})
+	if err == nil {
+		auth.Changed(ctx, d.Kind+" "+d.Name, live.Spec, d.Spec)
+	}
+	return out, err
 }
 
 // mayDefine refuses the kinds that take more than the route does: those that

@@ -88,6 +88,7 @@ func (a *App) keyRoutes(api *web.API) {
 			if err != nil {
 				return nil, err
 			}
+			auth.Changed(ctx, "key "+key.ID, nil, in.Body)
 			return madeKey(secret, key), nil
 		})
 	web.Handle(api, huma.Operation{OperationID: "rotate-key", Method: http.MethodPost, Path: "/v1/keys/{id}/rotate", Summary: "Make a key that takes another's place", Tags: []string{"keys"}}, keyError,
@@ -99,12 +100,14 @@ func (a *App) keyRoutes(api *web.API) {
 			if err != nil {
 				return nil, err
 			}
+			auth.Changed(ctx, "key "+in.ID, nil, map[string]string{"rotated_to": key.ID})
 			return madeKey(secret, key), nil
 		})
 	web.Handle(api, huma.Operation{OperationID: "revoke-key", Method: http.MethodDelete, Path: "/v1/keys/{id}", Summary: "End a key at once", Tags: []string{"keys"}}, keyError,
 		func(ctx context.Context, in *struct {
 			ID string `path:"id"`
 		}) (*struct{}, error) {
+			auth.Changed(ctx, "key "+in.ID, nil, nil)
 			return nil, a.keys.Revoke(ctx, auth.From(ctx), in.ID)
 		})
 }

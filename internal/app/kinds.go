@@ -23,7 +23,7 @@ type KindFunc func(context.Context, query.Request) ([]query.Frame, error)
 
 // kinds wires every kind that this process can answer.
 func (a *App) kinds() map[string]KindFunc {
-	k := map[string]KindFunc{"catalog": a.answerCatalog, "search": a.answerSearch, "rollouts": a.answerRollouts}
+	k := map[string]KindFunc{"catalog": a.answerCatalog, "search": a.answerSearch, "rollouts": a.answerRollouts, "audit": a.answerAudit}
 	a.panelKinds(k)
 	if a.store != nil {
 		k["throughput"] = a.store.Throughput

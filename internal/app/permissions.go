@@ -36,7 +36,8 @@ func routePermissions() map[string]auth.Permission {
 		"GET /metrics":    auth.MetricsRead,
 		"POST /v1/backup": auth.BackupRead,
 
-		// keys
+		// keys and audit
+		"GET /v1/audit/verify":      auth.AuditRead,
 		"GET /v1/keys":              auth.KeyRead,
 		"POST /v1/keys":             auth.KeyWrite,
 		"POST /v1/keys/{id}/rotate": auth.KeyWrite,

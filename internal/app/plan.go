@@ -194,6 +194,7 @@ func (a *App) deleteDefinition(ctx context.Context, c auth.Caller, kind, name st
 	if version == 0 {
 		version = live.Version
 	}
+	auth.Changed(ctx, kind+" "+name, live.Spec, nil)
 	return a.registry.Apply(ctx, registry.Entry{Kind: kind, Namespace: home, Name: name, Op: registry.Delete, Expect: version, Who: c.Subject, Why: why})
 }
 

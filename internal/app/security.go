@@ -129,8 +129,11 @@ func (o *OIDCConfig) tokens(method string) (*auth.Tokens, error) {
 
 // openAuth builds the door that every port has.
 func (a *App) openAuth(ctx context.Context) error {
+	if err := a.openJournal(ctx); err != nil {
+		return err
+	}
 	a.keys = auth.NewKeys(a.registry, nil)
-	cfg := auth.GateConfig{Open: !a.cfg.Auth.Enabled, Namespace: a.cfg.Namespace, Keys: a.keys}
+	cfg := auth.GateConfig{Open: !a.cfg.Auth.Enabled, Namespace: a.cfg.Namespace, Keys: a.keys, Decided: a.record}
 	var err error
 	if cfg.Tokens, err = a.cfg.Auth.OIDC.tokens("oidc"); err != nil {
 		return err
@@ -183,6 +186,7 @@ func (a *App) firstKey(ctx context.Context) error {
 // runAuth keeps the keys fresh while Kedge runs.
 func (a *App) runAuth(part func(string, func(context.Context) error)) {
 	part("keys", a.keys.Run)
+	part("journal", a.journal.Run)
 	part("key use", func(ctx context.Context) error {
 		tick := time.NewTicker(10 * time.Minute)
 		defer tick.Stop()

@@ -107,6 +107,7 @@ func (a *App) rolloutRoutes(api *web.API) {
 			} else {
 				m, err = r.Rollback(ctx, in.Model, who, in.Body.Why)
 			}
+			auth.Changed(ctx, "rollout "+in.Model, nil, in.Body)
 			return &struct{ Body serving.Moment }{m}, err
 		})
 }

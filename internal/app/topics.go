@@ -40,7 +40,12 @@ func (c *Config) Topics() []Topic {
 	if !c.EmbeddedBroker() {
 		log.Replication = c.Kafka.ReplicationFactor
 	}
-	out := []Topic{{Spec: log, Purpose: "definitions, kept for ever", ACLs: acls(RegistryTopic, "kedge", "Describe", "DescribeConfigs", "Read", "Write", "Create")}}
+	journal := log
+	journal.Name = AuditTopic
+	out := []Topic{
+		{Spec: log, Purpose: "definitions, kept for ever", ACLs: acls(RegistryTopic, "kedge", "Describe", "DescribeConfigs", "Read", "Write", "Create")},
+		{Spec: journal, Purpose: "who changed what and who was refused, kept for ever", ACLs: acls(AuditTopic, "kedge", "Describe", "DescribeConfigs", "Read", "Write", "Create")},
+	}
 	out = append(out, c.driftTopics()...)
 	return append(out, c.dataTopics(c.Namespace)...)
 }

@@ -42,6 +42,15 @@ type Decision struct {
 	Reason     string
 	Remote     string
 	TraceID    string
+	Change     Change // what the handler says of it
+}
+
+// Entry is the decision as the audit keeps it.
+func (d Decision) Entry(at time.Time) Entry {
+	return Entry{
+		Time: at.UTC(), Subject: d.Subject, Method: d.Method, Namespace: d.Namespace, Permission: d.Permission.String(), What: d.What, Target: d.Change.Target,
+		Allowed: d.Allowed, Status: d.Status, Reason: d.Reason, Remote: d.Remote, TraceID: d.TraceID, Before: d.Change.Before, After: d.Change.After,
+	}
 }
 
 // GateConfig describes a [Gate].
@@ -299,7 +308,7 @@ func (g *Gate) change(w http.ResponseWriter, r *http.Request, c *Caller, need Pe
 	d := g.decision(r, *c, need)
 	d.What, d.Allowed, d.Status = what, true, http.StatusInternalServerError // unless it ends otherwise
 	defer func() { g.cfg.Decided(d) }()
-	next.ServeHTTP(seen, r)
+	next.ServeHTTP(seen, r.WithContext(context.WithValue(r.Context(), changeKey{}, &d.Change)))
 	d.Status = max(seen.status, http.StatusOK)
 }
 

@@ -1,0 +1,71 @@
+package app
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kedge-ml/kedge/internal/auth"
+	"github.com/kedge-ml/kedge/internal/testenv"
+	"github.com/kedge-ml/kedge/stream"
+)
+
+// TestAuditTellsWhoDidWhat: a change with before and after, a refusal, nothing
+// of another namespace; and a forged entry is found.
+func TestAuditTellsWhoDidWhat(t *testing.T) {
+	r := startApp(t, func(c *Config) { c.Auth.Enabled = true })
+	admin := r.adminKey()
+	viewer, other := r.makeKey(admin, "default:viewer"), r.makeKey(admin, "other:admin")
+	for _, unit := range []string{"rides", "trips"} {
+		body := fmt.Sprintf(`{"kind":"Entity","name":"driver","version":%d,"spec":{"join_key":"driver_id","description":%q}}`, map[string]int{"rides": 0, "trips": 1}[unit], unit)
+		if status, text := r.call("POST", "/v1/definitions", body, "Authorization", "Bearer "+admin); status != 200 {
+			t.Fatalf("apply: %d %s", status, text)
+		}
+	}
+	if status, _ := r.call("DELETE", "/v1/definitions?kind=Entity&name=driver", "", "Authorization", "Bearer "+viewer, "Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"); status != 403 {
+		t.Errorf("a viewer deletes: %d", status)
+	}
+	ask := func(key string) (string, int) {
+		status, text := r.call("POST", "/v1/query", `{"kind":"audit"}`, "Authorization", "Bearer "+key)
+		return text, status
+	}
+	testenv.Eventually(t, time.Minute, func() error {
+		text, _ := ask(admin)
+		for _, want := range []string{"Entity driver", `\"rides\"`, `\"trips\"`, "key:default-viewer", "DELETE /v1/definitions", "denied", "key:first-admin", "0af7651916cd43dd8448eb211c80319c"} {
+			if !strings.Contains(text, want) {
+				return fmt.Errorf("%q is missing: %s", want, text)
+			}
+		}
+		return nil
+	})
+	if text, status := ask(other); status != 200 || strings.Contains(text, "driver") {
+		t.Errorf("another namespace's administrator sees %d %s", status, text)
+	}
+	if text, status := ask(viewer); status != 403 {
+		t.Errorf("a viewer reads the audit: %d %s", status, text)
+	}
+	verify := func() (v auth.AuditReport) {
+		status, text := r.call("GET", "/v1/audit/verify", "", "Authorization", "Bearer "+admin)
+		if err := json.Unmarshal([]byte(text), &v); err != nil || status != 200 {
+			t.Fatalf("verify: %d %s", status, text)
+		}
+		return v
+	}
+	if v := verify(); len(v.Faults) > 0 || v.Entries < 5 {
+		t.Errorf("as it was written: %+v", v)
+	}
+	forged := r.journal.Newest("", 1, func(e *auth.Entry) bool { return !e.Allowed })[0]
+	forged.Subject = "key:somebody-else"
+	text, err := json.Marshal(forged)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.producer.Produce(t.Context(), AuditTopic, stream.Message{Value: text}); err != nil {
+		t.Fatal(err)
+	}
+	if v := verify(); len(v.Faults) == 0 {
+		t.Errorf("a forged entry is not found: %+v", v)
+	}
+}
