@@ -5,9 +5,9 @@ cd "$(dirname "$0")/../.."
 source clients/serve.sh
 .deps/python/mlflow/bin/python clients/mlflow/client.py "$SERVER"
 # The same models are in Kedge's registry, and the runs among its own.
-bin/kedge --server "$SERVER" query models --model fraud | grep -q '^fraud *2 '
+grep -q '^fraud *2 ' <<<"$(bin/kedge --server "$SERVER" query models --model fraud)"
 for _ in $(seq 100); do
-  bin/kedge --server "$SERVER" query runs | grep -q 'succeeded *mlflow' && exit 0
+  grep -q 'succeeded *mlflow' <<<"$(bin/kedge --server "$SERVER" query runs)" && exit 0
   sleep 0.1
 done
 echo "no run of the client is among Kedge's" >&2
