@@ -342,7 +342,7 @@ func (c *child) stands(t *testing.T) {
 // of them has one.
 func (w *world) shared(cs ...*child) {
 	w.t.Helper()
-	testenv.Eventually(w.t, 2*time.Minute, func() error {
+	testenv.Eventually(w.t, 4*time.Minute, func() error {
 		total := 0
 		for _, c := range cs {
 			n := len(c.state().Partitions)

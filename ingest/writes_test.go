@@ -45,26 +45,39 @@ func TestFailedWritesUnderIngest(t *testing.T) {
 	for name, guards := range map[string]ingest.Guards{"noticed": {}, "control": {NoCount: true}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, false)
-			w.produce(6000)
-			w.cfg.Guards, w.cfg.Faults = guards, true
-			c := w.consumer(testenv.Preload(t))
-			c.await(t, "ready")
-			w.await(c, 3*time.Minute)
-			c.stop(t)
-			t.Logf("the log tells %d times of a failed write", strings.Count(c.stderr.String(), "CANNOT_WRITE_TO_FILE_DESCRIPTOR"))
-			w.cfg.Faults = false
-			c = w.consumer()
-			w.produce(1000)
-			w.await(c, 2*time.Minute)
-			c.stop(t)
-			if name == "control" {
-				w.verifyFails()
+			if name == "noticed" {
+				w := underFailedWrites(t, guards)
+				w.verify()
 				return
 			}
-			w.verify()
+			for range 5 { // writes that fail may all be of tables being made, which are made again
+				if v := underFailedWrites(t, guards).audit(); len(v.faults) > 0 {
+					t.Logf("as it should, the comparison fails: %s", v.faults[0])
+					return
+				}
+			}
+			t.Error("nothing is wrong although a guard was taken away")
 		})
 	}
+}
+
+// underFailedWrites stores events while writes fail, and some more after that.
+func underFailedWrites(t *testing.T, guards ingest.Guards) *world {
+	t.Helper()
+	w := newWorld(t, false)
+	w.produce(6000)
+	w.cfg.Guards, w.cfg.Faults = guards, true
+	c := w.consumer(testenv.Preload(t))
+	c.await(t, "ready")
+	w.await(c, 3*time.Minute)
+	c.stop(t)
+	t.Logf("the log tells %d times of a failed write", strings.Count(c.stderr.String(), "CANNOT_WRITE_TO_FILE_DESCRIPTOR"))
+	w.cfg.Faults = false
+	c = w.consumer()
+	w.produce(1000)
+	w.await(c, 2*time.Minute)
+	c.stop(t)
+	return w
 }
 
 func noteFlushes(file string) {
@@ -103,6 +116,18 @@ func TestPowerLossFlushes(t *testing.T) {
 
 var partFolder = regexp.MustCompile(`/store/(\w+/[-0-9a-f]+)/(\d+_\d+_\d+_(\d+)(?:_\d+)?|all_\d+_\d+_(\d+)(?:_\d+)?)$`)
 
+// inserted is the path of a file of a part that an insert made, or of the part's
+// folder, its number left out: while it is written it has another than it gets.
+var inserted = regexp.MustCompile(`^(.*/store/\w+/[-0-9a-f]+/)(?:tmp_insert_)?(\w+)_\d+_\d+_0(/[^/]+)?$`)
+
+func withoutNumber(path string) (string, bool) {
+	m := inserted.FindStringSubmatch(path)
+	if m == nil {
+		return "", false
+	}
+	return m[1] + m[2] + m[3], true
+}
+
 // flushedParts compares the parts on the disk with the flushes that were noted.
 // A part is written under another name than it gets.
 func (w *world) flushedParts() (flushed int, missing []string, merged int) {
@@ -111,10 +136,14 @@ func (w *world) flushedParts() (flushed int, missing []string, merged int) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	notes := strings.NewReplacer("/tmp_insert_", "/", "/tmp_merge_", "/", "/tmp_mut_", "/").Replace(string(text))
-	seen := map[string]bool{}
-	for line := range strings.Lines(notes) {
-		seen[strings.TrimSuffix(strings.TrimSpace(line), "/")] = true
+	seen := map[string]int{}
+	for line := range strings.Lines(string(text)) {
+		path := strings.TrimSuffix(strings.TrimSpace(line), "/")
+		if name, ok := withoutNumber(path); ok {
+			seen[name]++
+			continue
+		}
+		seen[strings.NewReplacer("/tmp_merge_", "/", "/tmp_mut_", "/").Replace(path)]++
 	}
 	dirs, err := filepath.Glob(filepath.Join(w.storePath(), "engine/store/*/*/*"))
 	if err != nil {
@@ -133,8 +162,15 @@ func (w *world) flushedParts() (flushed int, missing []string, merged int) {
 			w.t.Fatal(err)
 		}
 		for _, f := range append(files, dir) {
-			if seen[f] {
+			name, ok := withoutNumber(f)
+			if !ok {
+				name = f
+			}
+			if seen[name] > 0 {
 				flushed++
+				if ok {
+					seen[name]--
+				}
 			} else {
 				missing = append(missing, f)
 			}

@@ -25,10 +25,9 @@ import (
 // read after every statement that writes. When it has grown,
 //
 //   - tables whose parts are new, or being merged, are loaded anew, which puts
-//     cut parts aside. Merges and mutations since the count was last seen to
-//     stand still are undone before, for they were written badly, or read a cut
-//     part, which merges take without a word; what they replaced is still there
-//     (sourcesKept);
+//     cut parts aside. Merges since the count was last seen to stand still are
+//     undone before, for they were written badly, or read a cut part, which
+//     merges take without a word; what they replaced is still there (sourcesKept);
 //   - the statement is an error.
 //
 // Merges answer to nobody, so the count is read every second, too. When the
@@ -325,9 +324,9 @@ func undo(dir string, since time.Time) (undone []string, err error) {
 	return undone, nil
 }
 
-// canBeMadeAgain reports whether all of what a part was made from is there: the
-// one part before a mutation, or parts with as many rows. An empty part that
-// stands for dropped rows is neither.
+// canBeMadeAgain reports whether all of what a part was made from by a merge is
+// there: parts with as many rows. Neither an empty part that stands for dropped
+// rows nor what a mutation made is such a part.
 func (p part) canBeMadeAgain(dir string, all []part) bool {
 	from := slices.DeleteFunc(slices.Clone(all), func(q part) bool { return !p.from(q) })
 	var rows int64
@@ -336,7 +335,7 @@ func (p part) canBeMadeAgain(dir string, all []part) bool {
 			continue // of an earlier merge
 		}
 		if q.min == p.min && q.max == p.max && q.version < p.version {
-			return true
+			return false // a mutation: undone, the rows that it dropped would be back until it is done again
 		}
 		n, ok := rowsOf(filepath.Join(dir, q.folder))
 		if !ok {
