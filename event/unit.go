@@ -82,6 +82,7 @@ func (u *Unit) Reset(c *Catalog) {
 	}
 	for _, p := range u.plans {
 		p.batch.Reset()
+		p.batch.Topic = u.Topic // a unit may be used for another topic now
 		p.marked = false
 	}
 	u.Batches, u.Dead, u.Proposals = u.Batches[:0], u.Dead[:0], u.Proposals[:0]
