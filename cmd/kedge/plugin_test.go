@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -302,6 +303,9 @@ func waitForDemo(t *testing.T, k *kedgeProcess) {
 	testenv.Eventually(t, 60*time.Second, func() error {
 		if landed(k, "features", "driver_stats") < 1000 || landed(k, "predictions", "ride_cancel") < 1000 {
 			return fmt.Errorf("the demo stream has not landed")
+		}
+		if _, metrics := get(t, k.http+"/metrics"); !strings.Contains(metrics, "kedge_ingest_unit_duration_seconds_bucket") {
+			return fmt.Errorf("no unit is whole yet")
 		}
 		return nil
 	})

@@ -57,7 +57,7 @@ func mappings(c *query.Column) data.ValueMappings {
 
 // Panels that show the rows of a model and of a view: the dashboards' own.
 const (
-	modelRows = "/d/kedge-model?viewPanel=18&var-model="
+	modelRows = "/d/kedge-model?viewPanel=20&var-model="
 	viewRows  = "/d/kedge-view?viewPanel=9&var-view="
 )
 
