@@ -119,6 +119,16 @@ func TestWindowsAndLedger(t *testing.T) {
 	}
 }
 
+func TestUnitGoesOnWithAnotherTopic(t *testing.T) {
+	w := newWorld(t, Features)
+	text := `{"view":"a","key":1,"event_time":"2026-03-01T11:00:00Z","values":{}}`
+	w.decode(text)
+	w.unit.Topic = "shop.users"
+	if got := w.decode(text).Batches[0].Topic; got != "shop.users" {
+		t.Errorf("rows of shop.users are said to be of %s", got)
+	}
+}
+
 func TestKnownAtComesFromEventThenRecordThenBroker(t *testing.T) {
 	w := newWorld(t, Features)
 	own := strings.Replace(feature("{}"), `"view"`, `"known_at":"2026-03-01T10:00:00Z","view"`, 1)
