@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -91,7 +92,11 @@ func (s *Store) SaveSegmentVerdicts(ctx context.Context, vs []SegmentVerdict, re
 	cols = append(cols, named{"drifted", fixed[bool]{"Bool", collect(vs, func(v SegmentVerdict) bool { return v.Drifted })}},
 		named{"start", fixed[int64]{timestampType, collect(vs, func(v SegmentVerdict) int64 { return v.Start.UnixMicro() })}},
 		named{"end", fixed[int64]{timestampType, collect(vs, func(v SegmentVerdict) int64 { return v.End.UnixMicro() })}})
-	token := fmt.Sprintf("segment verdicts/%s/%s/%s/%d/%d/%d", vs[0].Namespace, vs[0].Monitor, vs[0].Segment, vs[0].Start.UnixMicro(), revision, len(vs))
+	var about []string // a token names what it covers, as that of the verdicts does
+	for _, v := range vs {
+		about = append(about, v.Segment, v.Column, v.Detector, strconv.FormatInt(v.Start.UnixMicro(), 10))
+	}
+	token := fmt.Sprintf("segment verdicts/%s/%s/%d/%s", vs[0].Namespace, vs[0].Monitor, revision, digestOf(about))
 	return s.insertRows(ctx, "segment_verdicts", token, len(vs), cols)
 }
 
