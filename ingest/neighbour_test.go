@@ -234,7 +234,7 @@ func (n *neighbours) noisy() (stored int64, throttled int) {
 // times its quota: the median is to be within 20 %.
 func TestTortureNeighbour(t *testing.T) {
 	if os.Getenv("KEDGE_TORTURE") == "" {
-		t.Skip("measures two minutes: make torture")
+		testenv.Skip(t, testenv.Short, "measures two minutes; make torture runs it")
 	}
 	const quota, length = 2000, 30 * time.Second
 	for range 3 {

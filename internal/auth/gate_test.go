@@ -156,12 +156,17 @@ func TestLifeOfAKey(t *testing.T) {
 	if !good(secret) || len(secret) != keyLength {
 		t.Fatalf("a fresh key of %d bytes is not accepted", len(secret))
 	}
-	o.log.Tail(ctx, 0, func(_, _ int64, v []byte) error { //nolint:errcheck // ends with the log's end
+	enough, read := errors.New("one is enough"), 0
+	err = o.log.Tail(ctx, 0, func(_, _ int64, v []byte) error {
+		read++
 		if strings.Contains(string(v), secret[len(keyPrefix)+keyID+1:]) {
 			t.Errorf("the log has the secret: %s", v)
 		}
-		return errors.New("one is enough")
+		return enough
 	})
+	if !errors.Is(err, enough) || read != 1 {
+		t.Errorf("%d entries of the log were read: %v", read, err)
+	}
 	if list := o.keys.List(boss); len(list) != 1 || list[0].LastUsed != o.clock.Time || list[0].Expires != o.clock.Add(time.Hour) || list[0].CreatedBy != "local" {
 		t.Errorf("list: %+v", list)
 	}
