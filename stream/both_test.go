@@ -53,6 +53,7 @@ func TestBothBrokers(t *testing.T) {
 		{"commit metadata", testCommitMetadata},
 		{"zombie is fenced", testZombie},
 		{"three members", testThreeMembers},
+		{"slow member", testSlowMember},
 		{"lease", testLease},
 		{"new topics and partitions", testNewTopics},
 		{"log", testLog},

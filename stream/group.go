@@ -10,6 +10,7 @@ import (
 
 	kafka "github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol/findcoordinator"
+	"github.com/segmentio/kafka-go/protocol/heartbeat"
 	"github.com/segmentio/kafka-go/protocol/offsetcommit"
 	"github.com/segmentio/kafka-go/protocol/offsetfetch"
 )
@@ -44,6 +45,8 @@ func (c GroupConfig) withDefaults() GroupConfig {
 type Group struct {
 	c   *Client
 	cfg GroupConfig
+
+	last *Generation // that Next returned; nil before the first
 
 	mu      sync.Mutex
 	cg      *kafka.ConsumerGroup // nil while nothing is subscribed
@@ -143,7 +146,9 @@ func (g *Group) next(ctx context.Context) (*Generation, error) {
 	if err != nil || cg == nil {
 		return nil, err
 	}
+	stop := g.keepAlive(ctx)
 	kg, err := cg.Next(ctx)
+	stop()
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +158,41 @@ func (g *Group) next(ctx context.Context) (*Generation, error) {
 		g.letGo()
 		return nil, err
 	}
+	g.last = gen
 	return gen, nil
+}
+
+// keepAlive heartbeats in the name of the last generation while this member
+// waits for the next one, until stop is called. Kafka keeps a member that waits
+// in a rebalance; the embedded broker's coordinator ends its session, and never
+// answers its request to join.
+func (g *Group) keepAlive(ctx context.Context) (stop func()) {
+	if g.last == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for pause(ctx, g.cfg.Heartbeat) == nil {
+			if err := g.last.heartbeat(ctx); fenced(err) && !errors.Is(err, kafka.RebalanceInProgress) {
+				return // the next generation has begun, or this member is none any more
+			}
+		}
+	}()
+	return func() { cancel(); <-done }
+}
+
+func (g *Generation) heartbeat(ctx context.Context) error {
+	coordinator, err := g.c.coordinator(ctx, g.group)
+	if err != nil {
+		return err
+	}
+	m, err := g.c.exchange(ctx, coordinator, 0, &heartbeat.Request{GroupID: g.group, GenerationID: g.ID, MemberID: g.MemberID})
+	if err != nil {
+		return err
+	}
+	return codeErr(m.(*heartbeat.Response).ErrorCode)
 }
 
 // hold ties goroutines to the library's generation: one ends it when topics

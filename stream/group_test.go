@@ -7,6 +7,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"github.com/kedge-ml/kedge/stream"
 )
 
@@ -183,6 +187,91 @@ func testThreeMembers(w *world) {
 	for _, s := range []*seat{a, b, c} {
 		for range s.has { // until it has left
 		}
+	}
+}
+
+// slowMember is a member, by the other library, that heartbeats and does not
+// let go.
+type slowMember struct {
+	w    *world
+	c    *kgo.Client
+	join *kmsg.JoinGroupResponse
+}
+
+// joinSlowly makes a member of a client that speaks the protocol itself.
+func (w *world) joinSlowly() *slowMember {
+	w.Helper()
+	c := w.franz()
+	req := kmsg.NewPtrJoinGroupRequest()
+	req.Group, req.ProtocolType, req.SessionTimeoutMillis, req.RebalanceTimeoutMillis = w.topic, "consumer", 6000, 30_000
+	protocol := kmsg.NewJoinGroupRequestProtocol()
+	meta := kmsg.NewConsumerMemberMetadata()
+	meta.Topics = []string{w.topic}
+	protocol.Name, protocol.Metadata = "roundrobin", meta.AppendTo(nil)
+	req.Protocols = append(req.Protocols, protocol)
+	s := &slowMember{w: w, c: c}
+	for {
+		var err error
+		if s.join, err = req.RequestWith(w.ctx(), c); err != nil {
+			w.Fatal(err)
+		}
+		if s.join.ErrorCode != kerr.MemberIDRequired.Code {
+			break
+		}
+		req.MemberID = s.join.MemberID
+	}
+	sync := kmsg.NewPtrSyncGroupRequest()
+	sync.Group, sync.MemberID, sync.Generation = w.topic, s.join.MemberID, s.join.Generation
+	sync.ProtocolType, sync.Protocol = s.join.ProtocolType, s.join.Protocol
+	if res, err := sync.RequestWith(w.ctx(), c); err != nil || s.join.ErrorCode != 0 || res.ErrorCode != 0 {
+		w.Fatalf("join: %v, %d, %+v", err, s.join.ErrorCode, res)
+	}
+	return s
+}
+
+// stay heartbeats for so long, and leaves.
+func (s *slowMember) stay(d time.Duration) {
+	s.w.Helper()
+	beat := kmsg.NewPtrHeartbeatRequest()
+	beat.Group, beat.MemberID, beat.Generation = s.w.topic, s.join.MemberID, s.join.Generation
+	for until := time.Now().Add(d); time.Now().Before(until); time.Sleep(100 * time.Millisecond) {
+		if res, err := beat.RequestWith(s.w.ctx(), s.c); err != nil || res.ErrorCode != kerr.RebalanceInProgress.Code && res.ErrorCode != 0 {
+			s.w.Fatalf("heartbeat: %+v, %v", res, err)
+		}
+	}
+	leave := kmsg.NewPtrLeaveGroupRequest()
+	leave.Group, leave.MemberID = s.w.topic, s.join.MemberID
+	member := kmsg.NewLeaveGroupRequestMember()
+	member.MemberID = s.join.MemberID
+	leave.Members = append(leave.Members, member)
+	if _, err := leave.RequestWith(s.w.ctx(), s.c); err != nil {
+		s.w.Fatal(err)
+	}
+}
+
+// A member that waits in a rebalance for another one, for longer than its own
+// session, is still a member afterwards.
+func testSlowMember(w *world) {
+	w.create(3, nil)
+	a := w.member()
+	first := w.next(a)
+	second := make(chan *stream.Generation)
+	go func() {
+		<-first.Done
+		second <- w.next(a)
+	}()
+	slow := w.joinSlowly()
+	gen := <-second
+	b, bs := w.member(), make(chan *stream.Generation)
+	go func() { bs <- w.next(b) }()
+	<-gen.Done
+	third := make(chan *stream.Generation)
+	go func() { third <- w.next(a) }()
+	slow.stay(8 * time.Second)
+	after, other := <-third, <-bs
+	if after.MemberID != first.MemberID || after.ID != other.ID || len(after.Assigned)+len(other.Assigned) != 3 {
+		w.Errorf("member %s of the first generation is %s in generation %d with %d partitions; the other has %d in %d",
+			first.MemberID, after.MemberID, after.ID, len(after.Assigned), len(other.Assigned), other.ID)
 	}
 }
 
