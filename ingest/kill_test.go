@@ -182,19 +182,21 @@ func (c *campaign) run(t *testing.T) {
 		name  string
 		share int
 		more  int
-		make  func() *world
+		make  func(*testing.T) *world
 	}{
-		{"broker beside", c.kills * 2 / 5, 0, func() *world { return newWorld(t, false) }},
-		{"broker inside", c.kills / 5, 0, func() *world { return insideWorld(t) }},
-		{"kafka", c.kills - c.kills*2/5 - c.kills/5, 12, func() *world { w, _ := newKafkaWorld(t, 1, nil); return w }},
+		{"broker beside", c.kills * 2 / 5, 0, func(t *testing.T) *world { return newWorld(t, false) }},
+		{"broker inside", c.kills / 5, 0, insideWorld},
+		{"kafka", c.kills - c.kills*2/5 - c.kills/5, 12, func(t *testing.T) *world { w, _ := newKafkaWorld(t, 1, nil); return w }},
 	} {
-		w := s.make()
-		w.seed = c.seed
-		w.cfg.MinDelay, w.cfg.MaxRows = 50*time.Millisecond, 5000
-		k := &killer{w: w, more: s.more, random: rand.New(rand.NewPCG(c.seed, uint64(s.share))), phases: filepath.Join(w.dir, "phases"), landed: c.landed}
-		began := time.Now()
-		k.run(s.share, c.batch, c.events*int64(s.share)/int64(c.kills))
-		t.Logf("%s: %d kills, %d events sent, %v", s.name, s.share, w.next, time.Since(began).Round(time.Second))
+		t.Run(s.name, func(t *testing.T) {
+			w := s.make(t)
+			w.seed = c.seed
+			w.cfg.MinDelay, w.cfg.MaxRows = 50*time.Millisecond, 5000
+			k := &killer{w: w, more: s.more, random: rand.New(rand.NewPCG(c.seed, uint64(s.share))), phases: filepath.Join(w.dir, "phases"), landed: c.landed}
+			began := time.Now()
+			k.run(s.share, c.batch, c.events*int64(s.share)/int64(c.kills))
+			t.Logf("%s: %d kills, %d events sent, %v", s.name, s.share, w.next, time.Since(began).Round(time.Second))
+		})
 	}
 	text := (&killer{landed: c.landed}).histogram()
 	t.Logf("%d kills; at the moment of a kill, goroutines had passed last:\n%s", c.kills, text)
