@@ -61,6 +61,12 @@ func dataRules() []Rule {
 			Text: "Every registered view and model reports its age, the silent ones included, so that silence is a value and not a gap.",
 		},
 		{
+			UID: "kedge-silent-column", Title: "A column is silent", Severity: "warning", NoData: StateOK, Range: 24 * time.Hour, For: 5 * time.Minute,
+			Query: query.Request{Kind: "column_freshness"}, Values: []string{"behind"}, Above: 3600,
+			Summary: "{{ $labels.column }} of {{ $labels.subject }} has had no value for more than an hour, while rows came", Dashboard: "kedge-overview", Panel: "Freshness of columns",
+			Text: "Every registered column reports how far its newest value lies behind the newest row, one that was never seen too. A view or model that is silent as a whole is another rule's.",
+		},
+		{
 			UID: "kedge-late", Title: "A view or model is late", Severity: "warning", NoData: StateOK, Range: 24 * time.Hour,
 			Query: query.Request{Kind: "drift_state", Detector: "freshness,cadence"}, Values: []string{"state"}, Above: 0,
 			Summary: "{{ $labels.subject }} is later than its monitor allows", Dashboard: "kedge-overview", Panel: "Freshness",

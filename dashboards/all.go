@@ -33,8 +33,9 @@ func PanelID(uid, title string) (int, bool) {
 		for _, r := range d.Rows {
 			id++ // the row's own
 			for _, p := range r.Panels {
-				if id++; d.UID == uid && p.Title == title {
-					return id, true
+				own := p.number(&id)
+				if d.UID == uid && p.Title == title {
+					return own, true
 				}
 			}
 		}
@@ -77,8 +78,10 @@ func overview() Dashboard {
 					Description: "What is watched, against which reference, in which windows, and how far each monitor is."},
 			}},
 			{Title: "What arrives", Panels: []Panel{
-				{Title: "Rows a second", Type: timeseries, Width: 24, Query: query.Request{Kind: "throughput"},
+				{Title: "Rows a second", Type: timeseries, Width: 14, Query: query.Request{Kind: "throughput"},
 					Description: "Rows that landed in their tables, per stream. A stream that stops is a line that ends at zero."},
+				{ID: 101, Title: "Freshness of columns", Type: table, Width: 10, Query: query.Request{Kind: "column_freshness"}, First: []string{"subject", "column", "behind", "seconds"}, Hide: []string{"kind", "newest"},
+					Description: "Every registered column, the most silent on top: how far its newest value lies behind the newest row of its view or model, and how old it is. A column that was never seen counts from its registration."},
 			}},
 			{Title: "What is known", Panels: []Panel{
 				{Title: "Models and views", Type: table, Width: 14, Height: 10, Query: query.Request{Kind: "catalog"},
@@ -151,6 +154,8 @@ func model() Dashboard {
 					Description: "The mean of each chosen numeric column over time."},
 				{Title: "Missing values", Type: timeseries, Query: ask("summary", func(q *query.Request) { q.Columns = []string{"$column"} }), Values: []string{"null_share"}, Unit: "percentunit",
 					Description: "The share of rows in which a chosen column has no value."},
+				{ID: 101, Title: "Age of columns", Type: timeseries, Width: 24, Query: ask("freshness_series", func(q *query.Request) { q.Columns = []string{"$column"} }),
+					Description: "How old the newest value of each chosen column was. A column that falls silent climbs, while the others lie near zero."},
 			}},
 			{Title: "Rows behind it", Panels: []Panel{
 				{Title: "Newest predictions", Type: table, Width: 24, Height: 10, Query: ask("rows", func(q *query.Request) { q.Limit = 50 }), First: []string{"event_time", "id", "version", "score", "class", "value", "trace_id"}, Hide: bookkeeping(),
@@ -181,7 +186,9 @@ func featureView() Dashboard {
 					Description: "The middle and the outer twentieths of the chosen numeric columns."},
 				{Title: "Missing values", Type: timeseries, Query: query.Request{Kind: "summary", View: "$view", Columns: []string{"$column"}}, Values: []string{"null_share"}, Unit: "percentunit",
 					Description: "The share of rows in which a chosen column has no value."},
-				{Title: "Drift of all columns", Type: heatmap, Query: query.Request{Kind: "drift_heatmap", View: "$view"}, Empty: learning,
+				{ID: 101, Title: "Age of columns", Type: timeseries, Query: query.Request{Kind: "freshness_series", View: "$view", Columns: []string{"$column"}},
+					Description: "How old the newest value of each chosen column was. A column that falls silent climbs, while the others lie near zero."},
+				{Title: "Drift of all columns", Type: heatmap, Width: 24, Query: query.Request{Kind: "drift_heatmap", View: "$view"}, Empty: learning,
 					Description: "How many times its floor each column is away from its reference, the worst on top."},
 				{Title: "Columns", Type: table, Width: 8, Query: query.Request{Kind: "catalog", View: "$view"},
 					Description: "Columns, roles and types of the view."},

@@ -27,6 +27,9 @@ const (
 
 // Panel is one panel before it is placed.
 type Panel struct {
+	// ID is set for a panel that was put among others later: 101 and up. Those
+	// without are numbered in order, rows included.
+	ID          int
 	Title       string
 	Description string
 	Type        string

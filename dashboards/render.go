@@ -132,14 +132,14 @@ func (d *Dashboard) Render() ([]byte, error) {
 		Templating:  templating{d.variables()},
 		Annotations: map[string]any{"list": d.annotations()}, Links: d.links(),
 	}
-	y, id := 0, 1
+	y, id := 0, 0
 	for _, r := range d.Rows {
 		open := false
+		id++
 		out.Panels = append(out.Panels, panelJSON{ID: id, Type: "row", Title: r.Title, Repeat: r.Repeat, Collapsed: &open, GridPos: gridPos{H: 1, W: 24, Y: y}})
-		y, id = y+1, id+1
-		placed, height := place(r.Panels, y, id)
+		placed, height := place(r.Panels, y+1, &id)
 		out.Panels = append(out.Panels, placed...)
-		y, id = y+height, id+len(placed)
+		y += 1 + height
 	}
 	b, err := json.MarshalIndent(out, "", "  ")
 	if err != nil {
@@ -149,10 +149,10 @@ func (d *Dashboard) Render() ([]byte, error) {
 }
 
 // place sets panels from left to right and wraps at 24 columns.
-func place(panels []Panel, y, id int) (out []panelJSON, height int) {
+func place(panels []Panel, y int, last *int) (out []panelJSON, height int) {
 	x, line := 0, 0
 	for i := range panels {
-		p := panels[i].render(id + i)
+		p := panels[i].render(panels[i].number(last))
 		if x+p.GridPos.W > 24 {
 			x, height, line = 0, height+line, 0
 		}
@@ -161,6 +161,15 @@ func place(panels []Panel, y, id int) (out []panelJSON, height int) {
 		out = append(out, p)
 	}
 	return out, height + line
+}
+
+// number is the panel's id: its own, or the one after the last given in order.
+func (p *Panel) number(last *int) int {
+	if p.ID != 0 {
+		return p.ID
+	}
+	*last++
+	return *last
 }
 
 func (p *Panel) render(id int) panelJSON {

@@ -40,14 +40,24 @@ func (s *Store) subjectOf(r query.Request) ([]*table, error) {
 	if len(out) == 0 {
 		return nil, fmt.Errorf("%w: no %s of %q are stored", ErrUnknown, kind, name)
 	}
-	newest := map[string]uint64{} // by namespace
-	for _, t := range out {
-		newest[t.schema.Namespace] = max(newest[t.schema.Namespace], definitionOf(t.schema))
-	}
-	// of one that was deleted and defined anew, what it was before is another
-	out = slices.DeleteFunc(out, func(t *table) bool { return definitionOf(t.schema) < newest[t.schema.Namespace] })
+	out = ofNewestDefinition(out)
 	slices.SortFunc(out, func(a, b *table) int { return strings.Compare(a.name, b.name) })
 	return out, nil
+}
+
+// ofNewestDefinition leaves out what a view or model was before it was deleted
+// and defined anew: that was another.
+func ofNewestDefinition(tables []*table) []*table {
+	type subject struct {
+		kind            event.Kind
+		namespace, name string
+	}
+	of := func(t *table) subject { return subject{t.schema.Kind, t.schema.Namespace, t.schema.Subject} }
+	newest := map[subject]uint64{}
+	for _, t := range tables {
+		newest[of(t)] = max(newest[of(t)], definitionOf(t.schema))
+	}
+	return slices.DeleteFunc(tables, func(t *table) bool { return definitionOf(t.schema) < newest[of(t)] })
 }
 
 // definitionOf is the UID of the definition that a table belongs to: see

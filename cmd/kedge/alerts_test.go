@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -130,6 +131,8 @@ func TestAlertRules(t *testing.T) {
 	send("quiet", 0)
 	silent.clears(quiet, 0)
 
+	checkSilentColumns(t, k, p, rules["kedge-silent-column"])
+
 	k.rollBack(t)
 	back := p.watch(rules["kedge-rollback"])
 	back.fires(map[string]string{"model": "fraud", "severity": "warning"})
@@ -137,8 +140,7 @@ func TestAlertRules(t *testing.T) {
 
 	lag := rules["kedge-lag"]
 	p.watch(lag).clears(map[string]string{}, 0)
-	condition := lag.Data[2].Model["conditions"].([]any)[0].(map[string]any)
-	condition["evaluator"].(map[string]any)["params"] = []any{-1} // a minute is long for a test
+	above(lag, 2, -1) // a minute is long for a test
 	p.watch(lag).fires(map[string]string{"series": "kedge.default.features", "severity": "warning"})
 
 	for _, uid := range []string{"kedge-ledger-gap", "kedge-ledger-duplicates"} {
@@ -149,6 +151,53 @@ func TestAlertRules(t *testing.T) {
 	}
 	checkAgree(t, k, p, rules)
 	checkTrouble(t, k, p, rules)
+}
+
+// above moves the threshold of a rule's step.
+func above(r alerts.FileRule, step int, limit any) {
+	condition := r.Data[step].Model["conditions"].([]any)[0].(map[string]any)
+	condition["evaluator"].(map[string]any)["params"] = []any{limit}
+}
+
+// checkSilentColumns holds that a column without values alerts while rows of its
+// view come, one that was declared and never seen too, and others do not.
+func checkSilentColumns(t *testing.T, k *kedgeProcess, p *pluginProcess, r alerts.FileRule) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "view.yaml")
+	spec := "kind: FeatureView\nname: probe\nspec:\n  origin: declared\n  keys: [{name: id, type: Int64}]\n  columns: [{name: always, type: Float64}, {name: stops, type: Float64}, {name: never, type: Float64}]\n"
+	if err := os.WriteFile(file, []byte(spec), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k.must("apply", "-f", file)
+	send := func(in time.Duration, values string) {
+		k.send(fmt.Sprintf(`{"view":"probe","key":{"id":1},"event_time":%q,"values":{%s}}`, time.Now().Add(in).UTC().Format(time.RFC3339Nano), values))
+	}
+	of := func(column string) map[string]string {
+		return map[string]string{"alertname": "A column is silent", "subject": "probe", "kind": "features", "column": column, "severity": "warning"}
+	}
+	silent := p.watch(r)
+	send(-2*time.Hour, `"always":1,"stops":1`)
+	send(0, `"always":2`)
+	silent.fires(of("stops"))
+	silent.clears(of("always"), 0)
+	silent.clears(of("never"), 0) // registered a moment ago
+	send(0, `"always":3,"stops":2`)
+	silent.clears(of("stops"), 0)
+	send(9*time.Minute, `"always":4,"stops":3`)
+	above(r, 1, 300) // an hour is long for a test
+	now := time.Now()
+	testenv.Eventually(t, 30*time.Second, func() error {
+		now = now.Add(10 * time.Minute)
+		for _, l := range silent.w.Step(p.evaluate(r, time.Now().Add(10*time.Minute)), now) {
+			if l.Contains(of("stops")) || l.Contains(of("always")) {
+				t.Fatalf("alerts: %v", l)
+			}
+			if l.Contains(of("never")) {
+				return nil
+			}
+		}
+		return errors.New("a column that was declared and never seen does not alert")
+	})
 }
 
 // checkTrouble takes the kedge away: every rule says so, whatever it asks.

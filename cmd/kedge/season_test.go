@@ -66,7 +66,7 @@ func TestQuietSeasonalWeeks(t *testing.T) {
 		return nil
 	})
 	asked := 0
-	for _, uid := range []string{"kedge-drift", "kedge-drift-share", "kedge-data-quality", "kedge-late", "kedge-performance"} {
+	for _, uid := range []string{"kedge-drift", "kedge-drift-share", "kedge-data-quality", "kedge-late", "kedge-performance", "kedge-silent-column"} {
 		w := p.watch(rules[uid])
 		for now := at(4.02); now.Before(at(8)); now = now.Add(12 * time.Hour) {
 			o := p.evaluate(rules[uid], now)

@@ -31,7 +31,9 @@ func (a *App) kinds() map[string]KindFunc {
 		k["ledger"] = a.store.Ledger
 		k["dead_letters"] = a.store.DeadLetters
 		k["disk"] = a.store.Disk
-		k["freshness"] = a.store.Freshness
+		k["freshness"] = a.answerFreshness
+		k["column_freshness"] = a.answerColumnFreshness
+		k["freshness_series"] = a.answerFreshnessSeries
 		k["rows"] = a.store.Rows
 		k["summary"] = a.store.Summaries
 		k["score_distribution"] = a.store.ScoreDistribution
@@ -163,6 +165,7 @@ type subject struct {
 	Keys     []event.FieldSpec
 	Columns  []event.FieldSpec
 	Versions []string
+	Retired  bool
 }
 
 func subjectOf(d registry.Definition) (subject, error) {
@@ -171,13 +174,13 @@ func subjectOf(d registry.Definition) (subject, error) {
 		if err != nil {
 			return subject{}, fmt.Errorf("view %s: %w", d.Name, err)
 		}
-		return subject{Ownership: v.Ownership, Origin: v.Origin, Keys: v.Keys, Columns: v.Columns}, nil
+		return subject{Ownership: v.Ownership, Origin: v.Origin, Keys: v.Keys, Columns: v.Columns, Retired: v.Retired}, nil
 	}
 	m, err := event.ParseModel(d.Spec)
 	if err != nil {
 		return subject{}, fmt.Errorf("model %s: %w", d.Name, err)
 	}
-	s := subject{Ownership: m.Ownership, Origin: m.Origin}
+	s := subject{Ownership: m.Ownership, Origin: m.Origin, Retired: m.Retired}
 	for _, sig := range m.Signatures {
 		s.Versions = append(s.Versions, sig.Versions...)
 		for _, c := range sig.Columns {
