@@ -110,23 +110,31 @@ func Load(root *os.Root, digest string, lim Limits) (*Artifact, error) {
 }
 
 func load(root *os.Root, digest string, lim Limits) (*Artifact, error) {
+	_, a, err := read(root, digest, lim)
+	return a, err
+}
+
+// read reads an artefact's files, the manifest among them, and decodes them.
+func read(root *os.Root, digest string, lim Limits) (map[string][]byte, *Artifact, error) {
 	dir, err := root.OpenRoot(digest)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer dir.Close()
 	sums, err := readBounded(dir, manifestFile, 1<<16)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if sum(sums) != digest {
-		return nil, fmt.Errorf("%w: %s does not have the folder's digest", ErrCorrupt, manifestFile)
+		return nil, nil, fmt.Errorf("%w: %s does not have the folder's digest", ErrCorrupt, manifestFile)
 	}
 	files, err := readAll(dir, string(sums), lim)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return FromFiles(files, lim)
+	files[manifestFile] = sums
+	a, err := FromFiles(files, lim)
+	return files, a, err
 }
 
 // readAll reads the files that a manifest lists and checks their sums. Only

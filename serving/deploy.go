@@ -93,7 +93,7 @@ func (f *Follower) Load(name string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	def, ok := f.reg.State().Get(DeploymentKind, f.s.cfg.Namespace, name)
-	if !ok {
+	if !ok || !f.s.serves(name) {
 		return fmt.Errorf("load: %w: %q has no deployment", ErrUnknownModel, name)
 	}
 	delete(f.digests, name)
@@ -154,6 +154,9 @@ func (f *Follower) settle(st *registry.State) {
 	defer f.mu.Unlock()
 	wanted := map[string]bool{}
 	for _, def := range st.List(DeploymentKind, f.s.cfg.Namespace) {
+		if !f.s.serves(def.Name) {
+			continue
+		}
 		wanted[def.Name] = true
 		if f.done[def.Name] == def.Version {
 			continue

@@ -29,6 +29,7 @@ var (
 // Config bounds a Server.
 type Config struct {
 	Namespace string
+	Only      string        // the one model whose deployment is followed; empty: all of the namespace
 	Computing int           // requests of one model that compute at once; 0 means one per core
 	Waiting   int           // requests of one model that may wait for a place
 	Wait      time.Duration // and how long, as far as can be foreseen; 0 for any time
@@ -83,6 +84,9 @@ type stats struct {
 	queueNS, computeNS               atomic.Uint64
 	lastMS                           atomic.Int64
 }
+
+// serves reports whether deployments of a model are followed.
+func (s *Server) serves(model string) bool { return s.cfg.Only == "" || s.cfg.Only == model }
 
 // NewServer returns a server without models. Predictions are recorded through
 // p, or not at all where it is nil; Run must be running for them to leave.

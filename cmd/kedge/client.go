@@ -33,6 +33,11 @@ func (c *cli) prepare() error {
 	if c.key == "" {
 		c.key = os.Getenv("KEDGE_KEY") // not the flag's default, which help prints
 	}
+	return c.prepareOwn()
+}
+
+// prepareOwn is prepare without the environment's key, which is for one server.
+func (c *cli) prepareOwn() error {
 	if path, ok := strings.CutPrefix(c.key, "file:"); ok {
 		b, err := os.ReadFile(path)
 		if err != nil {

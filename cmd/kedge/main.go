@@ -82,7 +82,7 @@ func rootCommand() *cobra.Command {
 		c.statusCommand(), c.queryCommand(), c.searchCommand(), c.topicsCommand(), c.deadLettersCommand(), c.sendCommand(), c.replayCommand(),
 		c.getCommand(), c.planCommand(), c.applyCommand(), c.deleteCommand(), c.historyCommand(), c.sourceCommand(),
 		c.backupCommand(), restoreCommand(), c.doctorCommand(),
-		c.trainCommand(), workerCommand(), onnxWorkerCommand(), c.modelCommand(),
+		c.trainCommand(), workerCommand(), onnxWorkerCommand(), c.modelCommand(), c.promoteCommand(),
 		c.featuresCommand(), c.importCommand(),
 		c.driftCommand(), c.performanceCommand(), c.monitorCommand(), c.incidentCommand(), c.reportCommand(), c.compareCommand(), c.referenceCommand(),
 		c.rolloutCommand(), c.conformanceCommand(), c.keysCommand(), c.auditCommand(),

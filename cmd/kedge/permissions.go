@@ -33,7 +33,7 @@ func commandPermissions() map[string]auth.Permission {
 		"reference set":  auth.DriftWrite,
 		"rollout status": auth.ModelRead, "rollout history": auth.ModelRead, "rollout promote": auth.RolloutWrite, "rollout rollback": auth.RolloutWrite, "rollout rehearse": auth.RolloutWrite,
 		"train": auth.RunWrite, "train cancel": auth.RunWrite, "train resume": auth.RunWrite, "train status": auth.RunRead, "train verify": auth.RunRead,
-		"model alias": auth.RolloutWrite, "model unalias": auth.RolloutWrite, "model stage": auth.RolloutWrite,
+		"model alias": auth.RolloutWrite, "model unalias": auth.RolloutWrite, "model stage": auth.RolloutWrite, "model package": auth.RunRead, "promote": auth.RolloutWrite,
 		"conformance oip": auth.ModelInfer,
 		"audit list":      auth.AuditRead, "audit verify": auth.AuditRead,
 		"keys list": auth.KeyRead, "keys create": auth.KeyWrite, "keys rotate": auth.KeyWrite, "keys revoke": auth.KeyWrite, "keys whoami": auth.Anyone,

@@ -198,7 +198,7 @@ func (c *cli) runCommands() []*cobra.Command {
 
 // modelCommand is about the registry of models.
 func (c *cli) modelCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "model", Short: "Models: import, aliases, stages of approval", Args: noArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	cmd := &cobra.Command{Use: "model", Short: "Models: import, package, aliases, stages of approval", Args: noArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	var why string
 	change := func(use, short string, n int, body func(args []string) app.ModelChange) *cobra.Command {
 		x := &cobra.Command{Use: use, Short: short, Args: exactly(n, "model"), RunE: func(cmd *cobra.Command, args []string) error {
@@ -211,7 +211,7 @@ func (c *cli) modelCommand() *cobra.Command {
 		return x
 	}
 	cmd.AddCommand(
-		modelImport(),
+		modelImport(), c.modelPackage(),
 		change("alias MODEL ALIAS VERSION", "Point an alias to a version", 3, func(a []string) app.ModelChange { return app.ModelChange{Alias: a[1], Version: a[2]} }),
 		change("unalias MODEL ALIAS", "Remove an alias", 2, func(a []string) app.ModelChange { return app.ModelChange{Alias: a[1]} }),
 		change("stage MODEL VERSION STAGE", "Approve a version for candidate, staging, production or archived; --why is kept", 3, func(a []string) app.ModelChange {

@@ -21,6 +21,7 @@ type Config struct {
 	Retention  RetentionConfig `yaml:"retention"`
 	Telemetry  TelemetryConfig `yaml:"telemetry"`
 	Trainer    TrainerConfig   `yaml:"trainer"`
+	Serving    ServingConfig   `yaml:"serving"`
 	Sources    SourcesConfig   `yaml:"sources"`
 	Alerts     AlertsConfig    `yaml:"alerts"`
 	Demo       DemoConfig      `yaml:"demo"`

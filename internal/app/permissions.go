@@ -64,12 +64,14 @@ func routePermissions() map[string]auth.Permission {
 		"POST /v1/references/{name}": auth.DriftWrite,
 
 		// training and the registry of models
-		"POST /v1/runs":                    auth.RunWrite,
-		"GET /v1/runs/{id}":                auth.RunRead,
-		"POST /v1/runs/{id}/cancel":        auth.RunWrite,
-		"POST /v1/runs/{id}/resume":        auth.RunWrite,
-		"POST /v1/runs/{id}/verify":        auth.RunRead,
-		"POST /v1/registry/models/{model}": auth.RolloutWrite,
+		"POST /v1/runs":                           auth.RunWrite,
+		"GET /v1/runs/{id}":                       auth.RunRead,
+		"POST /v1/runs/{id}/cancel":               auth.RunWrite,
+		"POST /v1/runs/{id}/resume":               auth.RunWrite,
+		"POST /v1/runs/{id}/verify":               auth.RunRead,
+		"POST /v1/registry/models/{model}":        auth.RolloutWrite,
+		"GET /v1/registry/models/{model}/bundle":  auth.RunRead,      // MLflow's clients read the same files with it
+		"POST /v1/registry/models/{model}/bundle": auth.RolloutWrite, // definition:write too, where it brings definitions
 
 		// features, as Feast's clients ask
 		"/get-online-features":     auth.FeatureRead,

@@ -118,6 +118,7 @@ type modelServer struct {
 	follower  *serving.Follower
 	guard     *serving.Guard
 	artifacts *os.Root
+	bundle    *Bundle // the one that is served alone; nil: what deployments say
 	grpc      *grpc.Server
 	port      net.Listener // nil without gRPC
 }
@@ -139,6 +140,12 @@ func (a *App) openServing(context.Context) (err error) {
 	}
 	a.onClose("artefacts", m.artifacts.Close)
 	cfg := serving.DefaultConfig()
+	if m.bundle, err = a.packagedModel(); err != nil {
+		return err
+	}
+	if m.bundle != nil {
+		cfg.Only = m.bundle.Model
+	}
 	cfg.Namespace, cfg.Drain = a.cfg.Namespace, time.Duration(a.cfg.Drain)/2
 	if cfg.ONNX, err = a.onnx(); err != nil {
 		return err
@@ -185,7 +192,7 @@ func onnxConfig() (ort.Config, error) {
 	cfg := ort.DefaultConfig()
 	self, err := os.Executable()
 	if err != nil {
-		return cfg, fmt.Errorf("ONNX Runtime: %w", err)
+		self = os.Args[0] // a root without /proc
 	}
 	root, err := os.Getwd()
 	if err != nil {
@@ -261,6 +268,9 @@ func (a *App) runRooms(part func(string, func(context.Context) error)) {
 	if m := a.serving; m != nil {
 		part("predictions", m.server.Run)
 		part("deployments", m.follower.Run)
+		if m.bundle != nil {
+			part("packaged model", a.runBundle)
+		}
 		part("guard-rails", m.guard.Run)
 		if m.port != nil {
 			part("grpc", m.serve)
@@ -306,6 +316,7 @@ func (a *App) mountRooms(api *web.API, runs []mlflow.Route) {
 	}
 	if a.trainer != nil {
 		a.trainerRoutes(api)
+		a.promoteRoutes(api)
 	}
 	if m := a.serving; m != nil {
 		a.rolloutRoutes(api)

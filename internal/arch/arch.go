@@ -41,6 +41,7 @@ func rooms() map[string][]string {
 		"internal/web":       {"query", "internal/telemetry"},
 		"internal/auth":      {"registry", "internal/telemetry", "internal/web"},
 		"internal/gpu":       {},
+		"internal/image":     {},
 		"internal/testenv":   {},
 		"internal/arch":      {},
 		"internal/demo":      {"event"},
@@ -77,6 +78,8 @@ func owners() map[string][]string {
 		"github.com/coreos/go-oidc":                {"internal/auth"},
 		"github.com/spf13/cobra":                   {"cmd"},
 		"github.com/NVIDIA/go-nvml":                {"internal/gpu"},
+		"github.com/google/go-containerregistry":   {"internal/image"},
+		"github.com/opencontainers/image-spec":     {"internal/image"}, // its JSON schemas, in tests
 		"github.com/ebitengine/purego":             {"store", "trainer", "model", "serving", "internal/gpu"},
 		"gonum.org/":                               {"model", "drift", "trainer"},
 		"github.com/parquet-go/":                   {"event", "features", "trainer", "drift"},

@@ -1,0 +1,172 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kedge-ml/kedge/internal/testenv"
+	"github.com/kedge-ml/kedge/query"
+)
+
+// kept is everything that a promotion may change: definitions and artefacts.
+func (p *kedgeProcess) kept(data string) string {
+	p.t.Helper()
+	_, definitions := get(p.t, p.http+"/v1/definitions")
+	out := []string{definitions}
+	err := fs.WalkDir(os.DirFS(filepath.Join(data, "artifacts")), ".", func(path string, e fs.DirEntry, err error) error {
+		out = append(out, path)
+		return err
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		p.t.Fatal(err)
+	}
+	return strings.Join(out, "\n")
+}
+
+// bundleFiles reads a bundle's tar file.
+func bundleFiles(t *testing.T, bundle []byte) map[string][]byte {
+	t.Helper()
+	out := map[string][]byte{}
+	for r := tar.NewReader(bytes.NewReader(bundle)); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return out
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out[h.Name], err = io.ReadAll(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// resealed writes files as a bundle whose sums are right, whatever they hold.
+func resealed(t *testing.T, files map[string][]byte) []byte {
+	t.Helper()
+	old := sha256.Sum256(files["artifact/SHA256SUMS"])
+	var names []string
+	for name := range files {
+		if strings.HasPrefix(name, "artifact/") && name != "artifact/SHA256SUMS" {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	var sums bytes.Buffer
+	for _, name := range names {
+		fmt.Fprintf(&sums, "%x  %s\n", sha256.Sum256(files[name]), strings.TrimPrefix(name, "artifact/"))
+	}
+	files["artifact/SHA256SUMS"] = sums.Bytes()
+	digest := sha256.Sum256(sums.Bytes())
+	files["bundle.json"] = bytes.ReplaceAll(files["bundle.json"], []byte(hex.EncodeToString(old[:])), []byte(hex.EncodeToString(digest[:])))
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	for name, content := range files {
+		if err := errors.Join(w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(content))}), write(w, content)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+func write(w io.Writer, b []byte) error {
+	_, err := w.Write(b)
+	return err
+}
+
+func (p *kedgeProcess) postBundle(bundle []byte) (int, string) {
+	p.t.Helper()
+	res, err := http.Post(p.http+"/v1/registry/models/elec/bundle?from=test", "application/x-tar", bytes.NewReader(bundle))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return res.StatusCode, string(b)
+}
+
+// TestPromote moves a model to an installation that knows nothing of it, which
+// then serves it, and shows that what is wrong leaves no trace there.
+func TestPromote(t *testing.T) {
+	source, target := t.TempDir(), t.TempDir()
+	p, digest := trainedElec(t, source)
+	q := startKedge(t, target)
+	_, body := get(t, p.http+"/v1/registry/models/elec/bundle?version=champion")
+	bundle := []byte(body)
+
+	before := q.kept(target)
+	refused := func(what string, bundle []byte, status int, says string) {
+		t.Helper()
+		if got, body := q.postBundle(bundle); got != status || !strings.Contains(body, says) {
+			t.Errorf("%s: %d %s, want %d …%s…", what, got, body, status, says)
+		}
+		if after := q.kept(target); after != before {
+			t.Errorf("%s left something behind:\n%s\nbefore:\n%s", what, after, before)
+		}
+	}
+	mismatch := bundleFiles(t, bundle)
+	g := golden(t, filepath.Join(source, "artifacts", digest))
+	g.Expected[7] += 0.01
+	mismatch["artifact/golden.bin"] = g.Encode()
+	refused("a golden row that the model does not answer", resealed(t, mismatch), http.StatusBadRequest, "golden rows differ: row 7")
+	flipped := bytes.Clone(bundle)
+	flipped[bytes.Index(flipped, []byte(`"inputs"`))+3] ^= 1
+	refused("a flipped byte", flipped, http.StatusBadRequest, "not those that SHA256SUMS lists")
+	refused("half a bundle", bundle[:len(bundle)/2], http.StatusBadRequest, "bad bundle")
+	refused("no bundle", []byte("hello"), http.StatusBadRequest, "bad bundle")
+	foreign := bundleFiles(t, bundle)
+	foreign["bundle.json"] = bytes.ReplaceAll(foreign["bundle.json"], []byte(`"kind": "FeatureView"`), []byte(`"kind": "Namespace"`))
+	refused("a kind that no bundle has", resealed(t, foreign), http.StatusBadRequest, "a bundle carries no Namespace")
+
+	other := filepath.Join(t.TempDir(), "view.yaml")
+	if err := os.WriteFile(other, []byte("kind: FeatureView\nname: elec\nspec: {origin: declared, keys: [{name: market, type: Int64}], columns: [{name: nswprice, type: Float64}]}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	q.must("apply", "-f", other)
+	before = q.kept(target)
+	refused("a view that means something else here", bundle, http.StatusConflict, "FeatureView elec is defined otherwise here")
+	q.must("delete", "FeatureView", "elec", "--why", "test")
+
+	args := []string{"promote", "--from", p.http, "--to", q.http, "elec@champion", "--alias", "challenger", "--why", "seen in dev"}
+	out, errs, status := runKedge(t, args...)
+	if status != 0 || !strings.Contains(out, "defined FeatureView elec") || !strings.Contains(out, "version 1 of elec") {
+		t.Fatalf("status %d %s%s", status, out, errs)
+	}
+	before = q.kept(target)
+	if out, errs, status = runKedge(t, args...); status != 0 || !strings.Contains(out, "already") || q.kept(target) != before {
+		t.Errorf("promoted again: status %d %s%s", status, out, errs)
+	}
+	m := q.ask(query.Request{Kind: "models"})[0]
+	if got := fmt.Sprint(wordsOf(t, m, "version"), wordsOf(t, m, "aliases"), wordsOf(t, m, "artifact"), wordsOf(t, m, "why")); got != fmt.Sprintf("[1] [challenger] [%s] [seen in dev]", digest) {
+		t.Errorf("the models over there: %s", got)
+	}
+	if log := q.must("audit", "list"); !strings.Contains(log, "RegisteredModel elec") {
+		t.Errorf("the audit does not name the promotion:\n%s", log)
+	}
+	deployed := filepath.Join(t.TempDir(), "deployment.yaml")
+	if err := os.WriteFile(deployed, fmt.Appendf(nil, "kind: Deployment\nname: elec\nspec:\n  versions: [{version: '1', artifact: %s}]\n  champion: '1'\n", digest), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	q.must("apply", "-f", deployed)
+	g.Expected[7] -= 0.01
+	testenv.Eventually(t, time.Minute, func() error { return answersGolden(q.http, "elec", g) })
+}
