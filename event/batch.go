@@ -154,5 +154,6 @@ const (
 	ReasonLimit     Reason = "limit"      // too many columns, name too long
 	ReasonRetracted Reason = "deprecated" // the view or column no longer takes rows
 	ReasonMapping   Reason = "mapping"    // a source's mapping found no event in it
+	ReasonConvert   Reason = "conversion" // a row of an older version that the view's conversion cannot make one of the new
 	ReasonSchema    Reason = "schema"     // not written in the schema that its source names
 )

@@ -54,6 +54,10 @@ type target struct {
 	keys     []slot
 	slots    []slot
 	names    map[string]int32 // name or alias → index of slots
+
+	version int         // of a view that has versions; else 0
+	former  []*target   // of the newest version of a view: the older ones, oldest first
+	convert *conversion // of an older one: to the next
 }
 
 // slot is one defined column.
@@ -105,11 +109,16 @@ func (c *Catalog) add(d CatalogEntry) error {
 		if err != nil {
 			return err
 		}
-		t := newTarget(Features, d, d.UID, spec.Keys, spec.Columns, spec.Origin)
-		t.retired = spec.Retired
+		t, err := newViewTarget(d, spec)
+		if err != nil {
+			return err
+		}
 		sp.views[d.Name] = t
 		sp.columns += int64(len(spec.Columns))
 		c.schemas = append(c.schemas, t.schema)
+		for _, f := range t.former {
+			c.schemas = append(c.schemas, f.schema)
+		}
 	case ModelKind:
 		spec, err := ParseModel(d.Spec)
 		if err != nil {
@@ -123,6 +132,22 @@ func (c *Catalog) add(d CatalogEntry) error {
 		c.schemas = append(c.schemas, m.schemas(spec)...)
 	}
 	return nil
+}
+
+// newViewTarget makes the targets of a view's versions and returns the newest.
+func newViewTarget(d CatalogEntry, spec *ViewSpec) (*target, error) {
+	t := newTarget(Features, d, ViewTableID(d.UID, spec.Number()), spec.Keys, spec.Columns, spec.Origin)
+	t.retired, t.version = spec.Retired, spec.Version
+	for i, f := range spec.Former {
+		old := newTarget(Features, d, ViewTableID(d.UID, f.Version), spec.Keys, f.Columns, spec.Origin)
+		old.version = f.Version
+		var err error
+		if old.convert, err = newConversion(f, spec.after(i)); err != nil {
+			return nil, err
+		}
+		t.former = append(t.former, old)
+	}
+	return t, nil
 }
 
 func newModelTargets(d CatalogEntry, spec *ModelSpec) *modelTargets {
@@ -199,6 +224,27 @@ func (c *Catalog) View(ns, name string) *Schema {
 		return t.schema
 	}
 	return nil
+}
+
+// VersionedViews returns the tables of views with older versions, ordered by
+// table.
+func (c *Catalog) VersionedViews() (out []*Schema) {
+	for _, s := range c.schemas {
+		if s.Kind == Features && len(c.Former(s.Namespace, s.Subject)) > 0 && c.View(s.Namespace, s.Subject) == s {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// Former returns the tables of a view's older versions, oldest first.
+func (c *Catalog) Former(ns, name string) (out []*Schema) {
+	if t := c.view(ns, []byte(name)); t != nil {
+		for _, f := range t.former {
+			out = append(out, f.schema)
+		}
+	}
+	return out
 }
 
 // Model returns the table of a model version's predictions, or nil.

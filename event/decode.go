@@ -3,6 +3,8 @@ package event
 import (
 	"time"
 	"unicode/utf8"
+
+	"github.com/kedge-ml/kedge/event/expression"
 )
 
 // DecoderVersion names the mapping from bytes to rows. A unit that was cut by
@@ -44,6 +46,8 @@ type Decoder struct {
 	keys     []Evidence
 	evidence []Evidence
 	overflow []byte
+	machine  *expression.Machine // runs conversions; nil until there is one
+	former   []Value
 }
 
 // envelope is what one event said outside its value columns.
@@ -65,6 +69,9 @@ type envelope struct {
 	knownAt      int64
 	del          bool
 	withdrawn    bool
+	versioned    *target // a view with versions: which one is known in the end
+	versions     int64   // how often a feature event says of which it is
+	versionAt    int     // and where
 }
 
 type deferredMember struct {
@@ -209,6 +216,10 @@ func (d *Decoder) nextMember() bool {
 		return false
 	}
 	m := memberNamed(name)
+	if m == mVersion && d.u.Kind == Features {
+		d.env.versions, d.env.versionAt = d.env.versions+1, d.pos
+		return d.skip()
+	}
 	bit := memberSet(1) << m
 	if m == noMember || bit&membersOf[d.u.Kind&3] == 0 {
 		d.env.unknown++

@@ -21,6 +21,7 @@ const (
 	EffectRetire    Effect = "retire"    // events are refused from now on, stored rows stay
 	EffectOverflow  Effect = "overflow"  // values go to the overflow column from now on
 	EffectSignature Effect = "signature" // a model's versions get another input table
+	EffectVersion   Effect = "version"   // rows get the columns of a new version, stored ones by conversion
 	EffectRefused   Effect = "refused"   // stored rows contradict it: a new view or signature is needed
 )
 
@@ -67,7 +68,7 @@ func compareViews(a, b *ViewSpec) []Edit {
 	c.ownership(a.Ownership, b.Ownership)
 	c.plain("origin", a.Origin, b.Origin, EffectRead)
 	c.keys(a.Keys, b.Keys)
-	c.fields("columns", a.Columns, b.Columns)
+	c.versions(a, b)
 	c.plain("ttl", a.TTL, b.TTL, EffectRead)
 	c.plain("online", a.Online, b.Online, EffectRead)
 	c.retired("retired", a.Retired, b.Retired)

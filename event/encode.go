@@ -10,6 +10,9 @@ import (
 // AppendFeatureJSON appends the envelope of a feature row.
 func AppendFeatureJSON(dst []byte, r FeatureRow) []byte {
 	dst = AppendString(append(dst, `{"view":`...), r.View)
+	if r.Version > 0 {
+		dst = strconv.AppendInt(append(dst, `,"version":`...), int64(r.Version), 10)
+	}
 	dst = appendNamed(append(dst, `,"key":`...), r.Key, "")
 	dst = appendTimes(dst, r.EventTime, r.Created, r.KnownAt)
 	dst = appendText(dst, "id", r.ID)

@@ -3,7 +3,7 @@ package event
 // finish completes the row of an event whose members are all read.
 func (d *Decoder) finish() bool {
 	e := &d.env
-	if !d.complete() {
+	if !d.complete() || !d.chooseVersion() {
 		return false
 	}
 	if e.plan == nil {
@@ -15,7 +15,7 @@ func (d *Decoder) finish() bool {
 			return false
 		}
 	}
-	if !d.times() {
+	if !d.times() || e.plan.convert != nil && !d.convert() {
 		return false
 	}
 	d.fill()

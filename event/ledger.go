@@ -1,5 +1,7 @@
 package event
 
+import "fmt"
+
 // LedgerRow says what became of one unit of work: the records From..To of one
 // partition in one epoch. It is the last thing a unit writes, so a ledger row
 // means that everything it counts is stored.
@@ -58,3 +60,19 @@ type DirtyWindow struct {
 // ImportTopicPrefix begins what the ledger calls rows that were imported into a
 // namespace, past the broker.
 func ImportTopicPrefix(namespace string) string { return "kedge." + namespace + ".import." }
+
+// ConvertTopicPrefix begins what the ledger calls rows of a view that were made
+// of rows of an older version, under a table id; the topic that brought those
+// follows. To readers they are imported history.
+func ConvertTopicPrefix(namespace string, tableID uint64) string {
+	return fmt.Sprintf("%sconvert.%d.", ImportTopicPrefix(namespace), tableID)
+}
+
+// ConvertUnit is a unit of the ledger whose rows are to be converted.
+type ConvertUnit struct {
+	Topic            string
+	Partition, Epoch int32
+	From, To         int64 // offsets, both included
+	Rows             int64 // of the older version
+	Done             int64 // the last offset that is converted; -1: none
+}

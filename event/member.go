@@ -189,6 +189,10 @@ func (d *Decoder) resolve() bool {
 	if t.retired {
 		return d.fail(ReasonRetracted, sentence(brief(e.subject), " is retired and takes no events"))
 	}
+	if t.version > 0 {
+		e.versioned = t
+		return true
+	}
 	e.plan = u.plan(t)
 	u.last.name = append(u.last.name[:0], e.subject...)
 	u.last.version = append(u.last.version[:0], e.version...)

@@ -54,6 +54,7 @@ type Position struct {
 type FeatureRow struct {
 	Position
 	View      string
+	Version   int // of the view; 0 is not written
 	Key       []NamedValue
 	EventTime int64
 	Created   int64

@@ -64,6 +64,10 @@ type ViewSpec struct {
 	TTL       Duration    `json:"ttl,omitempty" yaml:"ttl,omitempty"` // 0: values never expire
 	Online    bool        `json:"online,omitempty" yaml:"online,omitempty"`
 	Retired   bool        `json:"retired,omitempty" yaml:"retired,omitempty"`
+	// Version counts what rows look like, from 1. Events say which they are of by
+	// their member version; those that say nothing are of the oldest listed here.
+	Version int          `json:"version,omitempty" yaml:"version,omitempty"`
+	Former  []FormerSpec `json:"former,omitempty" yaml:"former,omitempty"` // oldest first
 }
 
 // SignatureSpec is one shape of a model's inputs and the versions that have
@@ -191,7 +195,7 @@ func (s *ViewSpec) Validate() error {
 	if s.TTL < 0 {
 		errs = append(errs, errors.New("ttl: must not be negative"))
 	}
-	errs = append(errs, checkFields("keys", s.Keys, s.Origin), checkFields("columns", s.Columns, s.Origin))
+	errs = append(errs, checkFields("keys", s.Keys, s.Origin), checkFields("columns", s.Columns, s.Origin), s.validateVersions())
 	for _, k := range s.Keys {
 		if !keyType(k.Type) {
 			errs = append(errs, fmt.Errorf("keys: %q has type %s: want Bool, Int32, Int64, String, Timestamp or Bytes", k.Name, k.Type))

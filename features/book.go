@@ -1,6 +1,7 @@
 package features
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -21,6 +22,7 @@ type View struct {
 	Schema *event.Schema
 	Table  *Table // nil: not served online
 
+	next    *Table       // of the view's new version, until stored rows are converted and loaded
 	windows *windowTable // of a window view, which has no Table and no rows of its own
 }
 
@@ -83,7 +85,8 @@ type book struct {
 // at the same time.
 type Online struct {
 	books   atomic.Pointer[map[string]*book]
-	tables  map[uint64]*Table       // by UID; owned by Define
+	tables  map[uint64]*Table       // by table id; owned by Define
+	loaded  map[uint64]bool         // tables of new versions that the stored rows are in; owned by who calls Define
 	windows map[uint64]*windowTable // by UID; owned by Define
 	ids     int64                   // offsets for which window views remember event ids
 	defined atomic.Int64            // registry offset that Define has reached
@@ -94,7 +97,7 @@ const defaultIDs = 1_000_000
 
 // NewOnline returns an Online without definitions.
 func NewOnline() *Online {
-	o := &Online{tables: map[uint64]*Table{}, windows: map[uint64]*windowTable{}, ids: defaultIDs}
+	o := &Online{tables: map[uint64]*Table{}, loaded: map[uint64]bool{}, windows: map[uint64]*windowTable{}, ids: defaultIDs}
 	o.books.Store(&map[string]*book{})
 	o.defined.Store(-2)
 	return o
@@ -113,7 +116,7 @@ func (o *Online) Define(st *registry.State) error {
 			b = newBook(d.Namespace)
 			books[d.Namespace] = b
 		}
-		if err := o.define(b, d, seen); err != nil {
+		if err := o.define(st, b, d, seen); err != nil {
 			errs = append(errs, fmt.Errorf("definition %s %s/%s: %w", d.Kind, d.Namespace, d.Name, err))
 		}
 	}
@@ -123,6 +126,7 @@ func (o *Online) Define(st *registry.State) error {
 		if !seen[uid] {
 			t.Close()
 			delete(o.tables, uid)
+			delete(o.loaded, uid)
 		}
 	}
 	for uid, t := range o.windows {
@@ -141,10 +145,10 @@ func newBook(namespace string) *book {
 }
 
 // define reads what stands on its own: views, services, entities.
-func (o *Online) define(b *book, d registry.Definition, seen map[uint64]bool) (err error) {
+func (o *Online) define(st *registry.State, b *book, d registry.Definition, seen map[uint64]bool) (err error) {
 	switch d.Kind {
 	case event.FeatureViewKind:
-		return o.defineView(b, d, seen)
+		return o.defineView(st, b, d, seen)
 	case FeatureServiceKind:
 		b.services[d.Name], err = ParseService(d.Spec)
 		if err != nil {
@@ -161,7 +165,7 @@ func (o *Online) define(b *book, d registry.Definition, seen map[uint64]bool) (e
 	return err
 }
 
-func (o *Online) defineView(b *book, d registry.Definition, seen map[uint64]bool) error {
+func (o *Online) defineView(st *registry.State, b *book, d registry.Definition, seen map[uint64]bool) error {
 	c, err := event.NewCatalog([]event.CatalogEntry{{Kind: d.Kind, Namespace: d.Namespace, Name: d.Name, UID: d.UID, Spec: d.Spec}})
 	if err != nil {
 		return err
@@ -176,18 +180,80 @@ func (o *Online) defineView(b *book, d registry.Definition, seen map[uint64]bool
 	}
 	v := &View{Name: d.Name, UID: d.UID, Spec: spec, Schema: schema}
 	b.views[d.Name] = v
+	former := o.servedBefore(st, d, c.Former(d.Namespace, d.Name), schema)
+	if former != nil {
+		v.Schema = former
+	}
 	if !spec.Online {
 		return nil
 	}
-	t := o.tables[d.UID]
-	if t == nil {
-		t = NewTable(schema, 0)
-		o.tables[d.UID] = t
+	if former != nil {
+		if v.next, err = o.table(schema, spec, seen); err != nil {
+			return err
+		}
 	}
-	seen[d.UID] = true
+	v.Table, err = o.table(v.Schema, spec, seen)
+	return err
+}
+
+// table finds or makes the online table of a schema.
+func (o *Online) table(s *event.Schema, spec *event.ViewSpec, seen map[uint64]bool) (*Table, error) {
+	t := o.tables[s.TableID]
+	if t == nil {
+		t = NewTable(s, 0)
+		o.tables[s.TableID] = t
+	}
+	seen[s.TableID] = true
 	t.SetTTL(time.Duration(spec.TTL))
-	v.Table = t
-	return t.Evolve(schema)
+	return t, t.Evolve(s)
+}
+
+// conversionKind is ingest's kind that says to which version a view's stored
+// rows are converted.
+const conversionKind = "Conversion"
+
+// converted reports whether all stored rows of a view are of a version.
+func converted(st *registry.State, d registry.Definition, tableID uint64) bool {
+	def, ok := st.Get(conversionKind, d.Namespace, d.Name)
+	var spec struct {
+		TableID uint64 `json:"table_id"`
+	}
+	return ok && json.Unmarshal(def.Spec, &spec) == nil && spec.TableID == tableID
+}
+
+// servedBefore is the older version of a view that is still served: until the
+// stored rows are converted and, where this process has that version's table,
+// loaded. It is nil when the newest is served.
+func (o *Online) servedBefore(st *registry.State, d registry.Definition, older []*event.Schema, newest *event.Schema) *event.Schema {
+	if len(older) == 0 {
+		return nil
+	}
+	before := older[len(older)-1]
+	for _, s := range slices.Backward(older) {
+		if o.tables[s.TableID] != nil {
+			before = s
+			break
+		}
+	}
+	if converted(st, d, newest.TableID) && (o.loaded[newest.TableID] || o.tables[before.TableID] == nil) {
+		return nil
+	}
+	return before
+}
+
+// changingOver are the views whose stored rows are converted as of a state, and
+// whose new table lacks them.
+func (o *Online) changingOver(st *registry.State) (out []*View) {
+	for _, v := range o.Views("") {
+		if v.next == nil {
+			continue
+		}
+		d, ok := st.Get(event.FeatureViewKind, v.Schema.Namespace, v.Name)
+		if id := v.next.Schema().TableID; ok && !o.loaded[id] && converted(st, d, id) {
+			out = append(out, v)
+		}
+	}
+	return out
 }
 
 // link resolves what refers to views: window views first, because the others
@@ -344,11 +410,18 @@ func (o *Online) Views(namespace string) []*View {
 
 // Apply folds a batch of feature rows into its table, if the view is online.
 func (o *Online) Apply(b *event.Batch, now int64) {
-	if v := o.View(b.Schema.Namespace, b.Schema.Subject); v != nil && v.Table != nil && v.UID == b.Schema.TableID {
-		if isForeign(b.Topic) {
-			v.Table.mixed.Store(true)
+	v := o.View(b.Schema.Namespace, b.Schema.Subject)
+	if v == nil || v.Table == nil {
+		return
+	}
+	for _, t := range []*Table{v.Table, v.next} {
+		if t == nil || t.Schema().TableID != b.Schema.TableID {
+			continue
 		}
-		v.Table.Apply(b, now)
+		if isForeign(b.Topic) {
+			t.mixed.Store(true)
+		}
+		t.Apply(b, now)
 	}
 }
 

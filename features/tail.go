@@ -130,11 +130,35 @@ func (t *Tail) followRegistry(ctx context.Context, last int64) error {
 			return ctx.Err()
 		}
 		last = s.Offset()
+		if err := t.changeOver(ctx, s); err != nil {
+			return err
+		}
 		t.define(s)
 		t.mu.Lock()
 		t.wake()
 		t.mu.Unlock()
 	}
+}
+
+// changeOver loads stored rows into the tables of new versions of views, once
+// they are converted. Rows of the log are in them already.
+func (t *Tail) changeOver(ctx context.Context, s *registry.State) error {
+	for _, v := range t.online.changingOver(s) {
+		for t.cfg.Latest != nil {
+			_, err := t.cfg.Latest(ctx, v.next.Schema(), FeatureTopic(v.Schema.Namespace), func(b *event.Batch) { v.next.Apply(b, t.cfg.Now()) })
+			if err == nil {
+				break
+			}
+			t.cfg.Scope.Log.Warn("a new version of a view is not online yet", "view", v.Name, telemetry.LogError, err)
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		t.online.loaded[v.next.Schema().TableID] = true
+	}
+	return nil
 }
 
 // keep evicts what nobody can read any more.

@@ -138,7 +138,7 @@ func (t *windowTable) fillIDs(ctx context.Context, src *EventSource, topic strin
 		if err != nil {
 			return err
 		}
-		if id.Kind == event.Features && id.TableID == t.plan.source.TableID {
+		if id.Kind == event.Features && event.ViewUID(id.TableID) == event.ViewUID(t.plan.source.TableID) {
 			t.ids.seen(partition, id.ID, id.Offset)
 		}
 	}

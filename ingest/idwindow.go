@@ -69,8 +69,11 @@ func (w *idWindow) bytes() int {
 	return n
 }
 
-// digest hashes an id within its table.
+// digest hashes an id within its table; the versions of a view are one.
 func (w *idWindow) digest(kind event.Kind, tableID uint64, id []byte) (low uint64, high uint32) {
+	if kind == event.Features {
+		tableID = event.ViewUID(tableID)
+	}
 	table := (tableID<<2 | uint64(kind)) * 0x9e3779b97f4a7c15 // odd: distinct tables stay distinct
 	low = maphash.Bytes(w.seeds[0], id) ^ bits.RotateLeft64(table, 32)
 	return low, uint32(maphash.Bytes(w.seeds[1], id)>>32) ^ uint32(table)

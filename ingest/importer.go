@@ -234,37 +234,5 @@ func (m *Importer) store(ctx context.Context, w *importing, u *event.Unit, topic
 	r := u.Ledger()
 	r.From, r.To, r.Registry = w.Next, w.Next+n-1, registry
 	t := newTokens(fmt.Sprintf("%s-%016x", m.c.cfg.Sink, w.tries), w.Epoch, "import", topic, 0, r.From, r.To)
-	var list []*event.Schema
-	for _, b := range u.Batches {
-		list = append(list, b.Schema)
-	}
-	if err := m.c.sink.Prepare(ctx, list); err != nil {
-		return err
-	}
-	for _, b := range u.Batches {
-		if err := m.insert(ctx, u.Namespace, b.Rows, func(ctx context.Context) error { return m.c.sink.Insert(ctx, t.table(b.Schema.Table()), b) }); err != nil {
-			return err
-		}
-	}
-	if len(u.Dead) > 0 {
-		if err := m.c.capDead(ctx, u.Namespace, u.Dead); err != nil {
-			return err
-		}
-		if err := m.insert(ctx, u.Namespace, len(u.Dead), func(ctx context.Context) error { return m.c.sink.InsertDeadLetters(ctx, t.dead(), u.Dead) }); err != nil {
-			return err
-		}
-	}
-	return m.insert(ctx, u.Namespace, 1, func(ctx context.Context) error { return m.c.sink.InsertLedger(ctx, t.ledger(), r) })
-}
-
-// insert does one insert in its turn with those of the topics.
-func (m *Importer) insert(ctx context.Context, namespace string, rows int, fn func(context.Context) error) error {
-	leave, err := m.c.turn(ctx, namespace, rows)
-	if err != nil {
-		return err
-	}
-	defer leave()
-	ctx, cancel := context.WithTimeout(ctx, m.c.cfg.InsertTimeout)
-	defer cancel()
-	return fn(ctx)
+	return m.c.storeUnit(ctx, u, t, r)
 }

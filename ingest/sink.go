@@ -40,4 +40,12 @@ type Sink interface {
 	// SeenIDs yields the non-empty ids of stored rows of a partition and epoch
 	// with from ≤ offset < to, in any order.
 	SeenIDs(ctx context.Context, topic string, partition, epoch int32, from, to int64) iter.Seq2[event.SeenID, error]
+
+	// Unconverted lists units with rows of an older version of a view that no
+	// ledger row of its conversion, by topics that begin with prefix, covers.
+	Unconverted(ctx context.Context, former *event.Schema, prefix string, limit int) ([]event.ConvertUnit, error)
+	// RowsOf yields the rows of a table that a unit brought, in the log's order.
+	RowsOf(ctx context.Context, schema *event.Schema, u event.ConvertUnit) iter.Seq2[*event.Batch, error]
+	// NewestRows yields the newest rows of a table.
+	NewestRows(ctx context.Context, schema *event.Schema, limit int) iter.Seq2[*event.Batch, error]
 }

@@ -102,7 +102,7 @@ func (s *Store) LabelRows(ctx context.Context, f LabelFrame, read func(io.Reader
 	if err := s.Prepare(ctx, []*event.Schema{f.Schema}); err != nil {
 		return err
 	}
-	t := s.tables()[f.Schema.Table()]
+	t := s.known(f.Schema.Table())
 	if t == nil {
 		return fmt.Errorf("%w: no rows of view %q are stored", ErrUnknown, f.Schema.Subject)
 	}

@@ -41,7 +41,7 @@ func (s *Store) withSubjects(f query.Frame, ns string) query.Frame {
 	var kinds, subjects []string
 	for i, name := range f.Columns[0].Values.([]string) {
 		kind, subject := "system", ""
-		if t := s.tables()[name]; t != nil {
+		if t := s.known(name); t != nil {
 			if ns != "" && t.schema.Namespace != ns {
 				continue
 			}

@@ -102,7 +102,7 @@ func (s *Store) EraseDeleted(ctx context.Context, schema *event.Schema, at int64
 	if err := s.Prepare(ctx, []*event.Schema{schema}); err != nil {
 		return 0, err
 	}
-	history := s.tables()[schema.Table()]
+	history := s.known(schema.Table())
 	keys := strings.TrimSuffix(history.orderBy(), ", event_time")
 	p := params{"at": micro64(at)}
 	var tombstones uint64
@@ -120,6 +120,12 @@ func (s *Store) EraseDeleted(ctx context.Context, schema *event.Schema, at int64
 	n, err := s.eraseRows(ctx, history.name, fmt.Sprintf("NOT deleted AND (%s, %s) IN (%s)", keys, position, s.doomed(history.name, history.name, keys, ", "+position)), p)
 	if err != nil {
 		return 0, fmt.Errorf("erase deleted entities of view %s: %w", schema.Subject, err)
+	}
+	for _, t := range s.superseded(schema) { // what its rows were converted from
+		m, err := s.eraseRows(ctx, t.name, fmt.Sprintf("NOT deleted AND (%s, %s) IN (%s)", keys, position, s.doomed(t.name, history.name, keys, ", "+position)), p)
+		if n += m; err != nil {
+			return n, fmt.Errorf("erase deleted entities of an older version of view %s: %w", schema.Subject, err)
+		}
 	}
 	return n, nil
 }
@@ -147,7 +153,7 @@ func (s *Store) eraseFromTwin(ctx context.Context, twin, history *table, keys st
 // Keys yields the distinct keys of a view whose parts equal given values, by
 // the name of the key column; batches hold the key columns alone.
 func (s *Store) Keys(ctx context.Context, schema *event.Schema, parts map[string]string) iter.Seq2[*event.Batch, error] {
-	t := s.tables()[schema.Table()]
+	t := s.known(schema.Table())
 	if t == nil {
 		return nothing
 	}

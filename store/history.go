@@ -28,7 +28,7 @@ type HistoryQuery struct {
 // columns that say which row is newer. The batches' schema has the asked
 // columns only; a batch is valid until the next one.
 func (s *Store) History(ctx context.Context, q HistoryQuery) iter.Seq2[*event.Batch, error] {
-	t := s.tables()[q.Schema.Table()]
+	t := s.known(q.Schema.Table())
 	if t == nil {
 		return nothing // no row was ever stored
 	}

@@ -35,7 +35,7 @@ func (s *Store) LatestOffsets(ctx context.Context, topic string, partitions int)
 // before a time (µs), tombstones included, each batch valid until the next. It
 // reads the whole history of the view: see docs for what that takes.
 func (s *Store) Latest(ctx context.Context, schema *event.Schema, at int64, memory int64) iter.Seq2[*event.Batch, error] {
-	t := s.tables()[schema.Table()]
+	t := s.known(schema.Table())
 	if t == nil {
 		return nothing
 	}

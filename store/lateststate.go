@@ -94,7 +94,7 @@ func (s *Store) AdvanceLatest(ctx context.Context, schema *event.Schema, ends ma
 	if err != nil {
 		return err
 	}
-	history := s.tables()[schema.Table()]
+	history := s.known(schema.Table())
 	twin := latestTable(history)
 	if err := s.conn.Exec(ctx, twin.createLatest(s.opt)); err != nil {
 		return fmt.Errorf("create table %s: %w", twin.name, err)
@@ -194,7 +194,7 @@ func (s *Store) mixed(ctx context.Context, t *table) (bool, error) {
 // than its own and, if beyond is set, those behind the mark, for which the
 // positions of all rows are read. The caller lets the comparator decide.
 func (s *Store) LatestState(ctx context.Context, schema *event.Schema, m LatestMark, beyond bool, memory int64) iter.Seq2[*event.Batch, error] {
-	history := s.tables()[schema.Table()]
+	history := s.known(schema.Table())
 	if history == nil {
 		return nothing
 	}

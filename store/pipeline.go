@@ -18,9 +18,11 @@ func (s *Store) inNamespace(ns string, p params) string {
 		return "1"
 	}
 	var tables []string
-	for name, t := range s.tables() {
-		if t.schema.Namespace == ns {
-			tables = append(tables, "'"+name+"'")
+	if p := s.prepared.Load(); p != nil {
+		for _, t := range p.bySchema {
+			if t.schema.Namespace == ns {
+				tables = append(tables, "'"+t.name+"'")
+			}
 		}
 	}
 	slices.Sort(tables)

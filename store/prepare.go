@@ -35,7 +35,7 @@ func (s *Store) prepare(ctx context.Context, sc *event.Schema) error {
 	s.prepareMu.Lock()
 	defer s.prepareMu.Unlock()
 	t := newTable(s.opt.Database, sc)
-	if old := s.tables()[t.name]; old == nil || !slices.Equal(old.columns, t.columns) {
+	if old := s.known(t.name); old == nil || !slices.Equal(old.columns, t.columns) {
 		if err := s.conn.Exec(ctx, t.create(s.opt)); err != nil {
 			return fmt.Errorf("create table %s: %w", t.name, err)
 		}
@@ -49,15 +49,29 @@ func (s *Store) prepare(ctx context.Context, sc *event.Schema) error {
 
 // remember makes t the table of its name. The caller holds prepareMu.
 func (s *Store) remember(t *table) {
-	next := &prepared{byName: maps.Clone(s.tables()), bySchema: map[*event.Schema]*table{}}
-	if next.byName == nil {
-		next.byName = map[string]*table{}
+	next := &prepared{byName: map[string]*table{}, older: map[string]*table{}, bySchema: map[*event.Schema]*table{}}
+	if p := s.prepared.Load(); p != nil {
+		maps.Copy(next.byName, p.byName)
+		maps.Copy(next.byName, p.older)
 	}
 	next.byName[t.name] = t
 	for _, t := range next.byName {
 		next.bySchema[t.schema] = t
 	}
+	next.split()
 	s.prepared.Store(next)
+}
+
+// known is the table of a name, or nil.
+func (s *Store) known(name string) *table {
+	p := s.prepared.Load()
+	if p == nil {
+		return nil
+	}
+	if t := p.byName[name]; t != nil {
+		return t
+	}
+	return p.older[name]
 }
 
 // evolve adds and widens columns of a table that existed before.

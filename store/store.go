@@ -87,7 +87,8 @@ type Store struct {
 // prepared are the tables of the schemas seen; it is replaced, never changed.
 type prepared struct {
 	byName   map[string]*table
-	bySchema map[*event.Schema]*table // the same tables
+	older    map[string]*table        // of views that have a newer version
+	bySchema map[*event.Schema]*table // all of these tables
 }
 
 // OpenEmbedded opens the engine in a data directory and brings its tables up

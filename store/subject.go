@@ -61,10 +61,13 @@ func ofNewestDefinition(tables []*table) []*table {
 }
 
 // definitionOf is the UID of the definition that a table belongs to: see
-// [event.PredictionTableID].
+// [event.PredictionTableID] and [event.ViewTableID].
 func definitionOf(s *event.Schema) uint64 {
-	if s.Kind == event.Predictions {
+	switch s.Kind {
+	case event.Predictions:
 		return s.TableID / (event.MaxSignatures + 1)
+	case event.Features:
+		return event.ViewUID(s.TableID)
 	}
 	return s.TableID
 }

@@ -228,3 +228,17 @@ func get(t *testing.T, url string) (int, string) {
 	}
 	return res.StatusCode, string(b)
 }
+
+// mustBalance wants a ledger without faults.
+func (p *kedgeProcess) mustBalance() {
+	p.t.Helper()
+	frames := p.ask(query.Request{Kind: "ledger"})
+	for _, name := range []string{"duplicates", "missing", "gap_records", "overlap_records", "unbalanced", "gap_rows", "duplicate_rows", "unledgered_rows"} {
+		if got := columnSum(p.t, frames[0], name); got != 0 {
+			p.t.Errorf("ledger: %s is %d", name, got)
+		}
+	}
+	if n := frames[1].Rows(); n != 0 {
+		p.t.Errorf("ledger: %d findings: %+v", n, frames[1])
+	}
+}

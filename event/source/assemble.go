@@ -8,15 +8,16 @@ import (
 	"slices"
 
 	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/event/expression"
 )
 
 // eventMapper builds one kind of event from a row.
 type eventMapper struct {
 	kind    event.Kind
 	spec    Event
-	when    *expression
-	del     *expression
-	without *expression // withdrawn
+	when    *expression.Program
+	del     *expression.Program
+	without *expression.Program // withdrawn
 	time    *clock
 	created *clock
 	knownAt *clock
@@ -175,7 +176,7 @@ func (r *reading) value(what string, v *valueMapper) event.Value {
 	return out
 }
 
-func (r *reading) flag(what string, e *expression) bool {
+func (r *reading) flag(what string, e *expression.Program) bool {
 	if e == nil {
 		return false
 	}

@@ -9,6 +9,7 @@ import (
 	_ "time/tzdata" // zones must be known on a bare machine too
 
 	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/event/expression"
 )
 
 // unitMicros is a unit's length in µs; 0 for ns and for what is no unit.
@@ -31,7 +32,7 @@ type clock struct {
 	spec   Time
 	layout string
 	zone   *time.Location
-	expr   *expression
+	expr   *expression.Program
 	total  int64 // rows of the file; spread only
 	years  *years
 }
@@ -45,7 +46,7 @@ func newClock(spec Time, total int64, byField map[string]*years) (*clock, error)
 		return nil, err
 	}
 	if spec.Expr != "" {
-		if c.expr, err = compile(spec.Expr); err != nil {
+		if c.expr, err = expression.Compile(spec.Expr); err != nil {
 			return nil, err
 		}
 	}
@@ -114,7 +115,7 @@ func (c *clock) unshifted(row Row, m *machine, same int64) (int64, error) {
 		if err != nil {
 			return 0, err
 		}
-		v, err := foreign(out)
+		v, err := event.FromNative(out)
 		if err != nil {
 			return 0, err
 		}

@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/event/expression"
 )
 
 // Options complete a mapping with what its text does not say.
@@ -36,7 +37,7 @@ type Mapped struct {
 // Mapper turns rows into events. It is for one goroutine; rows that belong to
 // a file must come in the file's order.
 type Mapper struct {
-	filter    *expression
+	filter    *expression.Program
 	drop      map[string]bool
 	hashes    map[string]bool
 	mac       hash.Hash
@@ -117,7 +118,7 @@ func rowError(row Row, err error) error {
 }
 
 // truth runs a condition; none is true.
-func (m *machine) truth(e *expression, row Row) (bool, error) {
+func (m *machine) truth(e *expression.Program, row Row) (bool, error) {
 	if e == nil {
 		return true, nil
 	}
@@ -127,7 +128,7 @@ func (m *machine) truth(e *expression, row Row) (bool, error) {
 	}
 	b, ok := out.(bool)
 	if !ok {
-		return false, fmt.Errorf("expression %q gave %T, not true or false", e.text, out)
+		return false, fmt.Errorf("expression %q gave %T, not true or false", e, out)
 	}
 	return b, nil
 }
@@ -195,11 +196,11 @@ func (b *builder) fail(what string, err error) {
 	}
 }
 
-func (b *builder) condition(what, text string) *expression {
+func (b *builder) condition(what, text string) *expression.Program {
 	if text == "" {
 		return nil
 	}
-	e, err := compile(text)
+	e, err := expression.Compile(text)
 	b.fail(what, err)
 	return e
 }
@@ -259,7 +260,7 @@ func (b *builder) value(what string, v Value) *valueMapper {
 	}
 	vm := &valueMapper{field: v.Field}
 	if v.Const != nil {
-		c, err := foreign(v.Const)
+		c, err := event.FromNative(v.Const)
 		b.fail(what, err)
 		vm.constant = c
 	}
@@ -290,7 +291,7 @@ func (b *builder) named(what string, m map[string]Value) []namedMapper {
 type valueMapper struct {
 	field    string
 	constant event.Value
-	expr     *expression
+	expr     *expression.Program
 }
 
 type namedMapper struct {
@@ -309,7 +310,7 @@ func (v *valueMapper) of(row Row, m *machine) (event.Value, error) {
 		if err != nil {
 			return event.Value{}, err
 		}
-		return foreign(out)
+		return event.FromNative(out)
 	}
 	return v.constant, nil
 }

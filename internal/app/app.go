@@ -204,6 +204,7 @@ func (a *App) run(ctx context.Context, served <-chan error) error {
 	defer stopRegistry() // ingest needs it until it has drained
 	if a.consumer != nil {
 		part("ingest", a.consumer.Run)
+		part("conversions", a.runConversions)
 	}
 	if a.store != nil {
 		part("definitions", a.followDefinitions)

@@ -79,7 +79,7 @@ func (a *App) apply(ctx context.Context, c auth.Caller, d Definition) (registry.
 	if err := mayDefine(c, d.Kind); err != nil {
 		return registry.Definition{}, err
 	}
-	if err := a.checkDefinition(c, d); err != nil {
+	if err := a.checkDefinition(ctx, c, d); err != nil {
 		return registry.Definition{}, web.Errorf(http.StatusBadRequest, web.CodeInvalid, "%s %s: %w", d.Kind, d.Name, err)
 	}
 	if d.Kind == event.NamespaceKind {

@@ -299,3 +299,12 @@ func (a *App) openIngest(context.Context) (err error) {
 	a.consumer, err = ingest.New(cfg, a.client, a.registry, a.store, a.tel.Scope("ingest"))
 	return err
 }
+
+// conversionGroup is the group whose member converts stored rows of views that
+// got a new version.
+const conversionGroup = "kedge.leases.conversions"
+
+// runConversions converts stored rows while this process holds the lease.
+func (a *App) runConversions(ctx context.Context) error {
+	return a.client.HoldLease(ctx, conversionGroup, LeasesTopic, a.consumer.Converter().Run)
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -51,7 +52,7 @@ type Plan struct {
 func (a *App) planRoutes(api *web.API) {
 	web.Handle(api, huma.Operation{OperationID: "plan", Method: http.MethodPost, Path: "/v1/definitions/plan", Summary: "What applying definitions would do", Description: "Nothing is changed.", Tags: []string{"definitions"}, MaxBodyBytes: int64(a.cfg.HTTP.MaxBody)}, webError,
 		func(ctx context.Context, in *struct{ Body PlanRequest }) (*struct{ Body Plan }, error) {
-			return &struct{ Body Plan }{a.plan(auth.From(ctx), in.Body)}, nil
+			return &struct{ Body Plan }{a.plan(ctx, auth.From(ctx), in.Body)}, nil
 		})
 	web.Handle(api, huma.Operation{OperationID: "delete-definition", Method: http.MethodDelete, Path: "/v1/definitions", Summary: "Delete a definition", Description: "Stored rows stay until their retention ends. A view that is deleted and met again in an event is a new one.", Tags: []string{"definitions"}}, webError,
 		func(ctx context.Context, in *struct {
@@ -80,13 +81,13 @@ func (a *App) planRoutes(api *web.API) {
 }
 
 // plan compares definitions with the live ones.
-func (a *App) plan(c auth.Caller, in PlanRequest) Plan {
+func (a *App) plan(ctx context.Context, c auth.Caller, in PlanRequest) Plan {
 	state := a.registry.State()
 	out := Plan{Changes: []PlannedChange{}}
 	listed := map[[2]string]bool{}
 	for _, d := range in.Definitions {
 		listed[[2]string{d.Kind, d.Name}] = true
-		ch := a.planOne(c, state, d)
+		ch := a.planOne(ctx, c, state, d)
 		if ch.Refused != "" {
 			out.Refused++
 		}
@@ -123,13 +124,13 @@ func committed(history []registry.Definition) *registry.Definition {
 	return nil
 }
 
-func (a *App) planOne(c auth.Caller, state *registry.State, d Definition) PlannedChange {
+func (a *App) planOne(ctx context.Context, c auth.Caller, state *registry.State, d Definition) PlannedChange {
 	out := PlannedChange{Kind: d.Kind, Name: d.Name, Action: actionCreate}
 	live, ok := state.Get(d.Kind, homeOf(c, d.Kind, d.Name), d.Name)
 	if ok {
 		out.Version, out.Action = live.Version, actionUpdate
 	}
-	if err := a.checkDefinition(c, d); err != nil {
+	if err := a.checkDefinition(ctx, c, d); err != nil {
 		out.Refused = err.Error()
 		return out
 	}
@@ -149,7 +150,7 @@ func (a *App) planOne(c auth.Caller, state *registry.State, d Definition) Planne
 
 // checkDefinition finds what is wrong with a definition by itself, and beside
 // what is live.
-func (a *App) checkDefinition(c auth.Caller, d Definition) error {
+func (a *App) checkDefinition(ctx context.Context, c auth.Caller, d Definition) error {
 	if err := checkSpec(d); err != nil {
 		return err
 	}
@@ -176,7 +177,22 @@ func (a *App) checkDefinition(c auth.Caller, d Definition) error {
 			return fmt.Errorf("%s: %q to %q: %s", e.Path, e.Was, e.Now, e.Remedy)
 		}
 	}
+	if slices.ContainsFunc(edits, func(e event.Edit) bool { return e.Effect == event.EffectVersion }) {
+		return a.checkConversion(ctx, live, d)
+	}
 	return nil
+}
+
+// triedRows is how many stored rows of each older version a conversion is tried
+// on before it is accepted.
+const triedRows = 10_000
+
+// checkConversion refuses a version to which stored rows cannot be converted.
+func (a *App) checkConversion(ctx context.Context, live registry.Definition, d Definition) error {
+	if a.consumer == nil {
+		return nil
+	}
+	return a.consumer.CheckConversion(ctx, event.CatalogEntry{Kind: live.Kind, Namespace: live.Namespace, Name: live.Name, UID: live.UID, Spec: d.Spec}, triedRows)
 }
 
 func (a *App) deleteDefinition(ctx context.Context, c auth.Caller, kind, name string, version uint64, why string) (registry.Definition, error) {

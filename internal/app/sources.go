@@ -344,7 +344,11 @@ func (a *App) checkNewSource(c auth.Caller, d Definition) error {
 	}
 	for _, other := range a.registry.State().List(source.Kind, "") {
 		if o, err := source.ParseDefinition(other.Spec); err == nil && o.Topic == spec.Topic && (other.Name != d.Name || other.Namespace != c.Namespace) {
-			return fmt.Errorf("topic %q is mapped by the source %s: a topic has one source, which may list several events", spec.Topic, other.Name)
+			by := "a source of another namespace"
+			if other.Namespace == c.Namespace {
+				by = "the source " + other.Name
+			}
+			return fmt.Errorf("topic %q is mapped by %s: a topic has one source, which may list several events", spec.Topic, by)
 		}
 	}
 	if len(spec.Mapping.Hash) > 0 && a.cfg.Sources.HashKey == "" {

@@ -79,6 +79,8 @@ func (c *Config) GroupACLs() []ACL {
 		{"kedge", "Read", "Group:" + c.Ingest.Group},
 		{"kedge", "Describe", "Group:" + driftGroup},
 		{"kedge", "Read", "Group:" + driftGroup},
+		{"kedge", "Describe", "Group:" + conversionGroup},
+		{"kedge", "Read", "Group:" + conversionGroup},
 		{"kedge", "Describe", "Group:" + alertsGroup},
 		{"kedge", "Read", "Group:" + alertsGroup},
 		{"kedge", "Describe", "Cluster:kafka-cluster"},
