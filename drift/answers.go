@@ -162,11 +162,19 @@ func (m *Monitor) reference() string {
 	if m.baselines == nil {
 		return ""
 	}
-	what := m.cfg.From.UTC().Format("2006-01-02 15:04") + " to " + m.cfg.To.UTC().Format("2006-01-02 15:04")
+	what := stretchText(m.cfg.From, m.cfg.To)
 	if m.cfg.File != "" {
 		what = "file " + m.cfg.File
 	}
+	if len(m.Answers.Trained) > 0 {
+		what = m.Answers.name() + ", floors of " + what
+	}
 	return what
+}
+
+// stretchText names a stretch of time.
+func stretchText(from, to time.Time) string {
+	return from.UTC().Format("2006-01-02 15:04") + " to " + to.UTC().Format("2006-01-02 15:04")
 }
 
 // window is the part of time that a request is about: by default the newest
@@ -184,6 +192,9 @@ func (m *Monitor) window(ctx context.Context, r *query.Request) ([]Column, error
 		r.To = m.Next
 	}
 	from, to := r.From.Truncate(m.cfg.grain()), r.To.Truncate(m.cfg.grain())
+	if len(m.Answers.Trained) > 0 && !to.After(m.held()) {
+		return nil, fmt.Errorf("%w: until %s other bins were counted, for another reference; the verdicts of that time say which", store.ErrInvalid, m.held().Format(time.RFC3339))
+	}
 	if !from.Before(to) {
 		return nil, fmt.Errorf("%w: want a range of whole minutes", store.ErrInvalid)
 	}
@@ -238,8 +249,8 @@ func (m *Monitor) backtest(ctx context.Context, r query.Request, p backtestParam
 	if from.IsZero() {
 		from = to.Add(-4 * 7 * 24 * time.Hour)
 	}
-	if from.Before(m.First) {
-		from = m.First
+	if from.Before(m.held()) {
+		from = m.held()
 	}
 	saved, err := m.store.SavedSummaries(ctx, m.cfg.Table, from.Truncate(m.cfg.Window), to, m.cfg.grain())
 	if err != nil {

@@ -62,7 +62,7 @@ func (m *Monitor) locate(ctx context.Context) error {
 	if m.cfg.From.Before(m.cfg.To) {
 		return m.chooseWindow(ctx)
 	}
-	first, err := m.store.FirstRows(ctx, m.cfg.Table, time.Unix(0, 0), m.cfg.First)
+	first, err := m.store.FirstRows(ctx, m.cfg.Table, m.Answers.since(), m.cfg.First)
 	if err != nil {
 		return err
 	}
@@ -307,12 +307,13 @@ func (m *Monitor) grow(ctx context.Context, revision uint64) error {
 		if m.cfg.Season >= season || m.Next.Sub(m.cfg.From) < length || season%m.cfg.Window != 0 {
 			continue
 		}
-		old := m.cfg
+		old, known := m.cfg, m.baselines
 		m.cfg.To, m.cfg.Season = m.cfg.From.Add(length), season
 		if err := m.learn(ctx); err != nil {
 			m.cfg = old
 			return fmt.Errorf("learn a longer reference: %w", err)
 		}
+		m.overlay(known, known)
 		return m.saveBaselines(ctx, revision)
 	}
 	return nil

@@ -22,6 +22,8 @@ type MonitorConfig struct {
 	From, To        time.Time     // the reference's range of event_time; zero: the first First rows
 	First           int           // rows of the reference
 	File            string        // name of a stored reference instead
+	Follow          bool          // a version that is promoted brings a reference of its own
+	Training        bool          // and so does the first one
 	Window          time.Duration // of one judgement, whole minutes; 0: chosen by the rate of the reference's rows
 	Season          time.Duration // the reference repeats after this long; 0: it does not
 	Grow            bool          // the reference grows to days, then weeks, and learns their season
@@ -124,7 +126,8 @@ type Monitor struct {
 	changed []store.Incident // to be saved
 	told    []AlertChange    // to be told
 	renew   []renewal
-	outlook string // what the model's performance is expected to be, for sentences
+	crowned *Champion // of the model, as it was last told; nil: not known
+	outlook string    // what the model's performance is expected to be, for sentences
 	skipped map[string]int
 }
 
@@ -151,6 +154,9 @@ type remembered struct {
 	Unquiet map[string][][2]time.Time `json:"unquiet"` // by column: when it was not itself
 	Volume  *volume                   `json:"volume"`
 	Acts    []string                  `json:"acts"` // actions that were carried out, newest last
+	Answers answering                 `json:"answers"`
+
+	Switched time.Time `json:"switched"` // start of the first window under the reference of Answers; zero: it came with the first one
 }
 
 // renewal is a column that gets a new reference from a time on.
@@ -237,7 +243,7 @@ func (m *Monitor) tick(ctx context.Context, now time.Time) ([]store.Verdict, err
 	}
 	vs, err := m.judgeClosed(ctx, now, revision)
 	out = append(out, vs...)
-	if err != nil {
+	if err != nil || m.baselines == nil { // a promoted version is learnt from here on
 		return out, err
 	}
 	if err := m.judgeSegments(ctx, late, revision); err != nil {
@@ -268,6 +274,9 @@ func (m *Monitor) closed(end, now time.Time) bool {
 // silence is a question of its own.
 func (m *Monitor) judgeClosed(ctx context.Context, now time.Time, revision uint64) (out []store.Verdict, err error) {
 	for n := 0; n < atOnce && m.closed(m.Next.Add(m.cfg.Window), now); n++ {
+		if err := m.promote(ctx, revision); err != nil || m.baselines == nil {
+			return out, err
+		}
 		vs, err := m.judge(ctx, m.Next, revision, true)
 		if err != nil {
 			return out, fmt.Errorf("window %s: %w", m.Next.Format(time.RFC3339), err)
@@ -288,96 +297,6 @@ func (m *Monitor) judgeClosed(ctx context.Context, now time.Time, revision uint6
 		m.Next = at.Truncate(m.cfg.Window)
 	}
 	return out, nil
-}
-
-// derive counts anew every stretch of time that the ledger says is dirty, and
-// answers the judged windows that changed. Minutes that are not over wait.
-func (m *Monitor) derive(ctx context.Context, now time.Time, revision uint64) (late []time.Time, err error) {
-	since := m.Dirty
-	if now.Sub(m.Arrived) < time.Minute {
-		since = since.Add(-ledgerOverlap)
-	}
-	minutes, imported, until, err := m.store.DirtyMinutes(ctx, m.cfg.Table, since)
-	if err != nil {
-		return nil, err
-	}
-	m.imported(imported)
-	minutes = append(minutes, m.Pending...)
-	slices.SortFunc(minutes, time.Time.Compare)
-	minutes = slices.CompactFunc(minutes, time.Time.Equal)
-	over := slices.IndexFunc(minutes, func(t time.Time) bool { return t.Add(base + 5*time.Second).After(now) })
-	var waiting []time.Time
-	if over >= 0 {
-		minutes, waiting = minutes[:over], slices.Clone(minutes[over:])
-	}
-	if err := m.deriveMinutes(ctx, minutes, revision); err != nil {
-		return nil, err
-	}
-	for _, t := range minutes {
-		start := t.Truncate(m.cfg.Window)
-		if !start.Before(m.First) && start.Before(m.Next) && !slices.Contains(late, start) {
-			late = append(late, start)
-		}
-		if end := t.Add(base); end.After(m.Seen) {
-			m.Seen = end
-		}
-	}
-	if until.After(m.Dirty) {
-		m.Dirty, m.Arrived = until, now
-	}
-	m.Pending = waiting
-	m.Live = m.Live || !m.Seen.IsZero() && now.Sub(m.Seen) < m.cfg.Window+10*time.Minute
-	return late, nil
-}
-
-// ledgerOverlap is how far back the ledger is read again after news: its rows
-// become visible in another order than that of their times.
-const ledgerOverlap = 5 * time.Second
-
-func (m *Monitor) deriveMinutes(ctx context.Context, minutes []time.Time, revision uint64) error {
-	grain := m.cfg.grain()
-	for _, s := range stretches(minutes, grain) {
-		windows, err := m.store.DeriveSummaries(ctx, m.cfg.Table, m.grids, s[0], s[1], grain)
-		if err != nil {
-			return err
-		}
-		if err := m.store.SaveSummaries(ctx, m.cfg.Table, windows, grain, revision); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-const (
-	stretchGap   = 10 * time.Minute // dirty minutes that lie this near are one scan: cheaper than two
-	maxStretches = 64               // scans of one tick, unless they would be too long
-	maxDerived   = 4000             // windows of one scan
-)
-
-// stretches are half-open ranges that cover ascending minutes, on the windows'
-// boundaries.
-func stretches(minutes []time.Time, grain time.Duration) [][2]time.Time {
-	gap := max(stretchGap, grain)
-	for {
-		out := joined(minutes, grain, gap)
-		if len(out) <= maxStretches || gap > maxDerived*grain {
-			return out
-		}
-		gap *= 4
-	}
-}
-
-func joined(minutes []time.Time, grain, gap time.Duration) [][2]time.Time {
-	var out [][2]time.Time
-	for _, t := range minutes {
-		start, end := t.Truncate(grain), t.Truncate(grain).Add(grain)
-		if n := len(out); n > 0 && start.Sub(out[n-1][1]) <= gap && end.Sub(out[n-1][0]) <= maxDerived*grain {
-			out[n-1][1] = end
-			continue
-		}
-		out = append(out, [2]time.Time{start, end})
-	}
-	return out
 }
 
 // judge merges a window's parts and stores what is to be said of it: nothing
@@ -490,7 +409,7 @@ func (m *Monitor) verdict(c Column, f Finding, start, end time.Time) store.Verdi
 		Column: f.Column, Detector: f.Detector, Start: start, End: end,
 		Effect: f.Effect, Low: f.Low, High: f.High, Floor: f.Floor, Learnt: f.Learnt, Seasonal: f.Seasonal, Drifted: f.Drifted,
 		P: f.P, Adjusted: f.Adjusted, Severity: f.Severity.String(), Change: f.Change.String(), Reason: string(f.Reason),
-		Sentence: Sentence(c, f.Judgement),
+		Sentence: Sentence(c, f.Judgement), Reference: m.reference(),
 	}
 	if f.Drifted && m.outlook != "" {
 		v.Sentence += "; " + m.outlook

@@ -35,20 +35,22 @@ type performance struct {
 
 // fit is what the reference says of the model.
 type fit struct {
-	task     string
-	metric   string // what is judged
-	rising   bool   // a larger value of it is worse
-	values   map[string]perf.Value
-	floor    float64 // three deviations of the reference's own windows
-	lower    float64 // expected values below it are news
-	cbpe     *perf.CBPE
-	multi    *perf.MultiCBPE
-	classes  []string // of multi
-	coverage float64
-	rows     int // labelled ones of the reference
-	wait     time.Duration
-	window   time.Duration
-	labels   map[string]bool
+	task      string
+	metric    string // what is judged
+	rising    bool   // a larger value of it is worse
+	values    map[string]perf.Value
+	floor     float64 // three deviations of the reference's own windows
+	lower     float64 // expected values below it are news
+	cbpe      *perf.CBPE
+	multi     *perf.MultiCBPE
+	classes   []string // of multi
+	coverage  float64
+	rows      int // labelled ones of the reference
+	wait      time.Duration
+	window    time.Duration
+	labels    map[string]bool
+	reference string    // what it was fitted on, for verdicts
+	from      time.Time // see answering
 }
 
 // sampleRows bounds the rows that one window's metrics are made of.
@@ -82,6 +84,9 @@ func (p *performance) tick(ctx context.Context, m *Monitor, now time.Time) error
 	defer m.mu.Unlock()
 	if m.baselines == nil || m.cfg.File != "" && m.Seen.IsZero() {
 		return nil
+	}
+	if p.fitted != nil && !p.fitted.from.Equal(m.Answers.From) {
+		p.fitted = nil // a promoted version learns its own first rows
 	}
 	if p.fitted == nil {
 		if now.Sub(p.tried) < 30*time.Second {
@@ -161,7 +166,7 @@ func (p *performance) learn(ctx context.Context, m *Monitor, now time.Time) erro
 	if err != nil {
 		return err
 	}
-	f := &fit{window: performanceWindow(m.cfg.Window)}
+	f := &fit{window: performanceWindow(m.cfg.Window), reference: "labelled rows of " + stretchText(from, to), from: m.Answers.From}
 	f.wait = p.wait(o, f.window)
 	if to.Add(f.wait).After(now) {
 		return &stat.NotComputable{Reason: stat.TooFew, Detail: "the reference's labels are not due yet"}
@@ -448,6 +453,7 @@ func (p *performance) judge(ctx context.Context, m *Monitor, w measured, now tim
 			finding = m.watch.Step(j, end)
 		}
 		v := m.verdict(Column{Name: j.Column}, finding, w.start, end)
+		v.Reference = f.reference
 		if !past {
 			m.hush(&v, finding)
 		}

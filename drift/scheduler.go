@@ -24,8 +24,9 @@ import (
 // SchedulerConfig says what a scheduler watches and how often it looks.
 type SchedulerConfig struct {
 	Namespace string
-	Every     time.Duration // between looks; 10 s when zero
-	Topic     string        // where alerts go
+	Every     time.Duration                       // between looks; 10 s when zero
+	Topic     string                              // where alerts go
+	Champion  func(model string) (Champion, bool) // who answers for a model; nil: nobody knows
 	Scope     telemetry.Scope
 }
 
@@ -151,6 +152,11 @@ func (s *Scheduler) evaluate(ctx context.Context, w *watcher, now time.Time) (er
 	if err := w.monitor.remember(ctx); err == nil { // else the tick says so
 		for _, a := range s.actions {
 			w.monitor.act(a.name, a.action, a.who, a.why)
+		}
+	}
+	if w.perf != nil && s.cfg.Champion != nil {
+		if c, ok := s.cfg.Champion(w.schema.Subject); ok {
+			w.monitor.crown(c)
 		}
 	}
 	if _, err := w.monitor.Tick(ctx, now); err != nil || w.perf == nil {
@@ -407,6 +413,7 @@ func (s *MonitorSpec) config(namespace, name string, sc *event.Schema) MonitorCo
 	if c.Season == 1 {
 		c.Season = 0
 	}
+	c.Follow, c.Training = sc.Kind == event.Predictions && s.Reference.From.IsZero() && s.Reference.File == "", s.Reference.Training
 	c.From, c.To, c.First, c.File = s.Reference.From, s.Reference.To, s.Reference.First, s.Reference.File
 	if c.From.IsZero() && c.First == 0 && c.File == "" {
 		c.First = defaultFirst

@@ -195,7 +195,7 @@ func (m *Monitor) judgeSegments(ctx context.Context, late []time.Time, revision 
 	}
 	var again []time.Time
 	for _, t := range late {
-		if start := t.Truncate(s.window); start.Before(m.Segmented) && !start.Before(m.First) && !slices.Contains(again, start) {
+		if start := t.Truncate(s.window); start.Before(m.Segmented) && !start.Before(m.held()) && !slices.Contains(again, start) {
 			again = append(again, start)
 		}
 	}
@@ -226,6 +226,7 @@ func (m *Monitor) judgeSegmentsOf(ctx context.Context, start time.Time, revision
 		c := columns[i/questions]
 		j.Severity = min(j.Severity, control.Warning)
 		v := m.verdict(c, Finding{Judgement: j, At: end}, start, end)
+		v.Reference = "its own past of " + stretchText(m.cfg.From, m.cfg.To)
 		if first {
 			m.stepSegment(c, j, v.Sentence, end)
 		}

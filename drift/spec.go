@@ -44,13 +44,17 @@ type MonitorSpec struct {
 	Value     Worth              `json:"value,omitempty" yaml:"value,omitempty"`           // what a prediction is worth: by truth, then by predicted class
 }
 
-// Reference is what windows are held against: the first rows, or a range of
-// event_time.
+// Reference is what windows are held against: the first rows, a range of
+// event_time, a file, or what a model's champion learnt from. A range and a file
+// stay whatever is promoted; else a version that becomes champion brings what it
+// learnt from, or, where that is not known, its own first rows.
 type Reference struct {
 	First int       `json:"first,omitempty" yaml:"first,omitempty"`
 	From  time.Time `json:"from,omitzero" yaml:"from,omitempty"`
 	To    time.Time `json:"to,omitzero" yaml:"to,omitempty"`
 	File  string    `json:"file,omitempty" yaml:"file,omitempty"` // name of a reference set from a file; see [Baseline]
+
+	Training bool `json:"training,omitempty" yaml:"training,omitempty"` // from the first champion on, not only from the next promotion
 }
 
 // PolicySpec is [control.Policy] as definitions write it. What is 0 has the
@@ -184,6 +188,8 @@ func (s *MonitorSpec) Validate() error {
 	fault(r.First < 0, "reference: first %d: want more than 0 rows", r.First)
 	fault(r.From.IsZero() != r.To.IsZero() || !r.From.IsZero() && !r.From.Before(r.To), "reference: want from before to")
 	fault(r.First > 0 && !r.From.IsZero() || r.File != "" && (r.First > 0 || !r.From.IsZero()), "reference: want one of first, from and to, file")
+	fault(r.Training && (r.File != "" || !r.From.IsZero()), "reference: training beside a file or a range: want one of them")
+	fault(r.Training && s.Model == "", "reference: training: only a model has learnt from something")
 	fault(len(s.Value) > 0 && s.Model == "", "value: only predictions have one")
 	for name, w := range s.Weights {
 		fault(w < 0 || w > 1, "importance of %s: %v: want 0 to 1", name, w)

@@ -52,13 +52,16 @@ func (m *Monitor) load(ctx context.Context) error {
 	}
 	m.remembered = was.remembered
 	if was.Digest != m.asked.Digest {
+		m.Answers = m.Answers.anew()
 		return nil
 	}
-	if err := m.restoreBaselines(parts); err != nil {
-		return fmt.Errorf("read baselines: %w", err)
-	}
-	if err := m.unpackSegments(parts); err != nil {
-		return err
+	if !was.To.IsZero() || m.cfg.File != "" { // else a promoted version is still learning
+		if err := m.restoreBaselines(parts); err != nil {
+			return fmt.Errorf("read baselines: %w", err)
+		}
+		if err := m.unpackSegments(parts); err != nil {
+			return err
+		}
 	}
 	m.cfg.From, m.cfg.To, m.cfg.Window, m.cfg.Season = was.From, was.To, was.Window, was.Season
 	m.watch.Incidents, m.refused = was.Incidents, was.Refused

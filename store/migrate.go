@@ -11,7 +11,7 @@ import (
 )
 
 // Version is the version of the fixed tables that this binary writes.
-const Version = 6
+const Version = 7
 
 // ErrNewer says that a newer Kedge wrote the tables.
 var ErrNewer = errors.New("the store was written by a newer kedge")
@@ -88,7 +88,10 @@ func (s *Store) migrations() [][]string {
 		}, ", "), "kind, namespace, name, version", ""),
 	}, s.derivedTables(), s.monitorTables(), {
 		fmt.Sprintf("ALTER TABLE %s%s ADD COLUMN IF NOT EXISTS silent Int64 AFTER tombstoned", s.ref("ledger"), s.opt.onCluster()),
-	}, s.runTables(), s.segmentTables()}
+	}, s.runTables(), s.segmentTables(), {
+		fmt.Sprintf("ALTER TABLE %s%s ADD COLUMN IF NOT EXISTS reference LowCardinality(String) AFTER reference_rows", s.ref("verdicts"), s.opt.onCluster()),
+		fmt.Sprintf("ALTER TABLE %s%s ADD COLUMN IF NOT EXISTS reference LowCardinality(String) AFTER reference_rows", s.ref("segment_verdicts"), s.opt.onCluster()),
+	}}
 }
 
 func micros(name string) string { return name + " DateTime64(6, 'UTC') CODEC(Delta, ZSTD(1))" }

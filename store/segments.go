@@ -82,6 +82,7 @@ func (s *Store) SaveSegmentVerdicts(ctx context.Context, vs []SegmentVerdict, re
 	add("severity", func(v SegmentVerdict) string { return v.Severity })
 	add("reason", func(v SegmentVerdict) string { return v.Reason })
 	add("sentence", func(v SegmentVerdict) string { return v.Sentence })
+	add("reference", func(v SegmentVerdict) string { return v.Reference })
 	number("effect", func(v SegmentVerdict) float64 { return v.Effect })
 	number("floor", func(v SegmentVerdict) float64 { return v.Floor })
 	number("p", func(v SegmentVerdict) float64 { return v.P })
@@ -123,9 +124,9 @@ func (s *Store) SegmentDrift(ctx context.Context, r query.Request) ([]query.Fram
 	}
 	cols := []query.Column{col("time", query.Time, ""), col("segment", query.Text, ""), col("column", query.Text, ""), col("detector", query.Text, ""),
 		col("times", query.Float, ""), col("effect", query.Float, ""), col("floor", query.Float, ""), col("adjusted", query.Float, ""), col("drifted", query.Bool, ""),
-		col("severity", query.Text, ""), col("rows", query.Uint, ""), col("reference_rows", query.Uint, ""), col("sentence", query.Text, ""), col("monitor", query.Text, "")}
+		col("severity", query.Text, ""), col("rows", query.Uint, ""), col("reference_rows", query.Uint, ""), col("sentence", query.Text, ""), col("monitor", query.Text, ""), col("reference", query.Text, "")}
 	cols[4].Thresholds = []query.Threshold{{Value: 1, State: "warning"}}
-	sql := "SELECT start, toString(segment), toString(`column`), toString(detector), if(floor > 0, effect / floor, 0) AS times, effect, floor, adjusted, drifted, toString(severity), rows, reference_rows, sentence, toString(monitor) FROM " +
+	sql := "SELECT start, toString(segment), toString(`column`), toString(detector), if(floor > 0, effect / floor, 0) AS times, effect, floor, adjusted, drifted, toString(severity), rows, reference_rows, sentence, toString(monitor), toString(reference) FROM " +
 		"(SELECT * FROM " + s.ref("segment_verdicts") + " WHERE " + where + " AND reason = '' ORDER BY revision DESC LIMIT 1 BY monitor, segment, `column`, detector, start)" +
 		" ORDER BY start DESC, times DESC, segment, `column`, detector LIMIT " + limit
 	f, err := s.frame(ctx, "segment drift", query.Table, cols, sql, p)

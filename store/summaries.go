@@ -50,7 +50,13 @@ func (s *Store) SaveSummaries(ctx context.Context, sub Subject, ws []WindowSumma
 		named{"rows", fixed[uint64]{"UInt64", collect(ws, func(w WindowSummary) uint64 { return w.Summary.Rows() })}},
 		named{"missing", fixed[uint64]{"UInt64", collect(ws, func(w WindowSummary) uint64 { return w.Summary.Missing })}},
 		named{"summary", texts(packed)})
-	token := fmt.Sprintf("summaries/%d/%d/%d/%s/%d/%d", sub.Kind, sub.TableID, revision, ws[0].Column, ws[0].Start.UnixMicro(), len(ws))
+	// one tick may count the same windows twice, on the grids before a promotion
+	// and after it
+	about := make([]string, 0, 3*len(ws))
+	for _, w := range ws {
+		about = append(about, w.Column, strconv.FormatInt(w.Start.UnixMicro(), 10), strconv.FormatUint(w.Summary.GridID, 10))
+	}
+	token := fmt.Sprintf("summaries/%d/%d/%d/%s", sub.Kind, sub.TableID, revision, digestOf(about))
 	return s.insertRows(ctx, "summaries", token, len(ws), cols)
 }
 
@@ -71,11 +77,11 @@ func (sub Subject) params(p params) params {
 const ofSubject = "kind = {kind:UInt8} AND table_id = {table:UInt64}"
 
 // SavedSummaries reads the newest revision of the windows of a length that start
-// in [from, to), by column and time.
+// in [from, to), by column and time; on each grid that they were counted on.
 func (s *Store) SavedSummaries(ctx context.Context, sub Subject, from, to time.Time, length time.Duration) ([]WindowSummary, error) {
 	p := sub.params(params{"from": micro(from), "to": micro(to), "length": strconv.FormatInt(length.Microseconds(), 10)})
 	rows, err := s.query(ctx, "SELECT `column`, start, base64Encode(argMax(summary, revision)) FROM "+s.ref("summaries")+
-		" WHERE "+ofSubject+" AND length_us = {length:Int64} AND "+inRange("start")+" GROUP BY `column`, start ORDER BY `column`, start", p)
+		" WHERE "+ofSubject+" AND length_us = {length:Int64} AND "+inRange("start")+" GROUP BY `column`, start, grid ORDER BY `column`, start", p)
 	if err != nil {
 		return nil, fmt.Errorf("read summaries: %w", err)
 	}
@@ -113,7 +119,7 @@ func (s *Store) SaveGrids(ctx context.Context, sub Subject, columns []SummaryCol
 		named{"grid", fixed[uint64]{"UInt64", collect(columns, func(c SummaryColumn) uint64 { return c.Grid.ID() })}},
 		named{"revision", fixed[uint64]{"UInt64", collect(columns, func(SummaryColumn) uint64 { return revision })}},
 		named{"spec", texts(specs)})
-	return s.insertRows(ctx, "grids", fmt.Sprintf("grids/%d/%d/%d", sub.Kind, sub.TableID, revision), len(columns), cols)
+	return s.insertRows(ctx, "grids", fmt.Sprintf("grids/%d/%d/%d/%s", sub.Kind, sub.TableID, revision, digestOf(specs)), len(columns), cols)
 }
 
 // Grids reads the newest grid of each column of a subject.
@@ -185,6 +191,7 @@ type Verdict struct {
 	Reason                      string // why there is no answer; empty when there is one
 	Sentence                    string
 	ReferenceRows, Rows         uint64
+	Reference                   string // what the window was held against
 }
 
 // digestOf is short and the same for the same words.
@@ -219,6 +226,7 @@ func (s *Store) SaveVerdicts(ctx context.Context, sub Subject, vs []Verdict, rev
 	add("change", func(v Verdict) string { return v.Change })
 	add("reason", func(v Verdict) string { return v.Reason })
 	add("sentence", func(v Verdict) string { return v.Sentence })
+	add("reference", func(v Verdict) string { return v.Reference })
 	number("effect", func(v Verdict) float64 { return v.Effect })
 	number("low", func(v Verdict) float64 { return v.Low })
 	number("high", func(v Verdict) float64 { return v.High })
@@ -264,9 +272,9 @@ func (s *Store) Verdicts(ctx context.Context, r query.Request) ([]query.Frame, e
 		col("column", query.Text, ""), col("detector", query.Text, ""), col("drifted", query.Bool, ""), col("severity", query.Text, ""), col("change", query.Text, ""),
 		col("effect", query.Float, ""), col("low", query.Float, ""), col("high", query.Float, ""), col("floor", query.Float, ""), col("learnt", query.Bool, ""),
 		col("p", query.Float, ""), col("adjusted", query.Float, ""), col("reason", query.Text, ""), col("sentence", query.Text, ""),
-		col("rows", query.Uint, ""), col("revision", query.Uint, "")}
+		col("rows", query.Uint, ""), col("revision", query.Uint, ""), col("reference", query.Text, "")}
 	sql := "SELECT start, end, toString(monitor), toString(subject), toString(`column`), toString(detector), drifted, toString(severity), toString(change), " +
-		"effect, low, high, floor, learnt, p, adjusted, toString(reason), sentence, rows, revision FROM " + s.ref("verdicts") + " WHERE " + where +
+		"effect, low, high, floor, learnt, p, adjusted, toString(reason), sentence, rows, revision, toString(reference) FROM " + s.ref("verdicts") + " WHERE " + where +
 		" ORDER BY start DESC, monitor, `column`, detector, revision DESC LIMIT 1 BY start, monitor, `column`, detector LIMIT " + limit
 	f, err := s.frame(ctx, "verdicts", query.Table, cols, sql, p)
 	if err != nil {

@@ -44,7 +44,7 @@ func (a *App) openDrift(context.Context) (err error) {
 	if !a.hasRole("drift") {
 		return nil
 	}
-	cfg := drift.SchedulerConfig{Namespace: a.cfg.Namespace, Topic: AlertsTopic(a.cfg.Namespace), Scope: a.tel.Scope("drift")}
+	cfg := drift.SchedulerConfig{Namespace: a.cfg.Namespace, Topic: AlertsTopic(a.cfg.Namespace), Champion: a.champion, Scope: a.tel.Scope("drift")}
 	a.drift, err = drift.NewScheduler(cfg, a.store, a.registry, a.producer)
 	return err
 }
