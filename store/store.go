@@ -63,6 +63,8 @@ type EmbeddedConfig struct {
 	MaxMemory int64        // bytes the engine may take; 0 is 2 GiB
 	Handles   int          // statements at once; 0 is 8
 	Log       *slog.Logger // what was mended before the engine opened; may be nil
+	// Statements is told every statement's text: see [chdb.Config]; may be nil.
+	Statements func(sql string)
 }
 
 // Store is an open engine with Kedge's tables. Its methods may be called from
@@ -98,7 +100,7 @@ func OpenEmbedded(ctx context.Context, cfg EmbeddedConfig) (*Store, error) {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
 	ec := chdb.DefaultConfig()
-	ec.LibPath, ec.DataDir, ec.Database, ec.Log = cfg.LibPath, cfg.DataDir, cfg.Database, cfg.Log
+	ec.LibPath, ec.DataDir, ec.Database, ec.Log, ec.Statements = cfg.LibPath, cfg.DataDir, cfg.Database, cfg.Log, cfg.Statements
 	ec.Settings = map[string]string{"max_query_size": "16777216"}
 	if cfg.MaxMemory > 0 {
 		ec.MaxMemory = cfg.MaxMemory

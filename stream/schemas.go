@@ -16,13 +16,17 @@ import (
 type SchemaRegistry struct{ client *sr.Client }
 
 // NewSchemaRegistry names the registry: http://host:8081, with user and
-// password in the address where it wants them.
-func NewSchemaRegistry(address string) (*SchemaRegistry, error) {
+// password in the address where it wants them. A nil client is one with a limit
+// of 10 s.
+func NewSchemaRegistry(address string, client *http.Client) (*SchemaRegistry, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 		return nil, errors.New("schema registry: want an address such as http://host:8081")
 	}
-	opts := []sr.ClientOpt{sr.UserAgent("kedge"), sr.HTTPClient(&http.Client{Timeout: 10 * time.Second})}
+	if client == nil {
+		client = &http.Client{Timeout: 10 * time.Second}
+	}
+	opts := []sr.ClientOpt{sr.UserAgent("kedge"), sr.HTTPClient(client)}
 	if password, has := u.User.Password(); has {
 		opts = append(opts, sr.BasicAuth(u.User.Username(), password))
 		u.User = nil

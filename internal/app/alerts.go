@@ -4,8 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/kedge-ml/kedge/alerts"
@@ -62,13 +62,13 @@ func (a *App) openAlerts(context.Context) (err error) {
 	}
 	cfg := push.Config{Rules: rules, Receivers: receivers, Every: time.Duration(c.Every), Namespace: a.cfg.Namespace, Links: c.Links,
 		File: a.dir.Sub("alerts.json"), Ask: a.askForAlerts(), Scope: a.tel.Scope("alerts")}
+	to := a.cfg.outbound(0, slices.Concat(c.Alertmanagers, c.Webhooks)...)
 	if c.CAFile != "" {
-		t := http.DefaultTransport.(*http.Transport).Clone()
-		if t.TLSClientConfig, err = authorities(c.CAFile); err != nil {
+		if to.TLS, err = authorities(c.CAFile); err != nil {
 			return fmt.Errorf("alerts.ca_file: %w", err)
 		}
-		cfg.Client = &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	}
+	cfg.Client = to.Client()
 	a.pusher, err = push.New(cfg)
 	return err
 }

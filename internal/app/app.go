@@ -65,6 +65,8 @@ type App struct {
 	ports    []storePort
 	audit    audit
 
+	statements func(sql string) // is told what the engine is told; nil: nobody is
+
 	closers []closer // what is open, in opening order
 }
 
@@ -84,7 +86,7 @@ func New(ctx context.Context, cfg Config, version string, logTo io.Writer) (*App
 	host, _ := os.Hostname() // only a name in telemetry
 	tel, err := telemetry.New(ctx, telemetry.Config{
 		LogFormat: cfg.Telemetry.LogFormat, LogLevel: cfg.Telemetry.LogLevel, LogTo: logTo,
-		OTLPEndpoint: cfg.Telemetry.OTLP, SampleRatio: cfg.Telemetry.SampleRatio,
+		OTLPEndpoint: cfg.Telemetry.OTLP, OTLPClient: cfg.outbound(10*time.Second, cfg.Telemetry.OTLP).Client(), SampleRatio: cfg.Telemetry.SampleRatio,
 		Service: "kedge", Version: version, Instance: fmt.Sprintf("%s-%d", host, os.Getpid()),
 	})
 	if err != nil {

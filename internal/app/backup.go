@@ -285,7 +285,7 @@ func (r *restore) unpack(ctx context.Context, archive io.Reader) (Manifest, erro
 }
 
 func (r *restore) entry(h *tar.Header, t io.Reader) error {
-	if h.Typeflag != tar.TypeReg || h.Name != path.Clean(h.Name) {
+	if h.Typeflag != tar.TypeReg || h.Name != path.Clean(h.Name) || sparse(h) {
 		return fmt.Errorf("%w: an entry of this form is in no backup", ErrBadBackup)
 	}
 	sum := sha256.New()
@@ -304,6 +304,17 @@ func (r *restore) entry(h *tar.Header, t io.Reader) error {
 		return r.write(strings.TrimPrefix(h.Name, dataPrefix), from)
 	}
 	return fmt.Errorf("%w: unknown entry", ErrBadBackup)
+}
+
+// sparse reports whether an entry may be larger than its bytes: a few of them
+// could fill the disk with nothing.
+func sparse(h *tar.Header) bool {
+	for record := range h.PAXRecords {
+		if strings.HasPrefix(record, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *restore) readManifest(from io.Reader) error {

@@ -13,6 +13,7 @@ type Config struct {
 	Roles      []string        `yaml:"roles"`
 	HTTP       HTTPConfig      `yaml:"http"`
 	Auth       AuthConfig      `yaml:"auth"`
+	Outbound   OutboundConfig  `yaml:"outbound"`
 	GRPC       string          `yaml:"grpc"` // inference over gRPC, e.g. 127.0.0.1:7071; empty: none
 	Kafka      KafkaConfig     `yaml:"kafka"`
 	ClickHouse ClickHouse      `yaml:"clickhouse"`
@@ -59,6 +60,15 @@ type AuthConfig struct {
 	Insecure bool       `yaml:"insecure"`
 	OIDC     OIDCConfig `yaml:"oidc"`
 	Grafana  OIDCConfig `yaml:"grafana"` // verifies the identity that Grafana signs and forwards
+}
+
+// OutboundConfig bounds where addresses of this configuration may lead: to
+// issuers, receivers of alerts, a schema registry, a collector. See
+// [web.Outbound].
+type OutboundConfig struct {
+	// Networks may be led to beside public ones, e.g. 10.0.0.0/8. An address that
+	// is written as one, and a name of private networks, needs none.
+	Networks []string `yaml:"networks"`
 }
 
 // OIDCConfig names an issuer of JSON web tokens and what its claims mean.

@@ -50,6 +50,12 @@ type running struct {
 // startApp runs every role on free loopback ports in an empty directory.
 func startApp(t *testing.T, change func(*Config)) *running {
 	t.Helper()
+	return startWatched(t, change, nil)
+}
+
+// startWatched is startApp with an ear for what the engine is told.
+func startWatched(t *testing.T, change func(*Config), statements func(sql string)) *running {
+	t.Helper()
 	cfg := DefaultConfig()
 	cfg.DataDir, cfg.HTTP.Listen, cfg.HTTP.Admin, cfg.HTTP.Feast = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	cfg.GRPC, cfg.Kafka.Listen, cfg.Kafka.Partitions, cfg.ClickHouse.Library = "127.0.0.1:0", "127.0.0.1:0", 1, testenv.LibCHDB(t)
@@ -62,6 +68,7 @@ func startApp(t *testing.T, change func(*Config)) *running {
 	if r.App, err = New(t.Context(), cfg, "test", r.log); err != nil {
 		t.Fatal(err)
 	}
+	r.statements = statements
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx) }()

@@ -58,7 +58,7 @@ func (a *App) openBroker(context.Context) error {
 	b, err := broker.Start(broker.Config{
 		Addr: a.cfg.Kafka.Listen, Advertise: a.cfg.Kafka.Advertise, DataDir: a.dir.Sub("broker"),
 		DefaultPartitions: a.cfg.Kafka.Partitions, RetentionMS: time.Duration(a.cfg.Kafka.Retention).Milliseconds(), RetentionBytes: int64(a.cfg.Kafka.RetentionSize),
-		SyncWrites: a.cfg.Durability == "power",
+		SyncWrites: a.cfg.Durability == "power", HelloTimeout: time.Duration(a.cfg.HTTP.HeaderTimeout), FrameTimeout: time.Duration(a.cfg.HTTP.BodyTimeout),
 	})
 	if err != nil {
 		return err
@@ -158,7 +158,7 @@ func (a *App) openEmbeddedStore(ctx context.Context, opt store.Options) (*store.
 	}
 	return store.OpenEmbedded(ctx, store.EmbeddedConfig{
 		Options: opt, LibPath: lib, DataDir: a.dir.Sub("store"), MaxMemory: int64(a.cfg.ClickHouse.Memory),
-		Log: a.tel.Scope("store").Log,
+		Log: a.tel.Scope("store").Log, Statements: a.statements,
 	})
 }
 
@@ -187,6 +187,7 @@ func (a *App) openStorePorts(context.Context) error {
 		if err != nil {
 			return err
 		}
+		p.access.Header, p.access.Body = time.Duration(a.cfg.HTTP.HeaderTimeout), time.Duration(a.cfg.HTTP.BodyTimeout)
 		a.ports = append(a.ports, storePort{p.name, ln, p.access})
 		a.onClose(p.name, func() error { _ = ln.Close(); return nil }) // closed already where it was served
 	}

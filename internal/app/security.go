@@ -31,6 +31,10 @@ func (c *Config) checkAuth(f *faults) {
 	for name, o := range map[string]*OIDCConfig{"auth.oidc": &c.Auth.OIDC, "auth.grafana": &c.Auth.Grafana} {
 		o.check(f, name)
 	}
+	for _, n := range c.Outbound.Networks {
+		_, err := netip.ParsePrefix(n)
+		f.check(err == nil, "outbound.networks: %q: want a network such as 10.0.0.0/8", n)
+	}
 	if c.Auth.Insecure {
 		return
 	}
@@ -113,7 +117,18 @@ func grantsOf(roles, fallback []string) (out claimGrants, err error) {
 	return out, errors.Join(errs...)
 }
 
-func (o *OIDCConfig) tokens(method string) (*auth.Tokens, error) {
+// outbound is a client for addresses that the configuration names.
+func (c *Config) outbound(timeout time.Duration, stated ...string) web.Outbound {
+	o := web.Outbound{Stated: stated, Timeout: timeout}
+	for _, n := range c.Outbound.Networks {
+		if p, err := netip.ParsePrefix(n); err == nil { // Validate has seen them
+			o.Networks = append(o.Networks, p)
+		}
+	}
+	return o
+}
+
+func (o *OIDCConfig) tokens(method string, c *Config) (*auth.Tokens, error) {
 	if o.Issuer == "" {
 		return nil, nil
 	}
@@ -123,7 +138,7 @@ func (o *OIDCConfig) tokens(method string) (*auth.Tokens, error) {
 	}
 	return auth.NewTokens(auth.TokenConfig{
 		Method: method, Issuer: o.Issuer, Audience: o.Audience, Algorithms: o.Algorithms, KeySet: o.KeySet,
-		RolesClaim: o.RolesClaim, Roles: grants.roles, Default: grants.fallback, HTTP: &http.Client{Timeout: 10 * time.Second},
+		RolesClaim: o.RolesClaim, Roles: grants.roles, Default: grants.fallback, HTTP: c.outbound(10*time.Second, o.Issuer, o.KeySet).Client(),
 	}), nil
 }
 
@@ -135,10 +150,10 @@ func (a *App) openAuth(ctx context.Context) error {
 	a.keys = auth.NewKeys(a.registry, nil)
 	cfg := auth.GateConfig{Open: !a.cfg.Auth.Enabled, Namespace: a.cfg.Namespace, Keys: a.keys, Decided: a.record}
 	var err error
-	if cfg.Tokens, err = a.cfg.Auth.OIDC.tokens("oidc"); err != nil {
+	if cfg.Tokens, err = a.cfg.Auth.OIDC.tokens("oidc", &a.cfg); err != nil {
 		return err
 	}
-	if cfg.Grafana, err = a.cfg.Auth.Grafana.tokens("grafana"); err != nil {
+	if cfg.Grafana, err = a.cfg.Auth.Grafana.tokens("grafana", &a.cfg); err != nil {
 		return err
 	}
 	a.door = auth.NewGate(cfg)
@@ -240,6 +255,6 @@ func (a *App) serveAdmin(ctx context.Context) error {
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	mux.Handle("GET /metrics", a.tel.Handler())
-	lim := web.Limits{Header: time.Duration(a.cfg.HTTP.HeaderTimeout), Body: time.Minute, Write: 5 * time.Minute}
+	lim := web.Limits{Header: time.Duration(a.cfg.HTTP.HeaderTimeout), Body: time.Duration(a.cfg.HTTP.BodyTimeout), Write: 5 * time.Minute}
 	return web.Serve(ctx, a.admin, web.Secure(web.SameOrigin(true, mux)), lim, time.Second, a.tel.Scope("admin").Log)
 }

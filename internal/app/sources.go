@@ -30,7 +30,7 @@ type SourcesConfig struct {
 
 func (c *Config) checkSources(f *faults) {
 	if c.Sources.SchemaRegistry != "" {
-		_, err := stream.NewSchemaRegistry(string(c.Sources.SchemaRegistry))
+		_, err := stream.NewSchemaRegistry(string(c.Sources.SchemaRegistry), nil)
 		f.check(err == nil, "sources.schema_registry: want an address such as http://host:8081")
 	}
 	f.check(c.Sources.HashKey == "" || len(c.Sources.HashKey) >= 16, "sources.hash_key: want at least 16 bytes")
@@ -41,7 +41,8 @@ func (a *App) schemas() (func(context.Context, int) (string, error), error) {
 	if a.cfg.Sources.SchemaRegistry == "" {
 		return nil, nil
 	}
-	r, err := stream.NewSchemaRegistry(string(a.cfg.Sources.SchemaRegistry))
+	address := string(a.cfg.Sources.SchemaRegistry)
+	r, err := stream.NewSchemaRegistry(address, a.cfg.outbound(10*time.Second, address).Client())
 	if err != nil {
 		return nil, err
 	}

@@ -23,13 +23,14 @@ import (
 
 // Config says where logs, metrics and traces go.
 type Config struct {
-	LogFormat    string  // "text" or "json"
-	LogLevel     string  // "debug", "info", "warn", "error"
-	OTLPEndpoint string  // base URL of an OTLP/HTTP collector; "" = none
-	SampleRatio  float64 // share of new traces recorded, 0..1; a caller's own decision wins
-	Service      string  // service.name
-	Version      string  // service.version
-	Instance     string  // service.instance.id
+	LogFormat    string       // "text" or "json"
+	LogLevel     string       // "debug", "info", "warn", "error"
+	OTLPEndpoint string       // base URL of an OTLP/HTTP collector; "" = none
+	OTLPClient   *http.Client // nil: the exporters' own
+	SampleRatio  float64      // share of new traces recorded, 0..1; a caller's own decision wins
+	Service      string       // service.name
+	Version      string       // service.version
+	Instance     string       // service.instance.id
 	LogTo        io.Writer
 }
 
@@ -73,7 +74,11 @@ func newTraces(ctx context.Context, cfg Config, res *resource.Resource) (*sdktra
 		sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(cfg.SampleRatio))),
 	}
 	if cfg.OTLPEndpoint != "" {
-		exp, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(cfg.OTLPEndpoint+"/v1/traces"))
+		to := []otlptracehttp.Option{otlptracehttp.WithEndpointURL(cfg.OTLPEndpoint + "/v1/traces")}
+		if cfg.OTLPClient != nil {
+			to = append(to, otlptracehttp.WithHTTPClient(cfg.OTLPClient))
+		}
+		exp, err := otlptracehttp.New(ctx, to...)
 		if err != nil {
 			return nil, err
 		}
@@ -89,7 +94,11 @@ func newMetrics(ctx context.Context, cfg Config, res *resource.Resource, reg *pr
 	}
 	opts := []sdkmetric.Option{sdkmetric.WithResource(res), sdkmetric.WithReader(prom), sdkmetric.WithCardinalityLimit(maxSeries)}
 	if cfg.OTLPEndpoint != "" {
-		exp, err := otlpmetrichttp.New(ctx, otlpmetrichttp.WithEndpointURL(cfg.OTLPEndpoint+"/v1/metrics"))
+		to := []otlpmetrichttp.Option{otlpmetrichttp.WithEndpointURL(cfg.OTLPEndpoint + "/v1/metrics")}
+		if cfg.OTLPClient != nil {
+			to = append(to, otlpmetrichttp.WithHTTPClient(cfg.OTLPClient))
+		}
+		exp, err := otlpmetrichttp.New(ctx, to...)
 		if err != nil {
 			return nil, err
 		}

@@ -34,6 +34,10 @@ type Config struct {
 	MaxMemory int64             // bytes the whole engine may take; 0 is the engine's own choice, 90 % of the machine
 	Settings  map[string]string // session settings every handle starts with
 	Log       *slog.Logger      // what was mended; nil: nobody hears of it
+	// Statements is told the text of every statement as the engine gets it,
+	// without parameters and data, which travel beside it: libchdb writes no
+	// query log. It may be called from many goroutines; nil: nobody is told.
+	Statements func(sql string)
 
 	bare  bool // definitions are neither kept nor put back: tests see what for
 	blind bool // failed writes are not looked for: the same
@@ -93,6 +97,9 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	cfg.DataDir = dir
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Statements == nil {
+		cfg.Statements = func(string) {}
 	}
 	lock, err := lockDir(dir)
 	if err != nil {

@@ -33,6 +33,7 @@ func (h *handle) exec(sql string) error {
 }
 
 func (h *handle) run(s Statement, format string) uintptr {
+	h.db.cfg.Statements(s.SQL)
 	names, values := s.params()
 	defer names.unpin()
 	defer values.unpin()
@@ -41,6 +42,7 @@ func (h *handle) run(s Statement, format string) uintptr {
 }
 
 func (h *handle) startStream(s Statement, format string) uintptr {
+	h.db.cfg.Statements(s.SQL)
 	names, values := s.params()
 	defer names.unpin()
 	defer values.unpin()

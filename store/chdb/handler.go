@@ -28,6 +28,11 @@ type Access struct {
 	User     string // checked only with a password
 	Password string // empty: anyone who reaches the listener
 	ReadOnly bool   // only SELECT on the engine's own database and system
+
+	// What a client may take to send a request's head (10 s when zero) and all
+	// of it (no limit when zero; an insert that says max_execution_time has that
+	// long).
+	Header, Body time.Duration
 }
 
 // maxStatement bounds the text of a statement; insert data is not part of it.

@@ -1,6 +1,7 @@
 package chdb
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/http"
@@ -61,7 +62,8 @@ func (p *Pipe) Dial(ctx context.Context) (net.Conn, error) {
 func (db *DB) Serve(ctx context.Context, l net.Listener, a Access) error {
 	srv := &http.Server{
 		Handler:           db.Handler(a),
-		ReadHeaderTimeout: 10 * time.Second,
+		ReadHeaderTimeout: cmp.Or(a.Header, 10*time.Second),
+		ReadTimeout:       a.Body,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    1 << 20,
 		BaseContext:       func(net.Listener) context.Context { return ctx },

@@ -190,6 +190,7 @@ func (h *handle) insert(ctx context.Context, sql, format string, fill func(io.Wr
 
 func (h *handle) insertBlind(ctx context.Context, sql, format string, fill func(io.Writer) error) (uint64, error) {
 	lib := h.db.lib
+	h.db.cfg.Statements(sql)
 	in := lib.insert(*h.conn, cBytes(sql), uint64(len(sql)), cBytes(format), uint64(len(format)))
 	defer lib.destroyInsert(in)
 	if err := ParseError(lib.insertError(in)); err != nil {

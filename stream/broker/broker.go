@@ -39,6 +39,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -68,8 +69,12 @@ type Config struct {
 	SyncWrites        bool  // fsync every batch: survives power loss, at a price
 	// MinSession is the shortest session that members of groups may ask for; 6 s
 	// when zero.
-	MinSession       time.Duration
-	AutoCreateTopics bool // a client that asks for a missing topic creates it
+	MinSession time.Duration
+	// How long a client that connects may take to begin its first request (10 s
+	// when zero), and how long one that begins a request may take to send all of
+	// it (5 minutes when zero).
+	HelloTimeout, FrameTimeout time.Duration
+	AutoCreateTopics           bool // a client that asks for a missing topic creates it
 
 	ReserveBytes int64         // free space kept on the disk; the smaller of 256 MiB and a twentieth of it when zero, none when negative
 	Sweep        time.Duration // how often retention is looked at; 1 minute when zero
@@ -98,6 +103,8 @@ func (c Config) withDefaults() Config {
 	if c.Sweep == 0 {
 		c.Sweep = time.Minute
 	}
+	c.HelloTimeout = cmp.Or(c.HelloTimeout, 10*time.Second)
+	c.FrameTimeout = cmp.Or(c.FrameTimeout, 5*time.Minute)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kbin"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -20,6 +21,8 @@ type listener struct {
 	net.Listener
 	advertised net.Addr
 	maxFrame   int
+	hello      time.Duration
+	frame      time.Duration
 	create     atomic.Pointer[creator] // nil: clients may not create topics by asking
 }
 
@@ -40,7 +43,7 @@ func listen(cfg Config) (*listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start the embedded broker: listen on %s: %w", cfg.Addr, err)
 	}
-	l := &listener{Listener: inner, advertised: inner.Addr(), maxFrame: max(100<<20, 2*cfg.MaxMessageBytes)}
+	l := &listener{Listener: inner, advertised: inner.Addr(), maxFrame: max(100<<20, 2*cfg.MaxMessageBytes), hello: cfg.HelloTimeout, frame: cfg.FrameTimeout}
 	if cfg.Advertise != "" {
 		if _, _, err := net.SplitHostPort(cfg.Advertise); err != nil {
 			inner.Close()
@@ -58,6 +61,10 @@ func (l *listener) only(string, string) (net.Listener, error) { return l, nil }
 func (l *listener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
+		return nil, err
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(l.hello)); err != nil {
+		conn.Close()
 		return nil, err
 	}
 	return &framed{Conn: conn, listener: l}, nil
@@ -90,13 +97,26 @@ func (c *framed) Read(b []byte) (int, error) {
 	}
 	n, err := c.Conn.Read(b[:min(len(b), c.body)])
 	c.body -= n
+	if c.body == 0 && err == nil {
+		err = c.idle()
+	}
 	return n, err
 }
 
-// next reads the beginning of a frame: length, kind and version.
+// idle lets the client wait as long as it likes with its next request.
+func (c *framed) idle() error { return c.Conn.SetReadDeadline(time.Time{}) }
+
+// next reads the beginning of a frame: length, kind and version. Once it has
+// begun, it has to end: half of one would be held for ever.
 func (c *framed) next() error {
 	head := make([]byte, 8)
-	if _, err := io.ReadFull(c.Conn, head); err != nil {
+	if _, err := io.ReadFull(c.Conn, head[:1]); err != nil {
+		return err
+	}
+	if err := c.Conn.SetReadDeadline(time.Now().Add(c.listener.frame)); err != nil {
+		return err
+	}
+	if _, err := io.ReadFull(c.Conn, head[1:]); err != nil {
 		return err
 	}
 	size := int64(binary.BigEndian.Uint32(head))
@@ -108,12 +128,18 @@ func (c *framed) next() error {
 	c.ready, c.body = head, int(size)-4
 	create := c.listener.create.Load()
 	if kmsg.Key(kind) != kmsg.Metadata || create == nil {
-		return nil
+		if c.body > 0 {
+			return nil
+		}
+		return c.idle()
 	}
 	c.ready = append(c.ready, make([]byte, c.body)...)
 	_, err := io.ReadFull(c.Conn, c.ready[8:])
 	c.body = 0
 	create.asked(version, c.ready[8:])
+	if err == nil {
+		err = c.idle()
+	}
 	return err
 }
 

@@ -9,6 +9,7 @@ import (
 	"math"
 	"net/http"
 	"strings"
+	"unicode/utf8"
 )
 
 //go:embed assets
@@ -43,7 +44,14 @@ func Assets() http.Handler {
 	if err != nil {
 		panic(err) // the folder is compiled in
 	}
-	return http.StripPrefix("/assets/", http.FileServerFS(sub))
+	files := http.FileServerFS(sub)
+	return http.StripPrefix("/assets/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !utf8.ValidString(r.URL.Path) { // no file's name, and the file server would call it a fault of its own
+			http.NotFound(w, r)
+			return
+		}
+		files.ServeHTTP(w, r)
+	}))
 }
 
 // columnOn is a column and the page around it, for a template that needs both.
