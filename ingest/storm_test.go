@@ -3,7 +3,6 @@ package ingest_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -89,20 +88,6 @@ func TestRebalanceStorm(t *testing.T) {
 	w.verify()
 }
 
-// smallDisk mounts a file system of its own, or skips.
-func smallDisk(t *testing.T, bytes int) string {
-	t.Helper()
-	dir := t.TempDir()
-	if err := syscall.Mount("kedge", dir, "tmpfs", 0, fmt.Sprintf("size=%d", bytes)); err != nil {
-		if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES) {
-			testenv.Skip(t, testenv.Short, "mounting a small disk needs root: %v", err)
-		}
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
-	return dir
-}
-
 // TestFullDiskUnderIngest lets the store's disk run full under load: reading
 // waits, the status says why, and all goes on when there is space again. With
 // kill -9 the process dies on the full disk, and its successor, which finds the
@@ -112,14 +97,13 @@ func TestFullDiskUnderIngest(t *testing.T) {
 	for name, kill := range map[string]bool{"full": false, "full and kill -9": true} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, false)
-			w.storeDir = smallDisk(t, 256<<20)
+			w.storeDir = testenv.SmallDisk(t, 256<<20)
 			w.produce(3000)
 			c := w.consumer()
 			c.await(t, "ready")
 			load := w.sustain(10, 10*time.Millisecond)
 			w.running(c)
-			ballast := filepath.Join(w.storeDir, "ballast")
-			fill(t, ballast)
+			ballast := testenv.Fill(t, w.storeDir)
 			w.namesSpace(c)
 			if kill {
 				for range 3 {
@@ -151,24 +135,6 @@ func (w *world) namesSpace(c *child) {
 		return nil
 	})
 	w.t.Logf("waiting: %.200s", c.state().Reason)
-}
-
-// fill writes until the disk takes no more.
-func fill(t *testing.T, path string) {
-	t.Helper()
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for size := 1 << 20; size > 0; size /= 2 {
-		for err = nil; err == nil; {
-			_, err = f.Write(make([]byte, size))
-		}
-		if !errors.Is(err, syscall.ENOSPC) {
-			t.Fatal(err)
-		}
-	}
 }
 
 // TestLittleMemory bounds the memory of a consumer and its engine by a cgroup

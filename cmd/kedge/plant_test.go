@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -56,6 +58,24 @@ func (p planter) run(id string, revision int, gpu, idle float64) {
 		`'{"cost":{"gpu_seconds":%v,"gpu_idle_seconds":%v}}')`, id, revision, gpu, gpu, idle))
 }
 
+// metricIsPositive waits until a gauge is above zero: it publishes the newest
+// audit, and an audit rests for fifty times as long as it took.
+func (p *kedgeProcess) metricIsPositive(name string) {
+	p.t.Helper()
+	value := regexp.MustCompile(`(?m)^` + name + `(?:\{.*\})? (\S+)$`)
+	testenv.Eventually(p.t, 5*time.Minute, func() error {
+		_, body := get(p.t, p.http+"/metrics")
+		m := value.FindStringSubmatch(body)
+		if m == nil {
+			return fmt.Errorf("no %s", name)
+		}
+		if v, err := strconv.ParseFloat(m[1], 64); err != nil || v <= 0 {
+			return fmt.Errorf("%s is %s", name, m[1])
+		}
+		return nil
+	})
+}
+
 // TestRulesOnPlantedFaults plants what no stream of events brings about in a
 // test's time: rows that are gone or doubled, verdicts of models whose labels
 // take hours, runs on a GPU. Each rule fires with its labels and clears.
@@ -80,10 +100,12 @@ func TestRulesOnPlantedFaults(t *testing.T) {
 	back := "INSERT INTO " + table + " SELECT * FROM aside SETTINGS insert_deduplicate = 0"
 	plant.do("TRUNCATE TABLE " + table)
 	gap.fires(topic)
+	k.metricIsPositive("kedge_ledger_gap_rows")
 	plant.do(back)
 	gap.clears(topic, 0)
 	plant.do(back)
 	twice.fires(topic)
+	k.metricIsPositive("kedge_ledger_duplicate_rows")
 	plant.do("TRUNCATE TABLE " + table)
 	plant.do(back)
 	twice.clears(topic, 0)

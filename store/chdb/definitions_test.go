@@ -9,45 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/kedge-ml/kedge/internal/testenv"
 	"github.com/kedge-ml/kedge/store/chdb"
 )
-
-// smallDisk mounts a file system of its own, or skips.
-func smallDisk(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	if err := syscall.Mount("kedge", dir, "tmpfs", 0, "size=48m"); err != nil {
-		if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES) {
-			testenv.Skip(t, testenv.Short, "mounting a small disk needs root: %v", err)
-		}
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
-	return dir
-}
-
-// fill writes a file until the disk takes no more.
-func fill(t *testing.T, path string) {
-	t.Helper()
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for size := 1 << 20; size > 0; size /= 2 {
-		for err = nil; err == nil; {
-			_, err = f.Write(make([]byte, size))
-		}
-		if !errors.Is(err, syscall.ENOSPC) {
-			t.Fatal(err)
-		}
-	}
-}
 
 // disk is an engine on a small disk, with a table of a thousand rows.
 type disk struct {
@@ -60,7 +27,7 @@ type disk struct {
 func newDisk(t *testing.T, change func(chdb.Config) chdb.Config) *disk {
 	t.Helper()
 	d := &disk{cfg: config(t)}
-	d.cfg.DataDir = smallDisk(t)
+	d.cfg.DataDir = testenv.SmallDisk(t, 48<<20)
 	d.cfg.Log = slog.New(slog.NewTextHandler(&d.log, nil))
 	if change != nil {
 		d.cfg = change(d.cfg)
@@ -119,7 +86,7 @@ func TestFullDiskKeepsDefinitions(t *testing.T) {
 			if !room {
 				d.db.WithoutRoom()
 			}
-			fill(t, d.ballast)
+			testenv.Fill(t, d.cfg.DataDir)
 			d.refuses(t, "ALTER TABLE t ADD COLUMN b Int64")
 			d.refuses(t, "-- one\n/* and two */ alter TABLE t ADD COLUMN b Int64")
 			d.refuses(t, "CREATE TABLE u (a Int64) ENGINE = MergeTree ORDER BY a")
@@ -140,7 +107,7 @@ func TestFullDiskKeepsDefinitions(t *testing.T) {
 	}
 	t.Run("control", func(t *testing.T) {
 		d := newDisk(t, chdb.Bare)
-		fill(t, d.ballast)
+		testenv.Fill(t, d.cfg.DataDir)
 		if err := d.db.Exec(t.Context(), chdb.Statement{SQL: "ALTER TABLE t ADD COLUMN b Int64"}); err != nil {
 			t.Errorf("the engine became honest (%v): the guard may be lighter now", err)
 		}
@@ -249,7 +216,7 @@ func TestDroppedTableIsForgotten(t *testing.T) {
 	d := newDisk(t, nil)
 	run(t, d.db, "DROP TABLE t SYNC")
 	d.db.WithoutRoom()
-	fill(t, d.ballast)
+	testenv.Fill(t, d.cfg.DataDir)
 	d.refuses(t, "CREATE TABLE t (z Int64) ENGINE = MergeTree ORDER BY z")
 	d.reopen(t)
 	if n := text(t, d.db, chdb.Statement{SQL: "SELECT count() FROM system.tables WHERE database = 'kedge'"}); n != "0" {
@@ -264,7 +231,7 @@ func TestKillWhileDefinitionsAreCut(t *testing.T) {
 	if err := d.db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	fill(t, d.ballast)
+	testenv.Fill(t, d.cfg.DataDir)
 	for i := range 6 {
 		p := start(t, "alter", d.cfg.DataDir)
 		p.expect(t, "refused")

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -173,22 +172,8 @@ func TestKillLosesNoAcknowledgedRecordOrCommit(t *testing.T) {
 	t.Logf("%d records, %d commits, 4 kills", a.count(), a.commit)
 }
 
-// smallDisk mounts a file system of its own, or skips.
-func smallDisk(t *testing.T, bytes int) string {
-	t.Helper()
-	dir := t.TempDir()
-	if err := syscall.Mount("kedge", dir, "tmpfs", 0, fmt.Sprintf("size=%d", bytes)); err != nil {
-		if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES) {
-			testenv.Skip(t, testenv.Short, "mounting a small disk needs root: %v", err)
-		}
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) }) //nolint:errcheck // the machine forgets it
-	return dir
-}
-
 func TestFullDiskRefusesKeepsAndHeals(t *testing.T) {
-	dir := smallDisk(t, 32<<20)
+	dir := testenv.SmallDisk(t, 32<<20)
 	ballast := filepath.Join(dir, "ballast")
 	if err := os.WriteFile(ballast, make([]byte, 12<<20), 0o600); err != nil {
 		t.Fatal(err)
@@ -247,7 +232,7 @@ func (a *acked) fill(ctx context.Context, t *testing.T, addr string) {
 // commits that it cannot write. The test holds the package comment true; if it
 // fails, kfake has become better and the reserve may go.
 func TestWithoutReserveACommitIsForgotten(t *testing.T) {
-	dir := smallDisk(t, 8<<20)
+	dir := testenv.SmallDisk(t, 8<<20)
 	ctx := within(t, time.Minute)
 	cfg := config(filepath.Join(dir, "data"))
 	cfg.ReserveBytes = -1
