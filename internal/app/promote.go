@@ -134,7 +134,7 @@ func (a *App) promote(ctx context.Context, p promotion) (Promotion, error) {
 	if err := replayHere(p.bundle.artifact); err != nil {
 		return out, err
 	}
-	missing, err := a.missing(p, &out)
+	missing, err := a.missing(ctx, p, &out)
 	if err != nil {
 		return out, err
 	}
@@ -172,7 +172,7 @@ func replayHere(art *model.Artifact) error {
 
 // missing are the definitions that have to be made here. One that is here and
 // means something else refuses the promotion.
-func (a *App) missing(p promotion, out *Promotion) (missing []BundleDefinition, err error) {
+func (a *App) missing(ctx context.Context, p promotion, out *Promotion) (missing []BundleDefinition, err error) {
 	state := a.registry.State()
 	var conflicts []error
 	for _, d := range p.bundle.Definitions {
@@ -186,7 +186,7 @@ func (a *App) missing(p promotion, out *Promotion) (missing []BundleDefinition, 
 		case !p.caller.May(auth.DefinitionWrite):
 			conflicts = append(conflicts, auth.Forbidden(p.caller, auth.DefinitionWrite))
 		default:
-			if err := a.checkDefinition(p.caller, Definition{Kind: d.Kind, Name: d.Name, Spec: d.Spec}); err != nil {
+			if err := a.checkDefinition(ctx, p.caller, Definition{Kind: d.Kind, Name: d.Name, Spec: d.Spec}); err != nil {
 				conflicts = append(conflicts, web.Errorf(http.StatusBadRequest, web.CodeInvalid, "%s: %w", d, err))
 			}
 			missing = append(missing, d)
