@@ -9,7 +9,7 @@ import (
 
 // DecoderVersion names the mapping from bytes to rows. A unit that was cut by
 // one version is never finished by another.
-const DecoderVersion = 1
+const DecoderVersion = 2
 
 // DecoderConfig bounds what the decoder takes.
 type DecoderConfig struct {
@@ -29,7 +29,7 @@ func DefaultDecoderConfig() DecoderConfig {
 // the record, the unit's catalog, its own config and [DecoderVersion]. One
 // goroutine uses it at a time; in the steady state it does not allocate.
 //
-// A record becomes one row, whole, or one dead letter and nothing else, or a
+// A record becomes one row (a packed one: one for each that it holds), whole, or one dead letter and nothing else, or a
 // duplicate, or evidence for a proposal. A member that stands twice in an
 // object the decoder reads makes the record malformed: the producer meant one
 // of the two and nobody can tell which.
@@ -48,6 +48,7 @@ type Decoder struct {
 	overflow []byte
 	machine  *expression.Machine // runs conversions; nil until there is one
 	former   []Value
+	pack     unpacker
 }
 
 // envelope is what one event said outside its value columns.
@@ -92,6 +93,10 @@ func NewDecoder(cfg DecoderConfig) *Decoder {
 
 // Decode adds what becomes of one record to u.
 func (d *Decoder) Decode(u *Unit, r Record) {
+	if u.Kind == Predictions && IsPacked(r.Value) {
+		d.decodePacked(u, r)
+		return
+	}
 	u.Counts.Records++
 	d.DecodePart(u, r, 0, r.Value)
 }
@@ -99,10 +104,8 @@ func (d *Decoder) Decode(u *Unit, r Record) {
 // DecodePart adds one event of a record that holds several, index counting
 // from 0. It does not count the record.
 func (d *Decoder) DecodePart(u *Unit, r Record, index int32, value []byte) {
-	d.u, d.rec, d.index, d.env = u, r, index, envelope{}
 	u.met(r.Time)
-	d.deferred, d.keys, d.evidence, d.overflow = d.deferred[:0], d.keys[:0], d.evidence[:0], d.overflow[:0]
-	d.start(value)
+	d.begin(u, r, index, value)
 	ok := d.acceptable() && d.event() && d.finish()
 	if p := d.env.plan; p != nil && (!ok || d.env.held) {
 		p.batch.rollback()

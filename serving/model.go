@@ -25,7 +25,8 @@ type Model struct {
 	Predictor model.Predictor // nil: a native runtime computes
 
 	native    *native
-	form      event.PredictionForm // of its records
+	packer    event.Packer // of its records
+	recorded  int          // values of a row that they keep
 	encoder   *model.Encoder
 	datatypes []oip.Datatype     // parallel to the signature's inputs
 	types     []event.ColumnType // parallel to the signature's inputs
@@ -67,11 +68,7 @@ func (m *Model) prepare() error {
 		}
 		m.types = append(m.types, t)
 	}
-	var names []string
-	for _, in := range m.Signature.Inputs {
-		names = append(names, in.Name)
-	}
-	m.form = event.NewPredictionForm(m.Name, m.Version, names)
+	m.packing()
 	m.groupViews()
 	return nil
 }

@@ -168,32 +168,43 @@ func serve(b *testing.B, s *Server) (addr string) {
 	return srv.Listener.Addr().String()
 }
 
-// BenchmarkRecording compares a server that records with one that does not, in
-// turns, so that what else the machine does falls on both.
+// BenchmarkRecording compares a server that records to nobody, and one that records
+// to a broker in this process, with one that does not record, in turns, so that what
+// else the machine does falls on all: processor time of both sides, the broker's
+// included.
 func BenchmarkRecording(b *testing.B) {
 	m := hundredTrees(b)
-	var addrs [2]string
-	for i := range addrs {
-		s := NewServer(DefaultConfig(), nil, slog.New(slog.DiscardHandler))
-		if i == 1 {
-			s = recordingServer(b)
-		}
+	silent := NewServer(DefaultConfig(), nil, slog.New(slog.DiscardHandler))
+	servers := []*Server{silent, recordingServer(b), newRig(b).s}
+	var addrs []string
+	for _, s := range servers {
 		if err := s.Load(m); err != nil {
 			b.Fatal(err)
 		}
-		addrs[i] = serve(b, s)
+		addrs = append(addrs, serve(b, s))
 	}
-	for name, request := range map[string][]byte{"json-1x30": post("/v2/models/fraud/infer", nil, jsonRow()), "binary-64x30": binaryRows(64)} {
-		b.Run(name, func(b *testing.B) {
-			var spent [2]time.Duration
-			const turns = 20
-			for turn := range turns {
-				at := turn % 2
-				cpu := processorTime(b)
-				offer(b, addrs[at], request, max(200, b.N/turns), 8, 0)
-				spent[at] += processorTime(b) - cpu
+	for _, c := range []struct {
+		name    string
+		request []byte
+		rows    int
+	}{{"json-1x30", post("/v2/models/fraud/infer", nil, jsonRow()), 1}, {"binary-64x30", binaryRows(64), 64}} {
+		b.Run(c.name, func(b *testing.B) {
+			spent := make([]time.Duration, len(addrs))
+			const turns = 10
+			each := max(300, b.N/turns)
+			for range turns {
+				for at := range addrs {
+					cpu := processorTime(b)
+					if l := offer(b, addrs[at], c.request, each, 8, 0); l.failed+l.refused > 0 {
+						b.Fatalf("%d failed, %d refused", l.failed, l.refused)
+					}
+					spent[at] += processorTime(b) - cpu
+				}
 			}
-			b.ReportMetric(float64(spent[1])/float64(spent[0]), "cpu-recorded/unrecorded")
+			per := func(at int) float64 { return float64(spent[at]) / float64(turns*each*c.rows) / 1e3 }
+			b.ReportMetric(per(0), "cpu-µs/row")
+			b.ReportMetric(per(1)/per(0), "cpu-recorded/unrecorded")
+			b.ReportMetric(per(2)/per(0), "cpu-with-broker/unrecorded")
 		})
 	}
 }

@@ -1,7 +1,6 @@
 package serving
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,9 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/kedge-ml/kedge/event"
-	"github.com/kedge-ml/kedge/model"
 	"github.com/kedge-ml/kedge/serving/oip"
-	"github.com/kedge-ml/kedge/stream"
 )
 
 // Call says what a caller wants beside the tensors.
@@ -57,15 +54,6 @@ func (a *Answer) rowID(row int) string {
 	return a.ID + a.suffix
 }
 
-// appendRowID appends what rowID returns.
-func (a *Answer) appendRowID(dst []byte, row int) []byte {
-	dst = append(dst, a.ID...)
-	if a.Rows > 1 {
-		dst = strconv.AppendInt(append(dst, '/'), int64(row), 10)
-	}
-	return append(dst, a.suffix...)
-}
-
 // scratch is the memory of one request.
 type scratch struct {
 	req    oip.Request
@@ -77,10 +65,9 @@ type scratch struct {
 	scores []event.NamedFloat
 	got    fetched
 
-	form    event.PredictionForm // its memory is used again
-	tensors []*oip.Tensor        // parallel to the inputs; empty for a matrix
-	ends    []int                // of ids and records in out
-	first   float64              // of a row's outputs
+	tensors []*oip.Tensor // parallel to the inputs; empty for a matrix
+	kept    []float32     // of the values, what is recorded
+	first   float64       // of a row's outputs
 }
 
 // pool hands scratch from request to request.
@@ -267,204 +254,4 @@ func (s *Server) shadow(ctx context.Context, sc *scratch, m *Model, call Call) (
 	_, err = m.predict(ctx, time.Time{}, said.Values, rows)
 	said.Compute = s.now().Sub(began)
 	return own, said, err
-}
-
-// record puts one event per row on its way.
-func (s *Server) record(ctx context.Context, sc *scratch, policy Policy, m *Model, a *Answer, call Call) error {
-	if s.rec.send == nil {
-		return nil
-	}
-	if a.fetched == nil && a.why == nil {
-		return s.recordAll(ctx, sc, policy, m, a, call)
-	}
-	now := s.now().UnixMicro()
-	queue, compute := ms(a.Queue), ms(a.Compute)
-	for row := range a.Rows {
-		id := a.rowID(row)
-		p := event.Prediction{
-			Model: m.Name, Version: a.Version, ID: id, EventTime: now, Key: call.Key,
-			Inputs: sc.namedInputs(m, row), Output: sc.output(a, row), Variant: a.Variant,
-			QueueMS: &queue, ComputeMS: &compute, Threshold: m.Signature.Threshold, Weight: 1, Trace: call.Trace,
-		}
-		a.remember(&p, row, call)
-		if p.Key == "" {
-			p.Key = call.entityKey()
-		}
-		sc.out = event.AppendPredictionJSON(sc.out[:0], p)
-		buf := make([]byte, 0, len(id)+len(sc.out))
-		buf = append(append(buf, id...), sc.out...)
-		msg := stream.Message{Key: buf[:len(id):len(id)], Value: buf[len(id):], Headers: call.headers()}
-		if err := s.rec.put(ctx, policy, msg); err != nil {
-			return fmt.Errorf("record prediction %s: %w", id, err)
-		}
-	}
-	return nil
-}
-
-// entityKey is the record's key where a caller named an entity alone.
-func (c *Call) entityKey() string {
-	if c.Entity == "" {
-		return ""
-	}
-	return string(append(event.AppendString([]byte(`{"entity":`), c.Entity), '}'))
-}
-
-func (c *Call) headers() []stream.Header {
-	if c.Parent == "" {
-		return nil
-	}
-	return []stream.Header{{Name: "traceparent", Value: []byte(c.Parent)}}
-}
-
-// recordAll is record for rows that differ in id, inputs and output alone: what
-// they share is written once, and all lie in one piece of memory.
-func (s *Server) recordAll(ctx context.Context, sc *scratch, policy Policy, m *Model, a *Answer, call Call) error {
-	queue, compute := ms(a.Queue), ms(a.Compute)
-	shared := event.Prediction{EventTime: s.now().UnixMicro(), Key: orElse(call.Key, call.entityKey()), Variant: a.Variant,
-		QueueMS: &queue, ComputeMS: &compute, Threshold: m.Signature.Threshold, Weight: 1, Trace: call.Trace}
-	form := m.form
-	form.Adopt(&sc.form)
-	form.Share(&shared)
-	sc.form = form
-	sc.matchInputs(m)
-	sc.out, sc.ends = sc.out[:0], sc.ends[:0]
-	for row := range a.Rows {
-		sc.out = a.appendRowID(sc.out, row)
-		id := sc.out[sc.end():]
-		sc.ends = append(sc.ends, len(sc.out))
-		sc.out = sc.appendRow(form.Begin(sc.out, id), &form, m, a, row)
-		sc.ends = append(sc.ends, len(sc.out))
-	}
-	headers := call.headers()
-	all, from := bytes.Clone(sc.out), 0
-	for i := 0; i < len(sc.ends); i += 2 {
-		key, end := sc.ends[i], sc.ends[i+1]
-		msg := stream.Message{Key: all[from:key:key], Value: all[key:end:end], Headers: headers}
-		if err := s.rec.put(ctx, policy, msg); err != nil {
-			return fmt.Errorf("record prediction %s: %w", all[from:key], err)
-		}
-		from = end
-	}
-	return nil
-}
-
-func (sc *scratch) end() int {
-	if len(sc.ends) == 0 {
-		return 0
-	}
-	return sc.ends[len(sc.ends)-1]
-}
-
-// matchInputs finds each input's tensor once; none means one matrix.
-func (sc *scratch) matchInputs(m *Model) {
-	sc.tensors = sc.tensors[:0]
-	if m.isMatrix(&sc.req) {
-		return
-	}
-	for i := range m.Signature.Inputs {
-		sc.tensors = append(sc.tensors, find(&sc.req, m.Signature.Inputs[i].Name))
-	}
-}
-
-// appendRow appends the exact inputs and the output of one row.
-func (sc *scratch) appendRow(dst []byte, form *event.PredictionForm, m *Model, a *Answer, row int) []byte {
-	switch k := len(m.Signature.Inputs); {
-	case len(sc.tensors) > 0:
-		for i, t := range sc.tensors {
-			dst = form.Value(dst, i, tensorValue(t, row))
-		}
-	case sc.req.Inputs[0].Datatype == oip.FP32:
-		for i, v := range sc.req.Inputs[0].Floats[row*k : (row+1)*k] {
-			dst = form.Float32(dst, i, float32(v))
-		}
-	default:
-		for i := range k {
-			dst = form.Value(dst, i, floatValue(&sc.req.Inputs[0], row*k+i))
-		}
-	}
-	return form.End(dst, sc.output(a, row))
-}
-
-// remember adds what only some requests have: keys and feature times, and why
-// the answer is what it is.
-func (a *Answer) remember(p *event.Prediction, row int, call Call) {
-	if a.fetched != nil {
-		took := ms(a.fetched.took)
-		p.FeaturesMS, p.FeatureTimes, p.Key = &took, a.fetched.times[row], call.Rows[row].KeyText
-	}
-	if a.why != nil {
-		p.Attributions = a.why[row].top
-	}
-}
-
-func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-
-// namedInputs gives the exact inputs of one row, as the producer of any other
-// prediction would name them.
-func (sc *scratch) namedInputs(m *Model, row int) []event.NamedValue {
-	sc.inputs = sc.inputs[:0]
-	matrix := m.isMatrix(&sc.req)
-	for i, in := range m.Signature.Inputs {
-		var v event.Value
-		if matrix {
-			v = floatValue(&sc.req.Inputs[0], row*len(m.Signature.Inputs)+i)
-		} else {
-			v = tensorValue(find(&sc.req, in.Name), row)
-		}
-		sc.inputs = append(sc.inputs, event.NamedValue{Name: in.Name, Value: v})
-	}
-	return sc.inputs
-}
-
-func tensorValue(t *oip.Tensor, row int) event.Value {
-	switch {
-	case t == nil, len(t.Nulls) > row && t.Nulls[row]:
-		return event.Value{}
-	case t.Datatype == oip.BYTES:
-		return event.Text(string(t.Bytes[row]))
-	case t.Datatype == oip.BOOL:
-		return event.Flag(t.Bools[row])
-	case t.Datatype == oip.FP32 || t.Datatype == oip.FP64:
-		return floatValue(t, row)
-	}
-	return event.Int(t.Ints[row])
-}
-
-// floatValue is a number in the width in which it was sent, so that the record
-// has 0.1 where a caller wrote 0.1.
-func floatValue(t *oip.Tensor, i int) event.Value {
-	v := event.Float(t.Floats[i])
-	if t.Datatype == oip.FP32 {
-		v.Type.Elem = event.Float32
-	}
-	return v
-}
-
-func named(dst []event.NamedFloat, names []string, vals []float32) []event.NamedFloat {
-	for i, name := range names {
-		dst = append(dst, event.NamedFloat{Name: name, Value: float64(vals[i])})
-	}
-	return dst
-}
-
-// output puts a row's result into the envelope's form: class probabilities as
-// scores, one probability or number as score or value.
-func (sc *scratch) output(a *Answer, row int) event.Output {
-	vals := a.Values[row*a.Width : (row+1)*a.Width]
-	sig := a.Model.Signature
-	sc.first = float64(vals[0])
-	switch sig.Task {
-	case model.Binary:
-		return event.Output{Score: &sc.first}
-	case model.MultiClass:
-		sc.scores = named(sc.scores[:0], sig.Outputs[0].Classes, vals)
-		return event.Output{Scores: sc.scores}
-	case model.Quantiles:
-		sc.scores = sc.scores[:0]
-		for i, q := range sig.Outputs[0].Quantiles {
-			sc.scores = append(sc.scores, event.NamedFloat{Name: strconv.FormatFloat(q, 'g', -1, 64), Value: float64(vals[i])})
-		}
-		return event.Output{Quantiles: sc.scores}
-	}
-	return event.Output{Value: &sc.first}
 }

@@ -2,8 +2,10 @@ package serving
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,7 +34,7 @@ func ParsePolicy(s string) (Policy, error) {
 	return "", fmt.Errorf("unknown record policy %q: want block, sample or drop", s)
 }
 
-// RecordCounts says what became of predictions' records.
+// RecordCounts says what became of predictions' records, in predictions.
 type RecordCounts struct {
 	Recorded uint64 // acknowledged by the broker
 	Dropped  uint64 // no room, by policy drop
@@ -44,95 +46,165 @@ type RecordCounts struct {
 // stream.Producer.Produce is the one.
 type produce func(ctx context.Context, topic string, msgs ...stream.Message) error
 
+// parcel is one record on its way and how many predictions it holds.
+type parcel struct {
+	msg  stream.Message
+	rows int
+}
+
+func (p *parcel) bytes() int { return len(p.msg.Key) + len(p.msg.Value) }
+
 // recorder carries predictions from request goroutines to the broker through
-// a bounded ring.
+// a ring that is bounded in records and bytes; what is under way counts.
+//
+// The requests of some milliseconds leave together: handing each over would wake
+// the deliverer once per request, which costs more than a small model.
 type recorder struct {
-	ring   chan stream.Message
 	topic  string
 	send   produce
 	log    *slog.Logger
 	turn   atomic.Uint64 // of policy sample
 	counts struct{ recorded, dropped, sampled, failed atomic.Uint64 }
+
+	mu           sync.Mutex
+	waiting      []parcel
+	records      int // waiting and under way
+	bytes        int
+	room         chan struct{} // closed when there is room; nil while nobody waits for that
+	closed       bool
+	most         int
+	mostBytes    int
+	wake         chan struct{} // holds one: something waits
+	taken, spare []parcel      // the deliverer's
+	msgs         []stream.Message
 }
 
 // Bounds of one hand-over to the producer.
 const (
 	recordBatch  = 1024
-	recordLinger = 5 * time.Millisecond
+	recordLinger = 20 * time.Millisecond
 	retryFirst   = 50 * time.Millisecond
 	retryLongest = 2 * time.Second
 	sampleEvery  = 10
 )
 
-func newRecorder(capacity int, topic string, send produce, log *slog.Logger) *recorder {
-	return &recorder{ring: make(chan stream.Message, capacity), topic: topic, send: send, log: log}
+func newRecorder(records, bytes int, topic string, send produce, log *slog.Logger) *recorder {
+	return &recorder{most: records, mostBytes: bytes, topic: topic, send: send, log: log, wake: make(chan struct{}, 1)}
 }
 
 // put hands a record over, or counts why not. It waits only under Block, and
 // then no longer than ctx; the error is the context's.
-func (r *recorder) put(ctx context.Context, p Policy, m stream.Message) error {
-	if p == Sample && len(r.ring) > cap(r.ring)/2 && r.turn.Add(1)%sampleEvery != 0 {
-		r.counts.sampled.Add(1)
+func (r *recorder) put(ctx context.Context, p Policy, one parcel) error {
+	for {
+		room := r.offer(p, one)
+		if room == nil {
+			return nil
+		}
+		select {
+		case <-room:
+		case <-ctx.Done():
+			r.counts.dropped.Add(uint64(one.rows))
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// offer takes a record, or settles that it will not be, or returns what is closed
+// when there may be room.
+func (r *recorder) offer(p Policy, one parcel) (room <-chan struct{}) {
+	size := one.bytes()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.closed:
+		r.counts.failed.Add(uint64(one.rows))
+		return nil
+	case p == Sample && (r.records > r.most/2 || r.bytes > r.mostBytes/2) && r.turn.Add(1)%sampleEvery != 0:
+		r.counts.sampled.Add(uint64(one.rows))
+		return nil
+	case r.records == 0, r.records < r.most && r.bytes+size <= r.mostBytes: // a record beyond all bounds goes alone
+		r.waiting = append(r.waiting, one)
+		r.records++
+		r.bytes += size
+		if len(r.waiting) == 1 {
+			select {
+			case r.wake <- struct{}{}:
+			default:
+			}
+		}
+		return nil
+	case p != Block:
+		r.counts.dropped.Add(uint64(one.rows))
 		return nil
 	}
-	select {
-	case r.ring <- m:
-		return nil
-	default:
+	if r.room == nil {
+		r.room = make(chan struct{})
 	}
-	if p != Block {
-		r.counts.dropped.Add(1)
-		return nil
-	}
-	select {
-	case r.ring <- m:
-		return nil
-	case <-ctx.Done():
-		r.counts.dropped.Add(1)
-		return context.Cause(ctx)
-	}
+	return r.room
 }
 
 // run delivers until ctx ends, then what is left in the ring within drain.
 func (r *recorder) run(ctx context.Context, drain time.Duration) {
-	batch := make([]stream.Message, 0, recordBatch)
+	linger := time.NewTimer(0)
+	defer linger.Stop()
 	for {
 		select {
-		case m := <-r.ring:
-			batch = r.gather(ctx, append(batch[:0], m))
-			r.deliver(ctx, batch)
+		case <-r.wake:
 		case <-ctx.Done():
 			r.drain(drain)
 			return
 		}
+		linger.Reset(recordLinger)
+		select {
+		case <-linger.C:
+		case <-ctx.Done():
+		}
+		for batch := r.take(); len(batch) > 0; batch = r.take() {
+			r.deliver(ctx, batch)
+		}
 	}
 }
 
-// gather fills a batch until it is full or the linger is over.
-func (r *recorder) gather(ctx context.Context, batch []stream.Message) []stream.Message {
-	linger := time.NewTimer(recordLinger)
-	defer linger.Stop()
-	for len(batch) < recordBatch {
-		select {
-		case m := <-r.ring:
-			batch = append(batch, m)
-		case <-linger.C:
-			return batch
-		case <-ctx.Done():
-			return batch
-		}
+// take removes up to a batch from the ring. The batch counts as held until it is
+// settled, and is valid until the next take.
+func (r *recorder) take() []parcel {
+	if len(r.taken) == 0 {
+		clear(r.spare)
+		r.mu.Lock()
+		r.taken, r.waiting = r.waiting, r.spare[:0]
+		r.mu.Unlock()
+		r.spare = r.taken
 	}
+	batch := r.taken[:min(len(r.taken), recordBatch)]
+	r.taken = r.taken[len(batch):]
 	return batch
+}
+
+// settle counts what became of records and gives their room back.
+func (r *recorder) settle(batch []parcel, became *atomic.Uint64) {
+	rows, bytes := 0, 0
+	for i := range batch {
+		rows += batch[i].rows
+		bytes += batch[i].bytes()
+	}
+	became.Add(uint64(rows))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.records -= len(batch)
+	r.bytes -= bytes
+	if r.room != nil {
+		close(r.room)
+		r.room = nil
+	}
 }
 
 // deliver tries until the broker has the batch or ctx ends: the ring fills
 // meanwhile, and the policies of the models decide who waits.
-func (r *recorder) deliver(ctx context.Context, batch []stream.Message) {
+func (r *recorder) deliver(ctx context.Context, batch []parcel) {
 	wait := retryFirst
 	for {
-		err := r.send(ctx, r.topic, batch...)
-		if err == nil {
-			r.counts.recorded.Add(uint64(len(batch)))
+		left, err := r.attempt(ctx, batch)
+		if batch = left; len(batch) == 0 {
 			return
 		}
 		r.log.Warn("record predictions: the broker did not take them, trying again", "topic", r.topic, "records", len(batch), "error", err)
@@ -146,43 +218,70 @@ func (r *recorder) deliver(ctx context.Context, batch []stream.Message) {
 	}
 }
 
+// attempt sends a batch once, settles what is stored and what the broker will
+// never take, and returns the rest, in its order.
+func (r *recorder) attempt(ctx context.Context, batch []parcel) ([]parcel, error) {
+	r.msgs = r.msgs[:0]
+	for i := range batch {
+		r.msgs = append(r.msgs, batch[i].msg)
+	}
+	err := r.send(ctx, r.topic, r.msgs...)
+	clear(r.msgs)
+	var each *stream.ProduceError
+	switch {
+	case err == nil:
+		r.settle(batch, &r.counts.recorded)
+		return nil, nil
+	case !errors.As(err, &each) || len(each.Errs) != len(batch):
+		return batch, err
+	}
+	var stored, refused, left []parcel
+	for i, err := range each.Errs {
+		switch {
+		case err == nil:
+			stored = append(stored, batch[i])
+		case errors.Is(err, stream.ErrTooLarge) && batch[i].bytes() > tooLarge:
+			r.log.Error("record predictions: lost, larger than the broker takes: raise max.message.bytes of the topic", "topic", r.topic, "key", string(batch[i].msg.Key), "bytes", batch[i].bytes(), "error", err)
+			refused = append(refused, batch[i])
+		default:
+			left = append(left, batch[i])
+		}
+	}
+	r.settle(stored, &r.counts.recorded)
+	r.settle(refused, &r.counts.failed)
+	return left, err
+}
+
+// tooLarge is from where on a refusal for size is for the record's own: smaller
+// ones share batches of that size with others.
+const tooLarge = 512 << 10
+
 // last gives a batch that was under way at shutdown one more try.
-func (r *recorder) last(batch []stream.Message) {
+func (r *recorder) last(batch []parcel) {
 	ctx, cancel := context.WithTimeout(context.Background(), retryLongest)
 	defer cancel()
-	if err := r.send(ctx, r.topic, batch...); err != nil {
-		r.counts.failed.Add(uint64(len(batch)))
-		r.log.Error("record predictions: lost at shutdown", "topic", r.topic, "records", len(batch), "error", err)
-		return
+	left, err := r.attempt(ctx, batch)
+	if len(left) > 0 {
+		r.log.Error("record predictions: lost at shutdown", "topic", r.topic, "records", len(left), "error", err)
+		r.settle(left, &r.counts.failed)
 	}
-	r.counts.recorded.Add(uint64(len(batch)))
 }
 
 func (r *recorder) drain(limit time.Duration) {
 	deadline := time.Now().Add(limit)
 	for time.Now().Before(deadline) {
-		batch := r.left()
+		batch := r.take()
 		if len(batch) == 0 {
-			return
+			break
 		}
 		r.last(batch)
 	}
-	if n := len(r.left()); n > 0 {
-		r.counts.failed.Add(uint64(n))
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	for batch := r.take(); len(batch) > 0; batch = r.take() {
+		r.settle(batch, &r.counts.failed)
 	}
-}
-
-// left takes up to a batch of what is in the ring now.
-func (r *recorder) left() (batch []stream.Message) {
-	for len(batch) < recordBatch {
-		select {
-		case m := <-r.ring:
-			batch = append(batch, m)
-		default:
-			return batch
-		}
-	}
-	return batch
 }
 
 // Counts returns what became of the records so far.

@@ -33,7 +33,8 @@ type Config struct {
 	Computing int           // requests of one model that compute at once; 0 means one per core
 	Waiting   int           // requests of one model that may wait for a place
 	Wait      time.Duration // and how long, as far as can be foreseen; 0 for any time
-	Ring      int           // predictions waiting for the broker
+	Ring      int           // records waiting for the broker
+	RingBytes int           // and their bytes
 	Drain     time.Duration // how long shutdown delivers what is in the ring
 	MaxBody   int64         // bytes of a request
 	Features  *Features     // where inputs come from when a caller sends keys; nil without an online store
@@ -42,7 +43,7 @@ type Config struct {
 
 // DefaultConfig fits tree models on a small machine.
 func DefaultConfig() Config {
-	return Config{Namespace: "default", Computing: runtime.GOMAXPROCS(0), Waiting: 256, Wait: 20 * time.Millisecond, Ring: 1 << 16, Drain: 10 * time.Second, MaxBody: 16 << 20, ONNX: ort.DefaultConfig()}
+	return Config{Namespace: "default", Computing: runtime.GOMAXPROCS(0), Waiting: 256, Wait: 20 * time.Millisecond, Ring: 1 << 16, RingBytes: 64 << 20, Drain: 10 * time.Second, MaxBody: 16 << 20, ONNX: ort.DefaultConfig()}
 }
 
 // Server holds the models that answer. Reads take no lock: what a request
@@ -95,7 +96,7 @@ func NewServer(cfg Config, p *stream.Producer, log *slog.Logger) *Server {
 	if p != nil {
 		s.send = p.Produce
 	}
-	s.rec = newRecorder(cfg.Ring, "kedge."+cfg.Namespace+".predictions", s.send, log)
+	s.rec = newRecorder(cfg.Ring, cfg.RingBytes, "kedge."+cfg.Namespace+".predictions", s.send, log)
 	s.models.Store(&map[string]*deployed{})
 	return s
 }

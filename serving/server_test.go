@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/internal/testenv"
 	"github.com/kedge-ml/kedge/model"
 	"github.com/kedge-ml/kedge/stream"
@@ -136,9 +137,6 @@ func (r *rig) recorded(n int) []map[string]any {
 		if err != nil {
 			return err
 		}
-		if got := offsets[parts[0]].Last + offsets[parts[1]].Last; got < int64(n) {
-			return fmt.Errorf("%d of %d predictions are recorded", got, n)
-		}
 		out = out[:0]
 		for _, tp := range parts {
 			if offsets[tp].Last == 0 {
@@ -149,21 +147,45 @@ func (r *rig) recorded(n int) []map[string]any {
 					return err
 				}
 				for _, rec := range b.Records {
-					var m map[string]any
-					if err := json.Unmarshal(rec.Value, &m); err != nil {
+					rows, err := rowsOf(rec)
+					if err != nil {
 						return err
 					}
-					if m["id"] != string(rec.Key) {
-						return fmt.Errorf("key %q of prediction %v", rec.Key, m["id"])
-					}
-					out = append(out, m)
+					out = append(out, rows...)
 				}
 				b.Release()
 			}
 		}
+		if len(out) < n {
+			return fmt.Errorf("%d of %d predictions are recorded", len(out), n)
+		}
 		return nil
 	})
 	return out
+}
+
+// rowsOf reads the predictions of a record, packed or not, whose ids must begin
+// with its key.
+func rowsOf(rec stream.Record) ([]map[string]any, error) {
+	texts := [][]byte{rec.Value}
+	if event.IsPacked(rec.Value) {
+		var err error
+		if texts, err = event.UnpackPredictions(rec.Value); err != nil {
+			return nil, err
+		}
+	}
+	var out []map[string]any
+	for _, text := range texts {
+		var m map[string]any
+		if err := json.Unmarshal(text, &m); err != nil {
+			return nil, err
+		}
+		if id := m["id"].(string); id != string(rec.Key) && !strings.HasPrefix(id, string(rec.Key)+"/") {
+			return nil, fmt.Errorf("key %q of prediction %v", rec.Key, id)
+		}
+		out = append(out, m)
+	}
+	return out, nil
 }
 
 func TestInferAndRecord(t *testing.T) {
@@ -376,22 +398,22 @@ func TestShadowsAndPins(t *testing.T) {
 // TestPolicies holds what each policy does while the broker takes nothing.
 func TestPolicies(t *testing.T) {
 	stuck := func(ctx context.Context, _ string, _ ...stream.Message) error { <-ctx.Done(); return ctx.Err() }
-	rec := newRecorder(4, "t", stuck, slog.New(slog.DiscardHandler))
+	rec := newRecorder(4, 1<<20, "t", stuck, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(context.Background())
 	for range 4 {
-		rec.put(ctx, Block, stream.Message{}) // fills the ring: nobody reads it
+		rec.put(ctx, Block, parcel{rows: 1}) // fills the ring: nobody reads it
 	}
-	if err := rec.put(ctx, Drop, stream.Message{}); err != nil || rec.Counts().Dropped != 1 {
+	if err := rec.put(ctx, Drop, parcel{rows: 1}); err != nil || rec.Counts().Dropped != 1 {
 		t.Errorf("drop: %v %+v", err, rec.Counts())
 	}
 	for range 9 {
-		rec.put(ctx, Sample, stream.Message{})
+		rec.put(ctx, Sample, parcel{rows: 1})
 	}
 	if c := rec.Counts(); c.Sampled != 9 {
 		t.Errorf("sample: %+v", c)
 	}
 	waiting := make(chan error, 1)
-	go func() { waiting <- rec.put(ctx, Block, stream.Message{}) }()
+	go func() { waiting <- rec.put(ctx, Block, parcel{rows: 1}) }()
 	cancel()
 	if err := <-waiting; err == nil {
 		t.Error("block: a caller that left got its record through a full ring")
