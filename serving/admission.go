@@ -95,11 +95,18 @@ func (g *gate) leave() {
 }
 
 // join takes room without a place to compute: a native runtime's batcher decides
-// who computes when, and must see all who wait. After a nil error the caller
-// must part.
-func (g *gate) join(deadline time.Time, now func() time.Time) error {
+// who computes when, and must see all who wait. It refuses whom those before it,
+// some in each batch, would make wait too long. After a nil error the caller must
+// part.
+func (g *gate) join(deadline time.Time, now func() time.Time, batch int) error {
 	if passed(deadline, now()) {
 		return ErrDeadline
+	}
+	if g.longest > 0 {
+		batches := (len(g.room) + batch - 1) / batch
+		if time.Duration(int64(batches)*g.took.Load()) > g.longest {
+			return ErrBusy
+		}
 	}
 	select {
 	case g.room <- struct{}{}:

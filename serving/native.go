@@ -9,6 +9,7 @@ import (
 
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/model"
+	"github.com/kedge-ml/kedge/serving/oip"
 	"github.com/kedge-ml/kedge/serving/ort"
 )
 
@@ -111,6 +112,15 @@ func (n *native) release() {
 	if n.users.Add(-1) == 0 {
 		close(n.stop)
 	}
+}
+
+// company is how many requests like this one a batch has room for.
+func (n *native) company(req *oip.Request) int {
+	rows := 1
+	if len(req.Inputs) > 0 && len(req.Inputs[0].Shape) > 0 {
+		rows = int(min(max(1, req.Inputs[0].Shape[0]), int64(n.rows)))
+	}
+	return n.rows / rows
 }
 
 // predict computes rows together with whoever else is there, and says how long

@@ -146,7 +146,7 @@ func (s *Server) compute(ctx context.Context, sc *scratch, d *deployed, m *Model
 	var queue time.Duration
 	var err error
 	if m.native != nil {
-		if err := d.gate.join(call.Deadline, s.now); err != nil {
+		if err := d.gate.join(call.Deadline, s.now, m.native.company(&sc.req)); err != nil {
 			return Answer{}, err
 		}
 		defer d.gate.part()

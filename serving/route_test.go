@@ -168,3 +168,31 @@ func TestGateRefusesLongWaits(t *testing.T) {
 		})
 	}
 }
+
+// TestGateRefusesLongBatches holds that who waits for a batching runtime is refused
+// by the batches before it, not by the requests in them.
+func TestGateRefusesLongBatches(t *testing.T) {
+	for batch, want := range map[int]int{1: 3, 4: 9, 64: 100} { // 8 ms a batch: two may be ahead
+		g := newGate(2, 98, 20*time.Millisecond)
+		for range 400 {
+			g.observe(8 * time.Millisecond)
+		}
+		joined := 0
+		for range 150 {
+			if err := g.join(time.Time{}, time.Now, batch); err == nil {
+				joined++
+			} else if !errors.Is(err, ErrBusy) {
+				t.Fatal(err)
+			}
+		}
+		if joined != want {
+			t.Errorf("batches of %d: %d joined, want %d", batch, joined, want)
+		}
+		for range joined {
+			g.part()
+		}
+		if err := g.join(time.Now(), time.Now, batch); !errors.Is(err, ErrDeadline) {
+			t.Errorf("a deadline that has passed: %v", err)
+		}
+	}
+}
