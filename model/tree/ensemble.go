@@ -40,6 +40,7 @@ type Ensemble struct {
 	base      []float32 // margin per group before any tree
 	roots     []root
 	nodes     []node
+	full      *full     // of shallow numeric trees; nil: walk the nodes
 	cover     []float32 // sum of hessians per node, for contributions
 	gain      []float32 // loss reduction per node, 0 at leaves
 	words     []uint32  // category sets, see inSet
@@ -109,6 +110,10 @@ func (e *Ensemble) Margins(out, rows []float32) {
 	}
 	s := e.scratch.Get().(*scratch)
 	defer e.scratch.Put(s)
+	if e.full != nil {
+		e.marginsFull(out, rows, s)
+		return
+	}
 	if n == 1 {
 		widen(s.wide, rows, e.features)
 		e.marginsOne(out, s.wide[:2*e.features])
@@ -119,6 +124,21 @@ func (e *Ensemble) Margins(out, rows []float32) {
 		end := min(start+block, n)
 		widen(s.wide, rows[start*e.features:end*e.features], e.features)
 		e.marginsBlock(out[start*e.groups:end*e.groups], s.wide)
+	}
+}
+
+// marginsFull adds the trees of a shallow ensemble.
+func (e *Ensemble) marginsFull(out, rows []float32, s *scratch) {
+	block := rowsPerBlock(e.features)
+	if len(out) == e.groups {
+		spread(s.wide, rows, e.features, block)
+		e.full.addRow(out, s.wide)
+		return
+	}
+	for start, n := 0, len(out)/e.groups; start < n; start += block {
+		end := min(start+block, n)
+		spread(s.wide, rows[start*e.features:end*e.features], e.features, block)
+		e.full.addBlock(out[start*e.groups:end*e.groups], s.wide, end-start, e.groups)
 	}
 }
 

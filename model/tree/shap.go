@@ -170,6 +170,7 @@ func (e *Ensemble) finish() error {
 		}
 		e.means = append(e.means, m)
 	}
+	e.full = e.fill()
 	e.scratch.New = func() any { return newScratch(e.features, depth) }
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // randomModel writes the JSON of full trees with random splits, so that tests
@@ -216,9 +217,27 @@ func BenchmarkPredict(b *testing.B) {
 					at += n * 30
 				}
 				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/row")
+				b.ReportMetric(walkedRatio(e, out, rows[:n*30]), "walked/full")
 			})
 		}
 	}
+}
+
+// walkedRatio is how many times longer walking the nodes takes than the full trees,
+// in turns.
+func walkedRatio(e *Ensemble, out, rows []float32) float64 {
+	walked := &Ensemble{features: e.features, groups: e.groups, link: e.link, base: e.base, roots: e.roots, nodes: e.nodes}
+	walked.scratch.New = e.scratch.New
+	var took [2]time.Duration
+	for turn := range 40 {
+		one := []*Ensemble{e, walked}[turn%2]
+		began := time.Now()
+		for range 1 + 1024/len(out) {
+			one.Predict(out, rows)
+		}
+		took[turn%2] += time.Since(began)
+	}
+	return float64(took[1]) / float64(took[0])
 }
 
 func BenchmarkContributions(b *testing.B) {
