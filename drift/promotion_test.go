@@ -168,3 +168,58 @@ func TestReferenceAsItsMonitorSays(t *testing.T) {
 		}
 	}
 }
+
+// Two versions that share their traffic at random are alike in all but what
+// the test gives one of them alone: inputs, scores and labels of version 2 are
+// another model's.
+func TestVersionAgainstVersion(t *testing.T) {
+	p := newPromoted(t)
+	p.minutes(40, 0)
+	var lines, labels []string
+	for i := range 2000 {
+		version, score := "1", p.rng.Float64()
+		truth := 0
+		if p.rng.Float64() < score {
+			truth = 1
+		}
+		if i%2 == 1 { // its scores are higher and say nothing
+			version, score = "2", 0.5+0.5*p.rng.Float64()
+		}
+		at := p.at.Add(time.Duration(i) * time.Second / 10).Format(time.RFC3339Nano)
+		lines = append(lines, fmt.Sprintf(`{"model":"churn","version":"v%s","id":"w%d","event_time":%q,"inputs":{"x":%.5f},"output":{"score":%.4f}}`, version, i, at, p.rng.NormFloat64(), score))
+		labels = append(labels, fmt.Sprintf(`{"model":"churn","prediction_id":"w%d","label":%d,"event_time":%q}`, i, truth, at))
+	}
+	p.write(event.Predictions, lines)
+	p.write(event.Labels, labels)
+	frames, err := p.scheduler.VersionCompare(t.Context(), query.Request{Namespace: "test", Model: "churn", Version: "v2", Params: []byte(`{"against":"v1"}`), From: p.at, To: p.at.Add(10 * time.Minute)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	differs := map[string]bool{}
+	for i, c := range cells(t, frames[0], "column") {
+		if cells(t, frames[0], "detector")[i] == "ks" {
+			differs[c] = values[bool](t, frames[0], "differs")[i]
+			if rows := values[uint64](t, frames[0], "rows")[i]; rows != 1000 {
+				t.Errorf("%s of %d rows, want 1000", c, rows)
+			}
+		}
+	}
+	if differs["x"] || !differs["score"] {
+		t.Errorf("differ: %v, want the score alone", differs)
+	}
+	for i, name := range cells(t, frames[1], "metric") {
+		if name != "roc_auc" {
+			continue
+		}
+		is, was, p := *values[*float64](t, frames[1], "value")[i], *values[*float64](t, frames[1], "against")[i], *values[*float64](t, frames[1], "adjusted")[i]
+		if is < 0.4 || is > 0.6 || was < 0.78 || was > 0.88 || p > 1e-6 { // chance, and 5/6
+			t.Errorf("ROC AUC %v against %v, chance %v", is, was, p)
+		}
+	}
+	for _, bad := range []query.Request{{Model: "churn"}, {Model: "churn", Version: "v1", Params: []byte(`{"against":"v1"}`)}, {Model: "churn", Version: "v1", Params: []byte(`{`)}, {Model: "nobody", Version: "v1", Params: []byte(`{"against":"v2"}`)}} {
+		bad.Namespace = "test"
+		if _, err := p.scheduler.VersionCompare(t.Context(), bad); err == nil {
+			t.Errorf("%+v is answered", bad)
+		}
+	}
+}

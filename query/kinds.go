@@ -85,6 +85,8 @@ func roomKinds() []Kind {
 			Help: "The columns under suspicion: by how their drift moves with the change of the model's performance over the range's windows, and by how much they matter to it."},
 		{Name: "segment_search", Title: "Segment search", Group: "Drift", Subject: ViewOrModel, Reads: []string{"columns", "limit"}, Frame: Table, Default: "table",
 			Help: "Slices of raw rows, told by one condition or two, in which the model's error rose most since the reference; with one numeric column, in which that column moved most. Shown: beyond chance, corrected for the search."},
+		{Name: "version_compare", Title: "Version against version", Group: "Drift", Subject: ModelOnly, Reads: []string{"columns", "version", "params"}, Frame: Table, Default: "table",
+			Help: "What a version met, answered and was worth over a range, beside another one: columns that differ beyond chance, the farthest on top, and metrics with their errors. Params: against, the other version."},
 		{Name: "monitors", Title: "Monitors", Group: "Drift", Subject: Optional, Reads: nil, Frame: Table, Default: "table",
 			Help: "What is watched, against which reference, in which windows, and how far each monitor is."},
 		{Name: "reference", Title: "Reference", Group: "Drift", Subject: ViewOrModel, Reads: nil, Frame: Table, Default: "table",

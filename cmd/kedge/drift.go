@@ -6,9 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net/http"
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -249,15 +248,28 @@ func (c *cli) frames(ctx context.Context, r query.Request) ([]query.Frame, error
 
 func (c *cli) reportCommand() *cobra.Command {
 	var f aboutFlags
-	var out string
+	var out, version, against string
+	var keep bool
 	cmd := &cobra.Command{
 		Use: "report", Short: "One HTML page about a view or a model, with plots", Args: cobra.NoArgs,
-		Example: "  kedge report --model ride_cancel --from 24h --out ride_cancel.html",
+		Long:    "One HTML page about a view or a model, with plots: as a file, or kept by the server under an address that stays.\n--keep takes drift:write too.",
+		Example: "  kedge report --model ride_cancel --from 24h --out ride_cancel.html\n  kedge report --model ride_cancel --keep\n  kedge report --model ride_cancel --version 2 --against 1",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.named("report"); err != nil {
 				return err
 			}
-			d, err := c.reportData(cmd.Context(), &f)
+			r, err := f.request("verdicts", "report")
+			if err != nil {
+				return err
+			}
+			about := report.About{View: f.view, Model: f.model, From: r.From, To: r.To, Version: version, Against: against}
+			if err := about.Validate(); err != nil {
+				return &usageError{err, "report"}
+			}
+			if keep {
+				return c.keepReport(cmd, about)
+			}
+			d, err := report.Gather(cmd.Context(), about, c.frames)
 			if err != nil {
 				return err
 			}
@@ -269,189 +281,33 @@ func (c *cli) reportCommand() *cobra.Command {
 	}
 	f.add(cmd, true)
 	cmd.Flags().StringVar(&out, "out", "report.html", "file, - for standard output")
+	cmd.Flags().BoolVar(&keep, "keep", false, "keep it on the server and print its address, instead of a file")
+	cmd.Flags().StringVar(&version, "version", "", "a version of the model, held against another one")
+	cmd.Flags().StringVar(&against, "against", "", "the other version")
+	cmd.MarkFlagsRequiredTogether("version", "against")
+	cmd.MarkFlagsMutuallyExclusive("keep", "out")
 	return cmd
 }
 
-// reportData asks for everything that a page shows.
-func (c *cli) reportData(ctx context.Context, f *aboutFlags) (*report.Data, error) {
-	name := f.view + f.model
-	d := &report.Data{Title: name, Made: time.Now()}
-	ask := func(kind string) ([]query.Frame, error) {
-		r, err := f.request(kind, "report")
-		if err != nil {
-			return nil, err
-		}
-		if kind == "verdicts" {
-			r.Limit = 10_000
-		}
-		if kind == "monitors" || kind == "distribution" {
-			r.From, r.To = time.Time{}, time.Time{}
-		}
-		return c.frames(ctx, r)
+// keepReport lets the server make the page and prints where it stays.
+func (c *cli) keepReport(cmd *cobra.Command, about report.About) error {
+	b, err := c.send(cmd.Context(), http.MethodPost, "/v1/reports", "application/json", about)
+	if err != nil {
+		return err
 	}
-	answers := map[string][]query.Frame{}
-	optional := []string{"distribution", "segment_drift", "root_cause", "segment_search"} // a monitor that is learning has none
-	kinds := append([]string{"monitors", "incidents", "verdicts", "drift"}, optional...)
-	if f.model != "" {
-		kinds = append(kinds, "performance")
+	var kept app.Report
+	if err := json.Unmarshal(b, &kept); err != nil {
+		return fmt.Errorf("read the answer of %s: %w", c.server, err)
 	}
-	for _, kind := range kinds {
-		frames, err := ask(kind)
-		if err != nil && !slices.Contains(optional, kind) {
-			return nil, err
-		}
-		answers[kind] = frames
-	}
-	fillHead(d, answers)
-	fillColumns(d, answers)
-	fillMetrics(d, answers["performance"])
-	fillBlame(d, answers)
-	return d, nil
-}
-
-func fillHead(d *report.Data, answers map[string][]query.Frame) {
-	m, inc := first(answers["monitors"]), first(answers["incidents"])
-	open := 0
-	for i, state := range texts(inc, "state") {
-		one := report.Incident{State: state, Severity: texts(inc, "severity")[i], Column: texts(inc, "column")[i], Sentence: texts(inc, "sentence")[i], Who: texts(inc, "who")[i], Why: texts(inc, "why")[i]}
-		if t, ok := timeAt(inc, "opened", i); ok {
-			one.Opened = t
-		}
-		if t, ok := timeAt(inc, "ended", i); ok {
-			one.Ended = &t
-		} else {
-			open++
-		}
-		d.Incidents = append(d.Incidents, one)
-	}
-	d.Facts = append(d.Facts, report.Fact{Name: "open incidents", Value: fmt.Sprint(open), Bad: open > 0})
-	for i, state := range texts(m, "state") {
-		d.Subtitle = "reference " + texts(m, "reference")[i]
-		d.Facts = append(d.Facts, report.Fact{Name: "monitor", Value: state, Bad: state != "watching"},
-			report.Fact{Name: "columns watched", Value: fmt.Sprintf("%.0f", numberAt(m, "columns", i))},
-			report.Fact{Name: "window", Value: time.Duration(numberAt(m, "window", i) * float64(time.Second)).String()})
-		break
-	}
-}
-
-// fillColumns takes the newest verdict of every column, its series and its
-// bins.
-func fillColumns(d *report.Data, answers map[string][]query.Frame) {
-	v := first(answers["verdicts"])
-	index := map[string]int{}
-	for i, column := range texts(v, "column") {
-		detector := texts(v, "detector")[i]
-		if detector != "ks" && detector != "chi2" {
-			continue
-		}
-		if _, seen := index[column]; seen {
-			continue
-		}
-		index[column] = len(d.Columns)
-		drifted := false
-		if b, ok := values(v, "drifted").([]bool); ok {
-			drifted = b[i]
-		}
-		d.Columns = append(d.Columns, report.Column{Name: column, Detector: detector, Severity: texts(v, "severity")[i], Sentence: texts(v, "sentence")[i], Drifted: drifted,
-			Effect: numberAt(v, "effect", i), Floor: numberAt(v, "floor", i)})
-	}
-	for i := range answers["drift"] {
-		f := &answers["drift"][i]
-		at, ok := index[f.Name]
-		if !ok || len(f.Columns) < 3 || f.Columns[1].Labels["detector"] != d.Columns[at].Detector {
-			continue
-		}
-		for row := range f.Rows() {
-			if t, ok := timeAt(f, "time", row); ok {
-				d.Columns[at].Series = append(d.Columns[at].Series, report.Point{At: t, Value: numberAt(f, "effect", row), Low: numberAt(f, "floor", row)})
-			}
-		}
-	}
-	for i := range answers["distribution"] {
-		f := &answers["distribution"][i]
-		at, ok := index[f.Name]
-		if !ok || len(d.Columns[at].Bins) > 0 {
-			continue
-		}
-		for row, label := range texts(f, "bin") {
-			d.Columns[at].Bins = append(d.Columns[at].Bins, report.Bin{Label: label, Ref: numberAt(f, "reference", row), Cur: numberAt(f, "window", row)})
-		}
-	}
-}
-
-// fillMetrics draws what people look at first; counts are left to the tables.
-func fillMetrics(d *report.Data, frames []query.Frame) {
-	for _, name := range []string{"roc_auc", "accuracy", "mae", "rmse", "r2", "average_precision", "f1", "precision", "recall", "kappa", "log_loss", "brier", "calibration_error", "selection_rate"} {
-		for i := range frames {
-			if frames[i].Name == name {
-				fillMetric(d, &frames[i])
-			}
-		}
-	}
-}
-
-func fillMetric(d *report.Data, f *query.Frame) {
-	m := report.Metric{Name: f.Name, Reference: math.NaN()}
-	for row := range f.Rows() {
-		t, ok := timeAt(f, "time", row)
-		if !ok {
-			continue
-		}
-		mature, _ := values(f, "mature").([]bool)
-		m.Points = append(m.Points, report.Point{At: t, Value: numberAt(f, "value", row), Expected: numberAt(f, "expected", row), Low: numberAt(f, "lower", row), High: numberAt(f, "upper", row),
-			Immature: row < len(mature) && !mature[row]})
-		m.Reference = numberAt(f, "reference", row)
-	}
-	d.Metrics = append(d.Metrics, m)
-}
-
-func first(frames []query.Frame) *query.Frame {
-	if len(frames) == 0 {
-		return &query.Frame{}
-	}
-	return &frames[0]
-}
-
-// values are a column's, or nil.
-func values(f *query.Frame, name string) any {
-	for _, c := range f.Columns {
-		if c.Name == name {
-			return c.Values
-		}
-	}
-	return nil
+	_, err = fmt.Fprintln(cmd.OutOrStdout(), strings.TrimSuffix(c.server, "/")+kept.Path)
+	return err
 }
 
 func texts(f *query.Frame, name string) []string {
-	v, _ := values(f, name).([]string)
-	return v
-}
-
-func timeAt(f *query.Frame, name string, row int) (time.Time, bool) {
-	switch v := values(f, name).(type) {
-	case []time.Time:
-		return v[row], true
-	case []*time.Time:
-		if v[row] != nil {
-			return *v[row], true
+	for _, c := range f.Columns {
+		if v, ok := c.Values.([]string); ok && c.Name == name {
+			return v
 		}
 	}
-	return time.Time{}, false
-}
-
-// numberAt is NaN where there is none.
-func numberAt(f *query.Frame, name string, row int) float64 {
-	switch v := values(f, name).(type) {
-	case []float64:
-		return v[row]
-	case []*float64:
-		if v[row] != nil {
-			return *v[row]
-		}
-	case []int64:
-		return float64(v[row])
-	case []uint64:
-		return float64(v[row])
-	}
-	return math.NaN()
+	return nil
 }

@@ -36,11 +36,11 @@ func newSVG(width, height float64, label string) *svg {
 }
 
 func (s *svg) rect(class string, x, y, w, h float64, title string) {
-	fmt.Fprintf(s, `<rect class="%s" x="%.1f" y="%.1f" width="%.1f" height="%.1f"><title>%s</title></rect>`, class, x, y, max(w, 0), max(h, 0), template.HTMLEscapeString(title))
+	fmt.Fprintf(s, `<rect class="%s" x="%.1f" y="%.1f" width="%.1f" height="%.1f"><title>%s</title></rect>`, template.HTMLEscapeString(class), x, y, max(w, 0), max(h, 0), template.HTMLEscapeString(title))
 }
 
 func (s *svg) text(class string, x, y float64, t string) {
-	fmt.Fprintf(s, `<text class="%s" x="%.1f" y="%.1f">%s</text>`, class, x, y, template.HTMLEscapeString(t))
+	fmt.Fprintf(s, `<text class="%s" x="%.1f" y="%.1f">%s</text>`, template.HTMLEscapeString(class), x, y, template.HTMLEscapeString(t))
 }
 
 // path draws through the points that are there and breaks where one is not.
@@ -55,7 +55,7 @@ func (s *svg) path(class string, x, y []float64) {
 		fmt.Fprintf(&d, "%s%.1f %.1f", pen, x[i], y[i])
 		pen = "L"
 	}
-	fmt.Fprintf(s, `<path class="%s" d="%s"/>`, class, d.String())
+	fmt.Fprintf(s, `<path class="%s" d="%s"/>`, template.HTMLEscapeString(class), d.String())
 }
 
 func (s *svg) done() template.HTML {

@@ -1,8 +1,10 @@
 // Package report draws what drift found as one HTML page that needs nothing
 // else: no script, no font, no server.
 //
+// [Gather] collects what it shows from the kinds of queries.
+//
 // Promises: every text is escaped; the page prints; colours differ in lightness
-// too. May not: ask anybody anything.
+// too. May not: ask anybody but through what [Gather] is given.
 package report
 
 import (
@@ -28,6 +30,29 @@ type Data struct {
 	Metrics         []Metric
 	Incidents       []Incident
 	Blame           []Blame
+	Versus          *Versus // nil: about one model as a whole
+}
+
+// Versus is a version beside another one.
+type Versus struct {
+	Version, Against string
+	Notes            []string
+	Columns          []VersusColumn
+	Metrics          []VersusMetric
+}
+
+// VersusColumn is a column that both met or answered.
+type VersusColumn struct {
+	Name, Sentence string
+	Differs        bool // beyond chance
+	Effect         float64
+}
+
+// VersusMetric is what both were worth. NaN stands for nothing.
+type VersusMetric struct {
+	Name                       string
+	Value, Against, Difference float64
+	Adjusted                   float64 // chance of such a difference among equals
 }
 
 // Fact is a number with its name, for the head of the page.

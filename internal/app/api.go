@@ -29,6 +29,7 @@ func (a *App) api() (http.Handler, error) {
 	a.deadLetterRoutes(api, kinds)
 	a.definitionRoutes(api)
 	a.driftRoutes(api)
+	a.reportRoutes(api, kinds)
 	a.planRoutes(api)
 	a.backupRoutes(api)
 	a.sourceRoutes(api)

@@ -69,6 +69,7 @@ func (a *App) driftKinds(k map[string]KindFunc) {
 		k["backtest"] = a.drift.Backtest
 		k["root_cause"] = a.drift.RootCause
 		k["segment_search"] = a.drift.SegmentSearch
+		k["version_compare"] = a.drift.VersionCompare
 	}
 }
 

@@ -62,6 +62,8 @@ func routePermissions() map[string]auth.Permission {
 
 		// drift
 		"POST /v1/references/{name}": auth.DriftWrite,
+		"POST /v1/reports":           auth.DriftWrite,
+		"GET /v1/reports/{id}":       auth.QueryRead,
 
 		// training and the registry of models
 		"POST /v1/runs":                           auth.RunWrite,

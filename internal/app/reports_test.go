@@ -1,0 +1,62 @@
+package app
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/kedge-ml/kedge/drift/report"
+	"github.com/kedge-ml/kedge/internal/auth"
+	"github.com/kedge-ml/kedge/internal/testenv"
+	"github.com/kedge-ml/kedge/query"
+	"github.com/kedge-ml/kedge/store"
+)
+
+// A kept report stays under its address for readers of its namespace; to others,
+// and under any other address, there is none. What it says it asked as whoever
+// keeps it.
+func TestReportIsKept(t *testing.T) {
+	st, err := store.OpenEmbedded(t.Context(), store.EmbeddedConfig{Options: store.DefaultOptions(), LibPath: testenv.LibCHDB(t), DataDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close() //nolint:errcheck // of a test
+	a := &App{store: st, cfg: DefaultConfig()}
+	asked := map[string]int{}
+	kinds := map[string]KindFunc{}
+	for _, k := range query.Kinds() {
+		kinds[k.Name] = func(_ context.Context, r query.Request) ([]query.Frame, error) {
+			asked[r.Namespace]++
+			if r.Kind != "incidents" {
+				return nil, nil
+			}
+			one := func(name, v string) query.Column { return query.Column{Name: name, Values: []string{v}} }
+			return []query.Frame{{Columns: []query.Column{one("state", "open"), one("severity", "warning"), one("column", "x"), one("sentence", "<script>alert(1)</script> moved"), one("who", ""), one("why", "")}}}, nil
+		}
+	}
+	ann, ben := auth.Caller{Subject: "ann", Namespace: "alpha"}, auth.Caller{Subject: "ben", Namespace: "beta"}
+	kept, err := a.keepReport(t.Context(), kinds, ann, report.About{Model: "oracle"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if asked["alpha"] < 8 || len(asked) != 1 {
+		t.Errorf("asked in %v, want in alpha alone", asked)
+	}
+	page, err := a.keptReport(t.Context(), ann, kept.ID)
+	if err != nil || !strings.Contains(page, "&lt;script&gt;alert(1)&lt;/script&gt; moved") || strings.Contains(page, "<script") {
+		t.Errorf("kept: %v\n%.2000s", err, page)
+	}
+	for _, no := range []struct {
+		who auth.Caller
+		id  string
+	}{{ben, kept.ID}, {ann, strings.Repeat("0", 32)}, {ann, "../" + kept.ID}, {ann, kept.ID + "\n"}, {ann, strings.ToUpper(kept.ID)}, {ann, "' OR 1=1 --"}} {
+		if page, err := a.keptReport(t.Context(), no.who, no.id); err == nil || page != "" {
+			t.Errorf("%s reads %q: %v", no.who.Subject, no.id, err)
+		}
+	}
+	for _, bad := range []report.About{{}, {View: "a", Model: "b"}, {Model: "m", Version: "1"}} {
+		if _, err := a.keepReport(t.Context(), kinds, ann, bad); err == nil {
+			t.Errorf("%+v was kept", bad)
+		}
+	}
+}
