@@ -61,6 +61,7 @@ type AddressReader struct {
 	maxBytes int
 	key      []byte
 	head     head
+	proto    protoReader
 }
 
 // head is what an address is made of.
@@ -80,9 +81,8 @@ func NewAddressReader(cfg DecoderConfig) *AddressReader {
 // Read reads one envelope's address, as [AddressOf] does. The key is valid
 // until the next call.
 func (r *AddressReader) Read(envelope []byte) (Address, error) {
-	r.start(envelope)
 	r.key, r.head = r.key[:0], head{}
-	if !acceptText(&r.scanner, r.maxBytes) || !r.members() {
+	if !startText(&r.scanner, &r.proto, envelope, r.maxBytes) || !r.members() {
 		return Address{}, RefusedError{r.fault.reason, r.fault.detail}
 	}
 	h := &r.head

@@ -46,6 +46,8 @@ type Decoder struct {
 	keys     []Evidence
 	evidence []Evidence
 	overflow []byte
+	record   []byte              // as it came
+	proto    protoReader         // rewrites Protobuf envelopes
 	machine  *expression.Machine // runs conversions; nil until there is one
 	former   []Value
 	pack     unpacker
@@ -106,7 +108,8 @@ func (d *Decoder) Decode(u *Unit, r Record) {
 func (d *Decoder) DecodePart(u *Unit, r Record, index int32, value []byte) {
 	u.met(r.Time)
 	d.begin(u, r, index, value)
-	ok := d.acceptable() && d.event() && d.finish()
+	d.record = value
+	ok := d.envelopeText(value) && d.event() && d.finish()
 	if p := d.env.plan; p != nil && (!ok || d.env.held) {
 		p.batch.rollback()
 	}
@@ -118,8 +121,26 @@ func (d *Decoder) DecodePart(u *Unit, r Record, index int32, value []byte) {
 	}
 }
 
-// acceptable checks what needs no parsing.
-func (d *Decoder) acceptable() bool { return acceptText(&d.scanner, d.cfg.MaxRecordBytes) }
+// envelopeText checks what needs no parsing and sets the scanner to the event's
+// JSON.
+func (d *Decoder) envelopeText(value []byte) bool {
+	return startText(&d.scanner, &d.proto, value, d.cfg.MaxRecordBytes)
+}
+
+// startText sets a scanner to an envelope's JSON, which a Protobuf one is
+// rewritten as.
+func startText(s *scanner, p *protoReader, value []byte, limit int) bool {
+	s.start(value)
+	if !isProto(value) || len(value) > limit {
+		return acceptText(s, limit)
+	}
+	text, fault := p.read(value)
+	if fault != "" {
+		return s.fail(ReasonMalformed, fault)
+	}
+	s.start(text)
+	return true
+}
 
 func acceptText(s *scanner, limit int) bool {
 	switch {
@@ -143,7 +164,7 @@ func (d *Decoder) bury() {
 			f = d.fault
 		}
 	}
-	d.u.bury(d.rec, d.index, d.buf, d.cfg.MaxDeadBytes, f.reason, f.detail)
+	d.u.bury(d.rec, d.index, d.record, d.cfg.MaxDeadBytes, f.reason, f.detail)
 }
 
 func (u *Unit) bury(r Record, index int32, value []byte, limit int, reason Reason, detail string) {

@@ -13,6 +13,7 @@ import (
 	"github.com/kedge-ml/kedge/internal/app/page"
 	"github.com/kedge-ml/kedge/internal/auth"
 	"github.com/kedge-ml/kedge/internal/web"
+	"github.com/kedge-ml/kedge/proto"
 	"github.com/kedge-ml/kedge/query"
 )
 
@@ -94,7 +95,7 @@ func textResponse(description string, types ...string) map[string]*huma.Response
 func (a *App) showConfig(_ context.Context, in *struct {
 	Accept string `header:"Accept"`
 }) (*raw, error) {
-	text, err := a.cfg.YAML()
+	text, err := a.settings().YAML()
 	if err != nil {
 		return nil, err
 	}
@@ -145,6 +146,10 @@ func (a *App) queryRoutes(api *web.API, kinds map[string]KindFunc) {
 func (a *App) eventRoutes(api *web.API) {
 	door := &eventsDoor{producer: a.producer, maxLine: int(a.cfg.Ingest.MaxRecord), maxBody: int64(a.cfg.HTTP.MaxEvents), batchSize: 2000}
 	api.Mux.Handle("POST /v1/events", door)
+	web.Handle(api, huma.Operation{OperationID: "events-proto", Method: http.MethodGet, Path: "/v1/events.proto", Summary: "The envelopes in Protocol Buffers", Tags: []string{"events"}, Responses: textResponse("The .proto", "text/plain")}, webError,
+		func(context.Context, *struct{}) (*raw, error) {
+			return newRaw("text/plain; charset=utf-8", []byte(proto.Events())), nil
+		})
 	doc := api.OpenAPI()
 	schema := doc.Components.Schemas.Schema(reflect.TypeFor[EventsAnswer](), true, "EventsAnswer")
 	answer := func(description string) *huma.Response {
@@ -152,8 +157,9 @@ func (a *App) eventRoutes(api *web.API) {
 	}
 	doc.AddOperation(&huma.Operation{
 		OperationID: "events", Method: http.MethodPost, Path: "/v1/events", Summary: "Send feature rows, predictions and labels as JSON lines", Tags: []string{"events"},
-		Description: "Each line is one envelope. Lines that are events are produced to Kafka and acknowledged once the broker has them; lines that are not are listed by number. The body may be gzip.",
-		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/x-ndjson": {Schema: &huma.Schema{Type: huma.TypeString}}}},
+		Description: "Each line is one envelope, or, as application/x-protobuf, each length-delimited message one kedge.v1.Event of /v1/events.proto. Lines that are events are produced to Kafka and acknowledged once the broker has them; lines that are not are listed by number. The body may be gzip.",
+		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+			"application/x-ndjson": {Schema: &huma.Schema{Type: huma.TypeString}}, protobufMedia: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}}},
 		Responses: map[string]*huma.Response{
 			"200": answer("Every line is stored in the broker"), "207": answer("Some lines were rejected, the others are stored"),
 			"400": answer("Every line was rejected, or the body cannot be read"), "default": api.ErrorResponse(),

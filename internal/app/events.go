@@ -5,10 +5,12 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"mime"
 	"net/http"
 	"slices"
@@ -55,12 +57,15 @@ func (d *eventsDoor) take(ctx context.Context, r *http.Request) (*EventsAnswer, 
 		return answer, err
 	}
 	batch := eventBatch{door: d, answer: answer, namespace: auth.From(ctx).Namespace, trace: telemetry.Traceparent(ctx)}
-	lines := bufio.NewReaderSize(body, 64<<10)
+	lines, read := bufio.NewReaderSize(body, 64<<10), readLine
+	if media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); media == protobufMedia {
+		read = readDelimited
+	}
 	for n := 1; ; n++ {
-		line, tooLong, err := readLine(lines, d.maxLine)
+		line, tooLong, err := read(lines, d.maxLine)
 		if tooLong {
 			batch.reject(n, web.CodeTooLarge, fmt.Sprintf("line is longer than %d bytes", d.maxLine))
-		} else if len(bytes.TrimSpace(line)) > 0 && (err == nil || errors.Is(err, io.EOF)) {
+		} else if !blank(line) && (err == nil || errors.Is(err, io.EOF)) {
 			batch.add(n, line)
 		}
 		if err != nil && !errors.Is(err, io.EOF) {
@@ -77,13 +82,45 @@ func (d *eventsDoor) take(ctx context.Context, r *http.Request) (*EventsAnswer, 
 	}
 }
 
+// protobufMedia is a body of kedge.v1.Event messages, each behind its length as a
+// varint, as Protobuf's libraries write streams.
+const protobufMedia = "application/x-protobuf"
+
+// blank reports whether a line of JSON says nothing. The first byte of a
+// Protobuf event is no space.
+func blank(line []byte) bool { return len(bytes.TrimSpace(line)) == 0 }
+
+// readDelimited returns the next message of a Protobuf stream. One beyond the
+// cap is skipped and reported, never held.
+func readDelimited(r *bufio.Reader, limit int) (message []byte, tooLong bool, err error) {
+	size, err := binary.ReadUvarint(r)
+	if err != nil {
+		return nil, false, err // io.EOF between messages
+	}
+	if size > uint64(limit) {
+		_, err = io.CopyN(io.Discard, r, int64(min(size, math.MaxInt64)))
+		return nil, true, cutOff(err)
+	}
+	message = make([]byte, size)
+	_, err = io.ReadFull(r, message)
+	return message, false, cutOff(err)
+}
+
+// cutOff is the end of a body inside a message.
+func cutOff(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
 // open checks what the body says of itself and undoes its compression.
 func (d *eventsDoor) open(r *http.Request) (io.Reader, error) {
 	if ct := r.Header.Get("Content-Type"); ct != "" {
 		media, _, err := mime.ParseMediaType(ct)
-		known := []string{"application/x-ndjson", "application/jsonl", "application/json", "application/jsonlines", "application/octet-stream", "text/plain", "application/x-www-form-urlencoded"}
+		known := []string{"application/x-ndjson", "application/jsonl", "application/json", "application/jsonlines", "application/octet-stream", "text/plain", "application/x-www-form-urlencoded", protobufMedia}
 		if err != nil || !slices.Contains(known, media) {
-			return nil, web.Errorf(http.StatusUnsupportedMediaType, web.CodeMediaType, "Content-Type %q: want application/x-ndjson", ct)
+			return nil, web.Errorf(http.StatusUnsupportedMediaType, web.CodeMediaType, "Content-Type %q: want application/x-ndjson or "+protobufMedia, ct)
 		}
 	}
 	var body io.Reader = r.Body

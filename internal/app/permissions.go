@@ -27,6 +27,7 @@ func routePermissions() map[string]auth.Permission {
 		"GET /openapi-3.0.json": auth.Anyone,
 		"GET /openapi-3.0.yaml": auth.Anyone,
 		"GET /v1/kinds":         auth.Anyone,
+		"GET /v1/events.proto":  auth.Anyone,
 		"GET /v1/whoami":        auth.Anyone,
 
 		// operation

@@ -23,6 +23,7 @@ func rooms() map[string][]string {
 		"query":    {},
 		"dist":     {},
 		"registry": {},
+		"proto":    {},
 
 		"stream":   {},
 		"model":    {"dist"},
@@ -59,7 +60,7 @@ func rooms() map[string][]string {
 const anyRoom = "*"
 
 // leaves may not even use the shared rooms, and stay free of the outside world.
-func leaves() []string { return []string{"event", "query", "dist", "registry"} }
+func leaves() []string { return []string{"event", "query", "dist", "registry", "proto"} }
 
 func shared() []string {
 	return []string{"internal/telemetry", "internal/web", "internal/auth", "internal/failpoint"}
