@@ -26,9 +26,11 @@ type Card struct {
 	Metrics    map[string]map[string]float64 `json:"metrics,omitempty"` // split ("train", "test", "baseline", "live") → metric → value
 	Segments   []SegmentMetrics              `json:"segments,omitempty"`
 	Importance []Importance                  `json:"importance,omitempty"` // largest contribution first
-	Cost       Cost                          `json:"cost"`
-	Warnings   []string                      `json:"warnings,omitempty"` // leakage flags, fall-backs, …
-	Notes      string                        `json:"notes,omitempty"`
+	// Calibration is of a binary model, on the test.
+	Calibration *Calibration `json:"calibration,omitempty"`
+	Cost        Cost         `json:"cost"`
+	Warnings    []string     `json:"warnings,omitempty"` // leakage flags, fall-backs, …
+	Notes       string       `json:"notes,omitempty"`
 }
 
 // Data is where the training rows came from, enough to gather them again.
@@ -62,6 +64,27 @@ type Importance struct {
 	Input        string  `json:"input"`
 	Gain         float64 `json:"gain,omitempty"`         // mean loss reduction of its splits
 	Contribution float64 `json:"contribution,omitempty"` // mean |TreeSHAP| on the test rows
+}
+
+// Calibration compares the probabilities that a binary model said with what
+// happened. Its Brier score is reliability − resolution + uncertainty + within.
+type Calibration struct {
+	ECE         float64          `json:"ece"`         // expected calibration error: mean |said − happened|, by weight
+	Brier       float64          `json:"brier"`       // mean squared error of the probabilities
+	Reliability float64          `json:"reliability"` // of it, by saying too much or too little
+	Resolution  float64          `json:"resolution"`  // gained by telling rows apart
+	Uncertainty float64          `json:"uncertainty"` // what always saying the average has
+	Within      float64          `json:"within"`      // by rows of one bin that say different things
+	Bins        []CalibrationBin `json:"bins"`        // those with rows, in order
+}
+
+// CalibrationBin are the rows whose probability was at least From and below To.
+type CalibrationBin struct {
+	From     float64 `json:"from"`
+	To       float64 `json:"to"`
+	Weight   float64 `json:"weight"`   // of the rows; their number, where they have no weights
+	Said     float64 `json:"said"`     // mean probability
+	Happened float64 `json:"happened"` // share of class 1
 }
 
 // Cost is what training took.
@@ -116,6 +139,7 @@ func (c *Card) tables(b *bytes.Buffer) {
 			fmt.Fprintf(b, "| %s = %s | %d | %s |\n", cell(s.Column), cell(s.Value), s.Rows, metricsLine(s.Metrics))
 		}
 	}
+	c.Calibration.table(b)
 	if len(c.Importance) > 0 {
 		fmt.Fprint(b, "\n## What matters\n\n| input | mean contribution | gain |\n|---|---|---|\n")
 		for _, i := range c.Importance[:min(20, len(c.Importance))] {
@@ -127,6 +151,18 @@ func (c *Card) tables(b *bytes.Buffer) {
 		for _, k := range slices.Sorted(maps.Keys(c.Params)) {
 			fmt.Fprintf(b, "| %s | %s |\n", cell(k), cell(c.Params[k]))
 		}
+	}
+}
+
+// table writes the reliability diagram as numbers.
+func (c *Calibration) table(b *bytes.Buffer) {
+	if c == nil {
+		return
+	}
+	fmt.Fprintf(b, "\n## Calibration\n\nExpected calibration error %.4g. Brier score %.4g = reliability %.4g − resolution %.4g + uncertainty %.4g + within bins %.2g.\n\n| said | happened | rows |\n|---|---|---|\n",
+		c.ECE, c.Brier, c.Reliability, c.Resolution, c.Uncertainty, c.Within)
+	for _, bin := range c.Bins {
+		fmt.Fprintf(b, "| %.3f | %.3f | %.6g |\n", bin.Said, bin.Happened, bin.Weight)
 	}
 }
 

@@ -18,7 +18,7 @@ type Report struct {
 	Live        map[string]float64 // of the model in service, on the same rows
 	Segments    []model.SegmentMetrics
 	Importance  []model.Importance
-	Calibration [10]CalibrationBin // Binary only
+	Calibration *model.Calibration // Binary only
 }
 
 // segmentLimit is how many values of a segment column are told apart.
@@ -43,7 +43,7 @@ func Evaluate(p model.Predictor, test, train *Matrix, task model.Task, quantiles
 		for i := range w {
 			w[i] = test.weight(i)
 		}
-		r.Calibration = Calibration(widen(out), widen(test.Label), w)
+		r.Calibration = Calibrate(widen(out), widen(test.Label), w)
 	}
 	r.Importance = importance(p, test)
 	return r, nil

@@ -212,21 +212,35 @@ type linearFit struct {
 	l2      float64
 	ctx     context.Context
 	watch   Watch
-	margin  []float64
+	margin  []float64 // of all rows at the point at
+	at      []float64
+	rest    []float64 // prediction minus truth, weighted
+	unit    []float64 // of every coefficient: what is minimised over is β/unit
+	point   []float64 // β of the point that the minimiser asks for
 	steps   int
 	stopped error // by the watcher
 }
 
 // Gonum's own reasons to stop; the gradient's size below is the usual one.
-const gradientTolerance = 1e-7
+const gradientTolerance = 1e-6
 
 func (f *linearFit) minimise(iterations int) ([]float64, error) {
 	f.margin = make([]float64, f.y.Rows()*f.k)
 	start := make([]float64, (f.d.width+1)*f.k)
+	f.rest, f.point = make([]float64, len(f.margin)), make([]float64, len(start))
 	f.prior(start[f.d.width*f.k:])
+	f.unit = f.units(start[f.d.width*f.k:])
+	for i, u := range f.unit {
+		start[i] /= u
+	}
 	problem := optimize.Problem{
-		Func: func(x []float64) float64 { return f.loss(x) },
-		Grad: func(grad, x []float64) { f.gradient(grad, x) },
+		Func: func(x []float64) float64 { return f.loss(f.scaled(x)) },
+		Grad: func(grad, x []float64) {
+			f.gradient(grad, f.scaled(x))
+			for i, u := range f.unit {
+				grad[i] *= u
+			}
+		},
 	}
 	settings := &optimize.Settings{
 		GradientThreshold: gradientTolerance, MajorIterations: iterations,
@@ -244,7 +258,15 @@ func (f *linearFit) minimise(iterations int) ([]float64, error) {
 	if err != nil && !errors.Is(err, optimize.ErrLinesearcherFailure) && !errors.Is(err, optimize.ErrNoProgress) {
 		return nil, fmt.Errorf("fit linear model: %w", err)
 	}
-	return result.X, nil
+	return slices.Clone(f.scaled(result.X)), nil
+}
+
+// scaled is β at a point of the minimiser.
+func (f *linearFit) scaled(x []float64) []float64 {
+	for i, u := range f.unit {
+		f.point[i] = x[i] * u
+	}
+	return f.point
 }
 
 // Init is part of gonum's recorder.
@@ -289,21 +311,6 @@ func (f *linearFit) prior(b []float64) {
 	}
 }
 
-// margins computes Xβ plus intercepts for all rows.
-func (f *linearFit) margins(beta []float64) {
-	k := f.k
-	for i := range f.margin {
-		f.margin[i] = beta[f.d.width*k+i%k]
-	}
-	for j := range f.d.m.Columns {
-		f.d.each(j, func(row, coefficient int, x float64) {
-			for o := range k {
-				f.margin[row*k+o] += x * beta[coefficient*k+o]
-			}
-		})
-	}
-}
-
 func (f *linearFit) loss(beta []float64) float64 {
 	f.margins(beta)
 	sum := 0.0
@@ -332,8 +339,9 @@ func (f *linearFit) gradient(grad, beta []float64) {
 	k := f.k
 	f.margins(beta)
 	clear(grad)
+	copy(f.rest, f.margin)
 	for r, y := range f.y.Label {
-		residual := f.margin[r*k : (r+1)*k]
+		residual := f.rest[r*k : (r+1)*k]
 		f.residual(residual, float64(y))
 		for o := range k {
 			residual[o] *= f.y.weight(r) / f.d.total
@@ -341,11 +349,7 @@ func (f *linearFit) gradient(grad, beta []float64) {
 		}
 	}
 	for j := range f.d.m.Columns {
-		f.d.each(j, func(row, coefficient int, x float64) {
-			for o := range k {
-				grad[coefficient*k+o] += x * f.margin[row*k+o]
-			}
-		})
+		f.d.addGradient(grad, f.rest, j, k)
 	}
 	for i := range f.d.width * k {
 		grad[i] += f.l2 * beta[i]

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"testing"
 
 	"github.com/kedge-ml/kedge/internal/testenv"
@@ -44,12 +45,77 @@ func TestLinearAndMetricsAgainstSklearn(t *testing.T) {
 		t.Fatal(err)
 	}
 	var want map[string]map[string]float64
-	if err := json.Unmarshal(text, &want); err != nil {
+	var curve struct {
+		Calibration struct {
+			Said, Happened     []float64
+			Brier, Uncertainty float64
+		}
+	}
+	if err := errors.Join(json.Unmarshal(text, &curve), json.Unmarshal(regexp.MustCompile(`"calibration": \{[^}]*\}, `).ReplaceAll(text, nil), &want)); err != nil {
 		t.Fatal(err)
 	}
+	t.Run("calibration", func(t *testing.T) {
+		c := compareCalibration(t, readFloat64s(t, filepath.Join(dir, "binary.predict")), data["binary"], curve.Calibration.Said, curve.Calibration.Happened)
+		if math.Abs(c.Brier-curve.Calibration.Brier) > 1e-9 || math.Abs(c.Uncertainty-curve.Calibration.Uncertainty) > 1e-9 {
+			t.Errorf("Brier score %v and uncertainty %v, scikit-learn says %v and %v", c.Brier, c.Uncertainty, curve.Calibration.Brier, curve.Calibration.Uncertainty)
+		}
+	})
 	for kind, task := range kinds {
 		t.Run(kind, func(t *testing.T) { compareLinear(t, dir, kind, task, data[kind], want) })
 	}
+}
+
+// compareCalibration holds bins against scikit-learn's calibration_curve, and the
+// decomposition against its parts computed from those.
+func compareCalibration(t *testing.T, p []float64, m *Matrix, said, happened []float64) *model.Calibration {
+	t.Helper()
+	w := make([]float64, len(p))
+	for i := range w {
+		w[i] = 1
+	}
+	c := Calibrate(p, widen(m.Label), w)
+	if len(c.Bins) != len(said) || len(said) < 5 {
+		t.Fatalf("%d bins, scikit-learn has %d", len(c.Bins), len(said))
+	}
+	base, ece, reliability, resolution, n := mean(widen(m.Label)), 0.0, 0.0, 0.0, float64(len(p))
+	for i, b := range c.Bins {
+		if math.Abs(b.Said-said[i]) > 1e-9 || math.Abs(b.Happened-happened[i]) > 1e-9 {
+			t.Errorf("bin %d: said %v, happened %v; scikit-learn says %v and %v", i, b.Said, b.Happened, said[i], happened[i])
+		}
+		ece += b.Weight / n * math.Abs(said[i]-happened[i])
+		reliability += b.Weight / n * math.Pow(said[i]-happened[i], 2)
+		resolution += b.Weight / n * math.Pow(happened[i]-base, 2)
+	}
+	for name, v := range map[string][2]float64{"ece": {c.ECE, ece}, "reliability": {c.Reliability, reliability}, "resolution": {c.Resolution, resolution}, "the sum": {c.Reliability - c.Resolution + c.Uncertainty + c.Within, c.Brier}} {
+		if math.Abs(v[0]-v[1]) > 1e-9 {
+			t.Errorf("%s is %v, want %v", name, v[0], v[1])
+		}
+	}
+	if math.Abs(c.Within) > 0.01 {
+		t.Errorf("%v of the Brier score is within bins", c.Within)
+	}
+	return c
+}
+
+func mean(v []float64) (sum float64) {
+	for _, x := range v {
+		sum += x / float64(len(v))
+	}
+	return sum
+}
+
+// readFloat64s reads float64 as numpy writes them.
+func readFloat64s(t *testing.T, path string) []float64 {
+	t.Helper()
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := make([]float64, len(raw)/8)
+	for i := range out {
+		out[i] = math.Float64frombits(binary.LittleEndian.Uint64(raw[8*i:]))
+	}
+	return out
 }
 
 // weighted is a sample whose rows weigh differently.

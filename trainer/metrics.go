@@ -118,43 +118,8 @@ func binaryMetrics(p, y, w []float64) map[string]float64 {
 	return map[string]float64{
 		"auc": AUC(p, y, w), "logloss": loss / total, "brier": brier / total,
 		"accuracy": (tp + tn) / total, "precision": tp / (tp + fp), "recall": tp / (tp + fn),
-		"f1": 2 * tp / (2*tp + fp + fn), "ece": calibrationError(p, y, w),
+		"f1": 2 * tp / (2*tp + fp + fn), "ece": Calibrate(p, y, w).ECE,
 	}
-}
-
-// CalibrationBin compares what was said with what happened.
-type CalibrationBin struct {
-	Weight   float64
-	Said     float64 // mean predicted probability
-	Happened float64 // share of class 1
-}
-
-// Calibration sorts binary predictions into ten equally wide bins.
-func Calibration(p, y, w []float64) [10]CalibrationBin {
-	var bins [10]CalibrationBin
-	for i := range p {
-		b := &bins[min(9, max(0, int(p[i]*10)))]
-		b.Weight += w[i]
-		b.Said += w[i] * p[i]
-		b.Happened += w[i] * y[i]
-	}
-	for i := range bins {
-		if b := &bins[i]; b.Weight > 0 {
-			b.Said /= b.Weight
-			b.Happened /= b.Weight
-		}
-	}
-	return bins
-}
-
-// calibrationError is the expected calibration error over ten bins.
-func calibrationError(p, y, w []float64) float64 {
-	var total, sum float64
-	for _, b := range Calibration(p, y, w) {
-		total += b.Weight
-		sum += b.Weight * math.Abs(b.Said-b.Happened)
-	}
-	return sum / total
 }
 
 func classMetrics(p, y, w []float64) map[string]float64 {

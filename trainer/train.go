@@ -288,7 +288,7 @@ func (t *running) describe(res *Result) {
 		Metrics: r.Metrics, Cost: r.Cost, Warnings: r.Warnings,
 	}
 	if res.Report != nil {
-		c.Segments, c.Importance = res.Report.Segments, res.Report.Importance
+		c.Segments, c.Importance, c.Calibration = res.Report.Segments, res.Report.Importance, res.Report.Calibration
 	}
 }
 

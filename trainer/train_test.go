@@ -91,7 +91,7 @@ func checkRun(t *testing.T, b *book, res *Result) {
 		t.Errorf("%d metrics recorded", len(b.metrics))
 	}
 	total := 0
-	for _, bin := range res.Report.Calibration {
+	for _, bin := range res.Report.Calibration.Bins {
 		total += int(bin.Weight)
 	}
 	if total != res.Report.Rows {

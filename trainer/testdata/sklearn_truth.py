@@ -11,7 +11,7 @@ import json
 import sys
 
 import numpy as np
-from sklearn import linear_model, metrics
+from sklearn import calibration, linear_model, metrics
 
 folder = sys.argv[1]
 shape = json.load(open(folder + "/shape.json"))
@@ -39,6 +39,8 @@ for name in ["binary", "texts", "real"]:
                 "precision": metrics.precision_score(y, said, sample_weight=w), "recall": metrics.recall_score(y, said, sample_weight=w),
                 "f1": metrics.f1_score(y, said, sample_weight=w),
             }
+            happened, mean = calibration.calibration_curve(y, p, n_bins=10, strategy="uniform")  # it knows no weights
+            out["calibration"] = {"happened": happened.tolist(), "said": mean.tolist(), "brier": metrics.brier_score_loss(y, p), "uncertainty": y.mean() * (1 - y.mean())}
             rounded = np.round(p, 1)  # many ties
             out["ties"] = {"auc": metrics.roc_auc_score(y, rounded, sample_weight=w)}
         else:
