@@ -68,6 +68,10 @@ func ConvertTopicPrefix(namespace string, tableID uint64) string {
 	return fmt.Sprintf("%sconvert.%d.", ImportTopicPrefix(namespace), tableID)
 }
 
+// Stored is what the tables of a namespace hold: of events, without dead letters
+// and what is derived.
+type Stored struct{ Rows, Bytes int64 }
+
 // ConvertUnit is a unit of the ledger whose rows are to be converted.
 type ConvertUnit struct {
 	Topic            string

@@ -23,8 +23,8 @@ type NamespaceSpec struct {
 
 // Quotas bound what a namespace takes of an installation. Zero is no bound. The
 // decoder holds a namespace to Series, ingest to EventsPerSecond (each process
-// by itself) and DeadLetterBytes; nothing enforces the others yet, and the
-// comments say what they are to mean.
+// by itself), Rows, StorageBytes and DeadLetterBytes, the door to
+// RequestsPerSecond.
 type Quotas struct {
 	EventsPerSecond   int64 `json:"events_per_second,omitempty" yaml:"events_per_second,omitempty"`     // what is above waits in its topics
 	Rows              int64 `json:"rows,omitempty" yaml:"rows,omitempty"`                               // stored, of all its tables: then its topics wait

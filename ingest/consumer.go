@@ -25,21 +25,23 @@ var errReplan = errors.New("an epoch was opened")
 
 // Consumer is one member of the ingest group.
 type Consumer struct {
-	cfg     Config
-	client  *stream.Client
-	reg     *registry.Registry
-	sink    Sink
-	scope   telemetry.Scope
-	defs    *definitions
-	pace    *pace
-	metrics *metrics
-	writing *fairQueue // of inserts, among namespaces
-	buckets *buckets   // of events, by namespace
-	dead    *deadCaps  // of dead letters, by namespace
-	points  *failpoint.Set
-	guards  guards
-	cluster string
-	held    atomic.Int64 // bytes of keys and values in all units
+	cfg       Config
+	client    *stream.Client
+	reg       *registry.Registry
+	sink      Sink
+	scope     telemetry.Scope
+	defs      *definitions
+	pace      *pace
+	metrics   *metrics
+	writing   *fairQueue   // of inserts, among namespaces
+	buckets   *buckets     // of events, by namespace
+	deadBytes atomic.Int64 // see Config.DeadLetterBytes
+	usage     *usage       // of rows and bytes, by namespace
+	dead      *deadCaps    // of dead letters, by namespace
+	points    *failpoint.Set
+	guards    guards
+	cluster   string
+	held      atomic.Int64 // bytes of keys and values in all units
 
 	mu         sync.Mutex
 	generation int32
@@ -73,8 +75,10 @@ func New(cfg Config, client *stream.Client, reg *registry.Registry, sink Sink, s
 	if err != nil {
 		return nil, fmt.Errorf("ingest metrics: %w", err)
 	}
-	return &Consumer{cfg: cfg, client: client, reg: reg, sink: sink, scope: scope, defs: newDefinitions(reg), pace: newPace(cfg),
-		metrics: m, writing: newFairQueue(cfg.Writers, false), buckets: newBuckets(), dead: newDeadCaps(), points: points, waiting: "not running", states: map[stream.TopicPartition]*state{}}, nil
+	out := &Consumer{cfg: cfg, client: client, reg: reg, sink: sink, scope: scope, defs: newDefinitions(reg), pace: newPace(cfg),
+		metrics: m, writing: newFairQueue(cfg.Writers, false), buckets: newBuckets(), usage: newUsage(), dead: newDeadCaps(), points: points, waiting: "not running", states: map[stream.TopicPartition]*state{}}
+	out.SetDeadLetterBytes(cfg.DeadLetterBytes)
+	return out, nil
 }
 
 // Run takes part in the group until the context ends: it then finishes the

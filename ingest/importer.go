@@ -186,6 +186,12 @@ func (m *Importer) Add(ctx context.Context, namespace, id string, from int64, li
 	case len(lines) == 0 || len(lines) > m.c.cfg.MaxRows:
 		return ImportResult{ImportState: w.ImportState}, fmt.Errorf("%w: %d events at a time: want 1 to %d", ErrImportInvalid, len(lines), m.c.cfg.MaxRows)
 	}
+	if full, err := m.c.overQuota(ctx, namespace); full != "" || err != nil {
+		if err == nil {
+			err = fmt.Errorf("%w: %s", ErrQuota, full)
+		}
+		return ImportResult{ImportState: w.ImportState}, err
+	}
 	w.loaded = false // until it is all stored
 	u, offset, err := m.decode(ctx, namespace, id, w, lines)
 	if err != nil {
@@ -194,6 +200,7 @@ func (m *Importer) Add(ctx context.Context, namespace, id string, from int64, li
 	if err := m.store(ctx, w, u, ImportTopic(namespace, id), offset, int64(len(lines))); err != nil {
 		return ImportResult{}, fmt.Errorf("import: %w", err)
 	}
+	m.c.usage.stored(namespace, u.Counts.Rows)
 	w.loaded, w.Next = true, w.Next+int64(len(lines))
 	return ImportResult{ImportState: w.ImportState, Rows: u.Counts.Rows, DeadLetters: u.Counts.DeadLetters}, nil
 }

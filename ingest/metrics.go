@@ -52,7 +52,9 @@ func namespaceLabel(ns string) metric.MeasurementOption {
 func (c *Consumer) observe(m metric.Meter) (stop func() error, err error) {
 	lag, err1 := m.Int64ObservableGauge(telemetry.MetricIngestLagRecords)
 	ids, err2 := m.Int64ObservableGauge(telemetry.MetricIngestIDWindow)
-	if err := errors.Join(err1, err2); err != nil {
+	rows, err3 := m.Int64ObservableGauge(telemetry.MetricNamespaceRows)
+	bytes, err4 := m.Int64ObservableGauge(telemetry.MetricNamespaceBytes, metric.WithUnit("By"))
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return nil, err
 	}
 	reg, err := m.RegisterCallback(func(_ context.Context, o metric.Observer) error {
@@ -61,8 +63,12 @@ func (c *Consumer) observe(m metric.Meter) (stop func() error, err error) {
 			o.ObserveInt64(lag, p.Lag, set)
 			o.ObserveInt64(ids, int64(p.IDs), set)
 		}
+		for ns, held := range c.usage.held() {
+			o.ObserveInt64(rows, held.Rows, namespaceLabel(ns))
+			o.ObserveInt64(bytes, held.Bytes, namespaceLabel(ns))
+		}
 		return nil
-	}, lag, ids)
+	}, lag, ids, rows, bytes)
 	if err != nil {
 		return nil, err
 	}

@@ -52,7 +52,7 @@ func (b *buckets) take(namespace string, quota, events int64, now time.Time) (wa
 // quotaLook is how often a waiting unit looks whether its quota was changed.
 const quotaLook = time.Second
 
-// admit waits until the namespace's quota lets a unit begin. A unit that was
+// admit waits until the namespace's quotas let a unit begin. A unit that was
 // begun is never held up: its intent stands.
 func (p *partition) admit(ctx context.Context, w *work) error {
 	if w.replayed {
@@ -62,6 +62,16 @@ func (p *partition) admit(ctx context.Context, w *work) error {
 	defer p.state.throttled("")
 	for {
 		ns := w.unit.Namespace
+		if full, err := p.c.overQuota(ctx, ns); full != "" || err != nil {
+			if err != nil {
+				full = "what namespace " + ns + " holds cannot be counted: " + err.Error()
+			}
+			p.state.throttled(full)
+			if err := pause(ctx, quotaLook); err != nil {
+				return err
+			}
+			continue
+		}
 		quota := p.c.defs.space(p.c.reg.State(), ns).Quotas.EventsPerSecond
 		wait := p.c.buckets.take(ns, quota, max(w.unit.Counts.Records, w.unit.Counts.Rows), time.Now())
 		if wait == 0 {
@@ -137,9 +147,12 @@ func (c *Consumer) turn(ctx context.Context, namespace string, rows int) (leave 
 	return c.writing.enter(ctx, namespace, weight, float64(insertCost+rows))
 }
 
+// SetDeadLetterBytes changes [Config.DeadLetterBytes] from the next unit on.
+func (c *Consumer) SetDeadLetterBytes(n int64) { c.deadBytes.Store(n) }
+
 // capDead caps the dead letters of a unit in a namespace.
 func (c *Consumer) capDead(ctx context.Context, namespace string, letters []event.DeadLetter) error {
-	limit := c.cfg.DeadLetterBytes
+	limit := c.deadBytes.Load()
 	if q := c.defs.space(c.reg.State(), namespace).Quotas.DeadLetterBytes; q > 0 {
 		limit = q
 	}

@@ -41,6 +41,8 @@ type Sink interface {
 	// with from ≤ offset < to, in any order.
 	SeenIDs(ctx context.Context, topic string, partition, epoch int32, from, to int64) iter.Seq2[event.SeenID, error]
 
+	// Stored counts the rows and compressed bytes of a namespace's tables.
+	Stored(ctx context.Context, namespace string) (event.Stored, error)
 	// Unconverted lists units with rows of an older version of a view that no
 	// ledger row of its conversion, by topics that begin with prefix, covers.
 	Unconverted(ctx context.Context, former *event.Schema, prefix string, limit int) ([]event.ConvertUnit, error)

@@ -246,6 +246,7 @@ func (p *partition) insert(ctx context.Context, w *work, what string, rows int, 
 // finish notes a stored unit.
 func (p *partition) finish(ctx context.Context, w *work, r *event.LedgerRow, took time.Duration) {
 	p.position, p.worked = w.next, true
+	p.c.usage.stored(w.unit.Namespace, r.Rows)
 	if w.last != nil {
 		p.last = w.last
 	}

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/kedge-ml/kedge/internal/testenv"
 )
 
 // TestNamespaceDefinition: a namespace is defined by whoever runs the
@@ -46,4 +50,78 @@ func TestNamespaceDefinition(t *testing.T) {
 	if out := p.must("history", "Namespace", "growth"); !strings.Contains(out, "deleted") {
 		t.Errorf("history: %s", out)
 	}
+}
+
+// TestNamespaceBounds: beyond its quota of rows a namespace's topics wait, and
+// say why; imports are refused; a raised quota lets them go on, with nothing lost;
+// its tables have its retention.
+func TestNamespaceBounds(t *testing.T) {
+	p := startKedge(t, t.TempDir())
+	file := filepath.Join(t.TempDir(), "ns.yaml")
+	apply := func(rest string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte("kind: Namespace\nname: default\nspec: {"+rest+"}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p.must("apply", "-f", file)
+	}
+	send := func(from, n int) {
+		t.Helper()
+		var lines strings.Builder
+		for i := range n {
+			fmt.Fprintf(&lines, `{"view":"v","key":{"k":%d},"event_time":"2026-03-01T00:00:00Z","values":{"x":1}}`+"\n", from+i)
+		}
+		p.send(lines.String())
+	}
+	apply("quotas: {rows: 100}, retention: {rows: 91d}")
+	send(0, 150)
+	p.caughtUp(150)
+	testenv.Eventually(t, time.Minute, func() error {
+		send(1000, 1)
+		if out := p.must("status"); !strings.Contains(out, "quota of 100 stored rows") {
+			return fmt.Errorf("status does not say what is waited for: %s", out)
+		}
+		return nil
+	})
+	loans := filepath.Join(t.TempDir(), "x.csv")
+	if err := os.WriteFile(loans, []byte("k,at\n1,2026-01-01T00:00:00Z\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mapping := filepath.Join(t.TempDir(), "x.yaml")
+	if err := os.WriteFile(mapping, []byte("events: [{kind: features, view: v, key: {k: k}, time: at, values: {add: {x: {const: 1}}}}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, errs, status := p.kedge("import", loans, "--map", mapping, "--known-at", "event_time"); status == 0 || !strings.Contains(errs, "quotas.rows") {
+		t.Errorf("an import beyond the quota: %d %s", status, errs)
+	}
+	if _, body := get(t, p.http+"/metrics"); !strings.Contains(body, `kedge_namespace_rows{`) {
+		t.Error("no metric says what the namespace holds")
+	}
+	testenv.Eventually(t, time.Minute, func() error {
+		if ttl := p.clickhouseText("SELECT engine_full FROM system.tables WHERE name LIKE 'features_%'"); !strings.Contains(ttl, fmt.Sprint(91*24*3600)) {
+			return fmt.Errorf("retention: %s", ttl)
+		}
+		return nil
+	})
+	apply("quotas: {rows: 100000}")
+	testenv.Eventually(t, time.Minute, func() error {
+		s := p.status()
+		for _, part := range s.Partitions {
+			if part.Lag != 0 {
+				return fmt.Errorf("%s is %d behind", part.Topic, part.Lag)
+			}
+		}
+		return nil
+	})
+	p.mustBalance()
+}
+
+// clickhouseText asks the read-only port.
+func (p *kedgeProcess) clickhouseText(sql string) string {
+	p.t.Helper()
+	status, body := post(p.t, "http://"+p.clickhouse+"/", sql)
+	if status != 200 {
+		p.t.Fatalf("%s: %d %s", sql, status, body)
+	}
+	return body
 }

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -73,6 +75,19 @@ func (c *cli) runCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			hup := make(chan os.Signal, 1)
+			signal.Notify(hup, syscall.SIGHUP)
+			defer signal.Stop(hup)
+			go func() {
+				for {
+					select {
+					case <-hup:
+						a.ReloadFrom(cmd.Context(), func() (app.Config, error) { return f.config(cmd) })
+					case <-cmd.Context().Done():
+						return
+					}
+				}
+			}()
 			return a.Run(cmd.Context())
 		},
 	}

@@ -65,6 +65,9 @@ type App struct {
 	ports    []storePort
 	audit    audit
 
+	live   atomic.Pointer[Config] // cfg with what was reloaded since
+	opened atomic.Bool
+
 	statements func(sql string) // is told what the engine is told; nil: nobody is
 
 	closers []closer // what is open, in opening order
@@ -93,6 +96,7 @@ func New(ctx context.Context, cfg Config, version string, logTo io.Writer) (*App
 		return nil, err
 	}
 	a := &App{cfg: cfg, version: version, started: time.Now(), tel: tel, sc: tel.Scope("app")}
+	a.live.Store(&cfg)
 	a.onClose("telemetry", func() error {
 		flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
 		defer cancel()
@@ -188,6 +192,8 @@ func (a *App) run(ctx context.Context, served <-chan error) error {
 	if err != nil {
 		return err
 	}
+	a.opened.Store(true)
+	defer a.opened.Store(false)
 	g, ctx := errgroup.WithContext(ctx)
 	part := func(name string, run func(context.Context) error) {
 		g.Go(func() error {

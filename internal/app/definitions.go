@@ -76,7 +76,7 @@ func (a *App) apply(ctx context.Context, c auth.Caller, d Definition) (registry.
 	if d.Namespace != "" && d.Namespace != home {
 		return registry.Definition{}, web.Errorf(http.StatusForbidden, "forbidden", "namespace %q: this caller defines in %q", d.Namespace, home)
 	}
-	if err := mayDefine(c, d.Kind); err != nil {
+	if err := a.mayDefine(c, d); err != nil {
 		return registry.Definition{}, err
 	}
 	if err := a.checkDefinition(ctx, c, d); err != nil {
@@ -99,12 +99,28 @@ func (a *App) apply(ctx context.Context, c auth.Caller, d Definition) (registry.
 
 // mayDefine refuses the kinds that take more than the route does: those that
 // are about the installation, about what is live, or about foreign topics.
-func mayDefine(c auth.Caller, kind string) error {
-	need := map[string]auth.Permission{event.NamespaceKind: auth.SystemWrite, serving.DeploymentKind: auth.RolloutWrite, source.Kind: auth.SourceRead}[kind]
-	if need != auth.Undeclared && !c.May(need) {
-		return auth.Forbidden(c, need)
+func (a *App) mayDefine(c auth.Caller, d Definition) error {
+	need := map[string]auth.Permission{event.NamespaceKind: auth.SystemWrite, serving.DeploymentKind: auth.RolloutWrite, source.Kind: auth.SourceRead}[d.Kind]
+	if need == auth.Undeclared || c.May(need) || d.Kind == event.NamespaceKind && a.administers(c, d) {
+		return nil
 	}
-	return nil
+	return auth.Forbidden(c, need)
+}
+
+// administers reports whether a caller is an owner of its namespace and the edit
+// is one that owners make: everything but what the namespace may have of the
+// installation. A definition without a spec is to be deleted.
+func (a *App) administers(c auth.Caller, d Definition) bool {
+	live, ok := a.registry.State().Get(event.NamespaceKind, d.Name, d.Name)
+	if !ok || d.Name != c.Namespace || d.Spec == nil {
+		return false
+	}
+	was, err := event.ParseNamespace(live.Spec)
+	if err != nil || c.Subject == "" || !slices.Contains(was.Owners, c.Subject) {
+		return false
+	}
+	now, err := event.ParseNamespace(d.Spec)
+	return err == nil && now.Weight == was.Weight && now.Quotas == was.Quotas && now.Retention == was.Retention
 }
 
 func checkSpec(d Definition) error {

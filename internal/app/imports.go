@@ -129,6 +129,8 @@ func importError(err error) error {
 		return err
 	case errors.Is(err, ingest.ErrImportInvalid):
 		return web.Errorf(http.StatusBadRequest, web.CodeInvalid, "%w", err)
+	case errors.Is(err, ingest.ErrQuota):
+		return web.Errorf(http.StatusTooManyRequests, web.CodeUnavailable, "%w", err)
 	case errors.Is(err, ingest.ErrImportPosition):
 		return web.Errorf(http.StatusConflict, web.CodeConflict, "%w", err)
 	}

@@ -251,7 +251,7 @@ func (a *App) followDefinitions(ctx context.Context) error {
 			return err
 		}
 		after = state.Offset()
-		err = errors.Join(a.prepareTables(ctx), a.store.CopyDefinitions(ctx, copyOf(a.registry.Since(copied))))
+		err = errors.Join(a.prepareTables(ctx), a.applyRetention(ctx), a.store.CopyDefinitions(ctx, copyOf(a.registry.Since(copied))))
 		if err != nil && ctx.Err() == nil {
 			a.sc.Log.Error("definitions were not copied to the store; the next change tries again", "error", err)
 		}
@@ -259,6 +259,29 @@ func (a *App) followDefinitions(ctx context.Context) error {
 			copied = after
 		}
 	}
+}
+
+// applyRetention gives the tables of each namespace the retention of its
+// definition, or the installation's.
+func (a *App) applyRetention(ctx context.Context) error {
+	spaces, retention := map[string]bool{}, map[string]time.Duration{}
+	for _, sc := range a.store.Schemas() {
+		spaces[sc.Namespace] = true
+	}
+	for _, d := range a.registry.State().List(event.NamespaceKind, "") {
+		if spec, err := event.ParseNamespace(d.Spec); err == nil {
+			retention[d.Name] = time.Duration(spec.Retention.Rows)
+		}
+	}
+	var errs []error
+	for ns := range spaces {
+		d := retention[ns]
+		if d == 0 {
+			d = time.Duration(a.settings().Retention.Rows)
+		}
+		errs = append(errs, a.store.SetNamespaceRetention(ctx, ns, d))
+	}
+	return errors.Join(errs...)
 }
 
 func copyOf(versions []registry.Definition) []store.Definition {

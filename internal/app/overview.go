@@ -224,9 +224,9 @@ func (o *overview) storage(context.Context) {
 	}
 	one := func(column string) float64 { return values(frames[1], column)[0] }
 	s := page.Storage{Used: uint64(one("used")), Free: uint64(one("free")), PerDay: one("growth_a_day"),
-		Rows: keep(o.app.cfg.Retention.Rows), DeadLetters: keep(o.app.cfg.Retention.DeadLetters)}
+		Rows: keep(o.app.settings().Retention.Rows), DeadLetters: keep(o.app.settings().Retention.DeadLetters)}
 	s.Broker = keep(o.app.cfg.Kafka.Retention) + " or " + string(must(o.app.cfg.Kafka.RetentionSize.MarshalText())) + " a partition"
-	if d := daysToFull(one("used"), one("free"), s.PerDay, time.Duration(o.app.cfg.Retention.Rows)); !math.IsInf(d, 1) {
+	if d := daysToFull(one("used"), one("free"), s.PerDay, time.Duration(o.app.settings().Retention.Rows)); !math.IsInf(d, 1) {
 		s.DaysToFull = &d
 		if d < 3 {
 			o.problem("critical", fmt.Sprintf("the disk is full in %.1f days", d), "Shorten retention, or give it space.")

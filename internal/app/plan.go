@@ -196,7 +196,7 @@ func (a *App) checkConversion(ctx context.Context, live registry.Definition, d D
 }
 
 func (a *App) deleteDefinition(ctx context.Context, c auth.Caller, kind, name string, version uint64, why string) (registry.Definition, error) {
-	if err := mayDefine(c, kind); err != nil {
+	if err := a.mayDefine(c, Definition{Kind: kind, Name: name}); err != nil {
 		return registry.Definition{}, err
 	}
 	home := homeOf(c, kind, name)

@@ -10,12 +10,9 @@ import (
 )
 
 // newLogger writes lines of the given format ("text" or "json") to w.
-func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("log level %q: want debug, info, warn or error", level)
-	}
-	opts := &slog.HandlerOptions{Level: l}
+// level may change meanwhile.
+func newLogger(w io.Writer, format string, level *slog.LevelVar) (*slog.Logger, error) {
+	opts := &slog.HandlerOptions{Level: level}
 	switch format {
 	case "text":
 		return slog.New(traced{slog.NewTextHandler(w, opts)}), nil
@@ -23,6 +20,16 @@ func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
 		return slog.New(traced{slog.NewJSONHandler(w, opts)}), nil
 	}
 	return nil, fmt.Errorf("log format %q: want text or json", format)
+}
+
+// SetLogLevel changes which lines are written: "debug", "info", "warn", "error".
+func (t *Telemetry) SetLogLevel(level string) error {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return fmt.Errorf("log level %q: want debug, info, warn or error", level)
+	}
+	t.level.Set(l)
+	return nil
 }
 
 // traced adds the ids of the span in the context to each line.

@@ -20,6 +20,8 @@ const (
 	MetricIngestMissing    = "kedge.ingest.missing_records"       // counter: retention overtook the reader
 	MetricIngestIDWindow   = "kedge.ingest.id_window.size"        // gauge: ids held for duplicate search
 	MetricIngestThrottled  = "kedge.ingest.throttled"             // counter s, by namespace: units that waited for their quota
+	MetricNamespaceRows    = "kedge.namespace.rows"               // gauge, by namespace: what is stored of one with a quota of rows or bytes
+	MetricNamespaceBytes   = "kedge.namespace.storage"            // gauge By, as before: compressed
 	MetricIngestDeadBytes  = "kedge.ingest.dead_letters.dropped"  // counter By, by namespace: bytes beyond the cap
 	MetricIngestRetries    = "kedge.ingest.retries"               // counter, by phase
 	MetricLedgerGap        = "kedge.ledger.gap_rows"              // gauge

@@ -41,6 +41,7 @@ const maxSeries = 2000
 // Telemetry owns the exporters. Close it last.
 type Telemetry struct {
 	log      *slog.Logger
+	level    slog.LevelVar
 	traces   *sdktrace.TracerProvider
 	metrics  *sdkmetric.MeterProvider
 	registry *prometheus.Registry
@@ -48,7 +49,11 @@ type Telemetry struct {
 
 // New builds exporters and providers; it sends nothing yet and sets no global.
 func New(ctx context.Context, cfg Config) (*Telemetry, error) {
-	log, err := newLogger(cfg.LogTo, cfg.LogFormat, cfg.LogLevel)
+	t := &Telemetry{registry: prometheus.NewRegistry()}
+	err := t.SetLogLevel(cfg.LogLevel)
+	if err == nil {
+		t.log, err = newLogger(cfg.LogTo, cfg.LogFormat, &t.level)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("telemetry: %w", err)
 	}
@@ -57,7 +62,6 @@ func New(ctx context.Context, cfg Config) (*Telemetry, error) {
 		attribute.String("service.version", cfg.Version),
 		attribute.String("service.instance.id", cfg.Instance),
 	)
-	t := &Telemetry{log: log, registry: prometheus.NewRegistry()}
 	t.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if t.traces, err = newTraces(ctx, cfg, res); err != nil {
 		return nil, fmt.Errorf("telemetry: traces: %w", err)
