@@ -134,7 +134,7 @@ func model() Dashboard {
 			{Title: "What drifts", Panels: []Panel{
 				{Title: "Drift of all columns", Type: heatmap, Width: 24, Height: 10, Query: ask("drift_heatmap", nil), Empty: learning,
 					Description: "How many times its floor each column is away from its reference, window by window, the worst on top. Beyond one, neither chance nor the reference's own unrest explains it."},
-				{Title: "Distance over time", Type: timeseries, Query: ask("drift", nil), Values: []string{"effect", "floor"}, Empty: learning,
+				{Title: "Distance over time", Type: timeseries, Legend: "right", Query: ask("drift", nil), Values: []string{"effect", "floor"}, Empty: learning,
 					Description: "The distance of every judged window from its reference, beside the floor that it is held against."},
 				{Title: "Verdicts", Type: table, Query: ask("verdicts", func(q *query.Request) { q.Limit = 50 }), Empty: learning, First: []string{"time", "column", "detector", "severity", "sentence"}, Hide: []string{"end", "monitor", "subject"},
 					Description: "What monitors judged, newest first, each with a plain sentence: what moved, by how much, and where."},
@@ -146,7 +146,7 @@ func model() Dashboard {
 					Description: "Per segment and column, the newest windows first and the worst on top: how many times its floor a segment is away from its own past. It names the district that moved while all of them together did not."},
 				{Title: "Performance per segment", Type: timeseries, Query: ask("performance", func(q *query.Request) { q.Columns, q.GroupBy = []string{"accuracy", "mae"}, []string{"*"} }), Values: []string{"value"}, Empty: learning,
 					Description: "What labels give for every version and every value of a segment: the share of right answers, or the mean error of a regression."},
-				{Title: "Reference and now", Type: barchart, Repeat: "column", Query: ask("distribution", func(q *query.Request) { q.Columns = []string{"$column"} }), Empty: learning, Refused: learning,
+				{Title: "Reference and now: $column", Type: barchart, Repeat: "column", Query: ask("distribution", func(q *query.Request) { q.Columns = []string{"$column"} }), Values: []string{"reference", "window"}, Empty: learning, Refused: learning,
 					Description: "The shares of the reference and of the newest judged window in every bin of $column."},
 			}},
 			{Title: "Columns", Panels: []Panel{
@@ -158,7 +158,7 @@ func model() Dashboard {
 					Description: "How old the newest value of each chosen column was. A column that falls silent climbs, while the others lie near zero."},
 			}},
 			{Title: "Rows behind it", Panels: []Panel{
-				{Title: "Newest predictions", Type: table, Width: 24, Height: 10, Query: ask("rows", func(q *query.Request) { q.Limit = 50 }), First: []string{"event_time", "id", "version", "score", "class", "value", "trace_id"}, Hide: bookkeeping(),
+				{Title: "Newest predictions", Type: table, Width: 24, Height: 10, Query: ask("rows", func(q *query.Request) { q.Limit = 50 }), First: []string{"event_time", "id", "version", "score", "class", "value", "trace_id"}, Hide: append(bookkeeping(), "quantiles", "vector"),
 					Description: "The newest predictions of the range with their exact inputs. A trace id leads to its trace."},
 			}},
 		},
@@ -192,7 +192,7 @@ func featureView() Dashboard {
 					Description: "How many times its floor each column is away from its reference, the worst on top."},
 				{Title: "Columns", Type: table, Width: 8, Query: query.Request{Kind: "catalog", View: "$view"},
 					Description: "Columns, roles and types of the view."},
-				{Title: "Newest rows", Type: table, Width: 16, Query: query.Request{Kind: "rows", View: "$view", Limit: 50}, First: []string{"event_time"}, Hide: bookkeeping(),
+				{Title: "Newest rows", Type: table, Width: 16, Query: query.Request{Kind: "rows", View: "$view", Limit: 50}, First: []string{"event_time"}, Hide: append(bookkeeping(), "id", "deleted"),
 					Description: "The newest rows of the range."},
 			}},
 		},

@@ -16,6 +16,8 @@ func serving() Dashboard {
 					Description: "Deployments, rollbacks, new artefacts and withdrawals, newest first, with who and why."},
 				{Title: "Rollbacks", Type: stat, Width: 8, Query: query.Request{Kind: "rollbacks"}, Unit: "none", Empty: "nothing is deployed",
 					Description: "How often each deployed model went back to an earlier version in the range."},
+				{ID: 101, Title: "Trials and guard-rails", Type: table, Width: 24, Height: 6, Query: query.Request{Kind: "rollouts"}, Empty: "nothing is deployed",
+					Description: "What was live, on trial and in shadow after each change, newest first. Where a guard-rail ended a trial, why says by which evidence."},
 			}},
 			{Title: "$model", Repeat: "model", Panels: []Panel{
 				{Title: "Predictions a second", Type: timeseries, Width: 8, Query: query.Request{Kind: "serving_throughput", Model: "$model"},

@@ -39,6 +39,7 @@ type Panel struct {
 	Unit        string   // Grafana unit id; empty where the frame says it by itself
 	Width       int      // of 24; 0 means half
 	Height      int      // 0 means 8
+	Legend      string   // where it stands beside many series; empty: at the bottom
 	Repeat      string   // variable that the panel is drawn once for
 	Links       []Link
 	First       []string // columns of a table that come first, by name

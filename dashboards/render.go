@@ -196,7 +196,7 @@ func (p *Panel) render(id int) panelJSON {
 		ID: id, Type: p.Type, Title: p.Title, Description: p.Description, Datasource: &from,
 		GridPos:     gridPos{H: h, W: w},
 		FieldConfig: &fieldConfig{Defaults: defaults{Unit: p.Unit, Thresholds: noThresholds(), Custom: custom(p.Type)}, Overrides: []any{}},
-		Options:     options(p.Type),
+		Options:     options(p.Type, p.Legend),
 		Targets:     targets,
 		Links:       p.Links, Repeat: p.Repeat, MaxPerRow: perRow, Transform: p.organize(),
 	}
@@ -225,17 +225,20 @@ func noThresholds() map[string]any {
 
 func custom(panelType string) map[string]any {
 	if panelType == timeseries {
-		return map[string]any{"lineWidth": 1, "fillOpacity": 8, "showPoints": "never", "spanNulls": false, "thresholdsStyle": map[string]any{"mode": "dashed"}}
+		return map[string]any{"lineWidth": 1, "fillOpacity": 8, "showPoints": "auto", "spanNulls": false, "thresholdsStyle": map[string]any{"mode": "dashed"}}
 	}
 	return nil
 }
 
-func options(panelType string) map[string]any {
+func options(panelType, legend string) map[string]any {
 	switch panelType {
 	case timeseries:
-		return map[string]any{"legend": map[string]any{"displayMode": "list", "placement": "bottom", "showLegend": true}, "tooltip": map[string]any{"mode": "multi", "sort": "desc"}}
+		if legend == "" {
+			legend = "bottom"
+		}
+		return map[string]any{"legend": map[string]any{"displayMode": "list", "placement": legend, "showLegend": true}, "tooltip": map[string]any{"mode": "multi", "sort": "desc"}}
 	case bargauge:
-		return map[string]any{"reduceOptions": map[string]any{"calcs": []string{"lastNotNull"}, "values": true}, "displayMode": "gradient", "orientation": "horizontal"}
+		return map[string]any{"reduceOptions": map[string]any{"calcs": []string{"lastNotNull"}, "values": true}, "displayMode": "gradient", "orientation": "horizontal", "text": map[string]any{"titleSize": 14, "valueSize": 20}}
 	case logs:
 		return map[string]any{"showTime": true, "wrapLogMessage": true, "enableLogDetails": true, "sortOrder": "Descending"}
 	case stat:

@@ -279,6 +279,10 @@ func TestSummariesAgainstBruteForce(t *testing.T) {
 	if _, err := s.Summaries(t.Context(), query.Request{View: "view1", Columns: []string{"city"}}); !errors.Is(err, store.ErrInvalid) {
 		t.Errorf("a text column: %v", err)
 	}
+	some := must[[]query.Frame](t)(s.Summaries(t.Context(), query.Request{View: "view1", Columns: []string{"city", "x"}, From: at(0), To: at(600)}))
+	if len(some) != 1 || len(some[0].Notices) != 1 || !strings.Contains(some[0].Notices[0].Text, "city") {
+		t.Errorf("a text column beside a number: %+v", some)
+	}
 }
 
 func TestThroughputAndLag(t *testing.T) {

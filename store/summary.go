@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -67,12 +68,7 @@ func numericColumns(tables []*table, names []string) ([]string, []query.Notice, 
 		return nil, nil, invalid("%d columns: want at most %d", len(names), maxSummaryColumns)
 	}
 	if len(names) > 0 {
-		for _, n := range names {
-			if err := numericIn(tables, n); err != nil {
-				return nil, nil, err
-			}
-		}
-		return names, nil, nil
+		return numericAmong(tables, names)
 	}
 	for _, t := range tables {
 		for _, c := range t.columns {
@@ -90,6 +86,29 @@ func numericColumns(tables []*table, names []string) ([]string, []query.Notice, 
 		return names[:maxSummaryColumns], []query.Notice{{Severity: "warning", Text: fmt.Sprintf("the first %d of %d numeric columns; name the others", maxSummaryColumns, len(names))}}, nil
 	}
 	return names, nil, nil
+}
+
+// numericAmong keeps of named columns those with numbers: who chose all of them
+// wants to see these. One that does not exist, or none with numbers, is an error.
+func numericAmong(tables []*table, names []string) (numeric []string, notices []query.Notice, err error) {
+	var others []string
+	for _, n := range names {
+		switch e := numericIn(tables, n); {
+		case e == nil:
+			numeric = append(numeric, n)
+		case errors.Is(e, ErrInvalid):
+			others, err = append(others, n), e
+		default:
+			return nil, nil, e
+		}
+	}
+	if len(numeric) == 0 {
+		return nil, nil, err
+	}
+	if len(others) > 0 {
+		notices = []query.Notice{{Severity: "info", Text: "without numbers, and left out: " + strings.Join(others, ", ")}}
+	}
+	return numeric, notices, nil
 }
 
 func numericIn(tables []*table, name string) error {

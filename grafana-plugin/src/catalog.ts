@@ -6,6 +6,12 @@ export function column(frames: WireFrame[], name: string): string[] {
   return (found?.values ?? []).map((v) => String(v ?? ''));
 }
 
+/** The columns of one model or view that hold values: an entity's key is no measurement. */
+export function valueColumns(frames: WireFrame[]): string[] {
+  const role = column(frames, 'role');
+  return column(frames, 'column').filter((_, i) => role[i] !== 'key');
+}
+
 /** The models and views of the whole catalogue. */
 export function subjects(frames: WireFrame[]): Subject[] {
   const kind = column(frames, 'kind');

@@ -1,6 +1,6 @@
 import { AdHocVariableFilter, CoreApp, DataSourceInstanceSettings, MetricFindValue, ScopedVars } from '@grafana/data';
 import { DataSourceWithBackend, getTemplateSrv } from '@grafana/runtime';
-import { column, segments, subjects, versions } from './catalog';
+import { column, segments, subjects, valueColumns, versions } from './catalog';
 import { DEFAULT_QUERY, DETECTORS, Kind, KedgeOptions, KedgeQuery, VariableQuery, WireFrame } from './types';
 
 type Ask = Pick<KedgeQuery, 'view' | 'model'>;
@@ -121,7 +121,7 @@ export class KedgeDataSource extends DataSourceWithBackend<KedgeQuery, KedgeOpti
     }
     const ask = q.model ? { model: srv.replace(q.model) } : { view: srv.replace(q.view ?? '') };
     const frames = await this.catalog(ask);
-    return (q.list === 'segments' ? segments(frames) : column(frames, 'column')).map((text) => ({ text }));
+    return (q.list === 'segments' ? segments(frames) : valueColumns(frames)).map((text) => ({ text }));
   }
 }
 

@@ -28,7 +28,7 @@ const CATALOG: WireFrame[] = [
     ],
   },
 ];
-const FRAUD: WireFrame[] = [{ name: 'fraud', columns: [{ name: 'column', values: ['amount', 'age', 'region'] }, { name: 'type', values: ['Float64', 'Int64', 'String'] }] }];
+const FRAUD: WireFrame[] = [{ name: 'fraud', columns: [{ name: 'column', values: ['card', 'amount', 'age', 'region'] }, { name: 'type', values: ['Int64', 'Float64', 'Int64', 'String'] }, { name: 'role', values: ['key', 'value', 'value', 'value'] }] }];
 
 /** The Kedge behind the data source, as its backend answers the editor. */
 function datasource(fail = false) {
@@ -54,6 +54,15 @@ describe('switchKind', () => {
   it('drops what the new kind does not read', () => {
     const q: KedgeQuery = { refId: 'A', kind: 'summary', model: 'fraud', columns: ['amount'], step: '1m', version: '2' };
     expect(switchKind(q, KINDS[0])).toEqual({ refId: 'A', kind: 'throughput', step: '1m' });
+    expect(switchKind({ ...q, params: { labels: true }, max_points: 5 }, KINDS[1])).toEqual({ ...q, values: ['mean'] });
+  });
+  it('names a subject where one is needed', () => {
+    const q: KedgeQuery = { refId: 'A', kind: 'throughput' };
+    const known = subjects(CATALOG);
+    expect(switchKind(q, KINDS[1], known)).toMatchObject({ view: 'driver' });
+    expect(switchKind(q, { ...KINDS[1], subject: 'model' }, known)).toMatchObject({ model: 'fraud' });
+    expect(switchKind({ ...q, model: 'fraud' }, KINDS[1], known).view).toBeUndefined();
+    expect(switchKind(q, KINDS[2], known)).toEqual({ refId: 'A', kind: 'freshness' });
   });
 });
 
@@ -128,6 +137,26 @@ describe('QueryEditor', () => {
     });
     await user.click(screen.getByText('amount'));
     expect(seen).toHaveBeenLastCalledWith(expect.objectContaining({ columns: ['amount'] }));
+  });
+  it.each([
+    ['version', 'Version', '2{enter}', '2'],
+    ['columns', 'Columns', 'amount{enter}', ['amount']],
+    ['group_by', 'Group by', 'region{enter}', ['region']],
+    ['detector', 'Detector', 'ks{tab}', 'ks'],
+    ['step', 'Step', '1h{tab}', '1h'],
+    ['limit', 'Limit', '7{tab}', 7],
+  ])('sets %s where the kind reads it, and nowhere else', async (member, label, typed, want) => {
+    const seen = jest.fn();
+    const reading: Kind = { name: 'reading', title: 'Reading', help: '', group: 'A', subject: 'model', reads: [member], frame: 'table' };
+    const ds = datasource();
+    Object.assign(ds, { getResource: () => Promise.resolve([reading, { ...reading, name: 'deaf', title: 'Deaf', reads: null }]) });
+    const { unmount } = render(<Editor ds={ds} initial={{ refId: 'A', kind: 'reading', model: 'fraud' }} seen={seen} />);
+    await userEvent.setup().type(await screen.findByLabelText(label), typed);
+    expect(seen).toHaveBeenLastCalledWith(expect.objectContaining({ kind: 'reading', model: 'fraud', [member]: want }));
+    unmount();
+    render(<Editor ds={ds} initial={{ refId: 'A', kind: 'deaf', model: 'fraud' }} seen={seen} />);
+    await screen.findByText('Deaf');
+    expect(screen.queryByLabelText(label)).toBeNull();
   });
   it('says when the catalogue cannot be read', async () => {
     render(<Editor ds={datasource(true)} initial={{ refId: 'A' }} seen={() => {}} />);

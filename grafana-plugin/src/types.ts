@@ -15,6 +15,9 @@ export interface KedgeQuery extends DataQuery {
   filter?: Record<string, string>;
   step?: string;
   limit?: number;
+  max_points?: number;
+  /** What one kind alone reads, e.g. {"labels": true} of rows; set as JSON. */
+  params?: Record<string, unknown>;
   /** Which values of a series to show, e.g. mean and p95; none means all. */
   values?: string[];
   /** "numeric": a table as one number for each combination of its texts, for alert rules. */
@@ -40,8 +43,8 @@ export interface Kind {
   panel?: string;
 }
 
-/** The members of a request that the builder can set, beside its subject. */
-export const MEMBERS = ['version', 'columns', 'segment', 'detector', 'group_by', 'filter', 'step', 'limit', 'values'] as const;
+/** The members of a request beside its subject; all but the last two can be set in the builder. */
+export const MEMBERS = ['version', 'columns', 'segment', 'detector', 'group_by', 'filter', 'step', 'limit', 'values', 'max_points', 'params'] as const;
 
 export interface KedgeOptions extends DataSourceJsonData {
   namespace?: string;

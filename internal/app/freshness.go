@@ -231,7 +231,7 @@ func (a *App) answerFreshnessSeries(ctx context.Context, r query.Request) ([]que
 			if at.IsZero() {
 				at = a.since(w, c.Name)
 			}
-			f.Columns = append(f.Columns, query.Column{Name: "age", Type: query.Float, Nullable: true, Unit: "s", Display: c.Name, Labels: map[string]string{"column": c.Name},
+			f.Columns = append(f.Columns, query.Column{Name: c.Name, Type: query.Float, Nullable: true, Unit: "s", Labels: map[string]string{"column": c.Name},
 				Values: ages(times, times.Columns[c.Name], at)})
 		}
 	}

@@ -34,7 +34,7 @@ func shape(frames []query.Frame, r query.Request, l limits) []query.Frame {
 			if series(part.Type) && len(part.Columns) < 2 {
 				part.Columns = nil // a time alone is a fault to readers, nothing at all is no data
 			} else if series(part.Type) {
-				part = thin(labelled(part, r), l.points)
+				part = thin(labelled(part, r, len(l.values) == 1), l.points)
 			} else {
 				part = cut(part, l.rows)
 			}
@@ -178,8 +178,9 @@ func textAt(c query.Column, i int) string {
 }
 
 // labelled says of every value whose it is: without labels two series of one
-// alert rule would be the same.
-func labelled(f query.Frame, r query.Request) query.Frame {
+// alert rule would be the same. Where one value alone was chosen its name tells
+// no series from another and is left out of the legend.
+func labelled(f query.Frame, r query.Request, one bool) query.Frame {
 	own := map[string]string{"model": r.Model, "view": r.View, "version": r.Version}
 	f.Columns = slices.Clone(f.Columns)
 	for i := range f.Columns {
@@ -198,7 +199,7 @@ func labelled(f query.Frame, r query.Request) query.Frame {
 			}
 		}
 		if c.Display == "" {
-			c.Display = display(c.Name, shown)
+			c.Display = display(c.Name, shown, one)
 		}
 	}
 	return f
@@ -206,15 +207,18 @@ func labelled(f query.Frame, r query.Request) query.Frame {
 
 // display is what a legend says of a series: what tells it from its neighbours,
 // not everything that names it.
-func display(name string, labels map[string]string) string {
+func display(name string, labels map[string]string, one bool) string {
 	var parts []string
 	for _, k := range slices.Sorted(maps.Keys(labels)) {
-		if v := labels[k]; v != "" && v != name && k != "monitor" {
+		if v := labels[k]; v != "" && v != name && !strings.HasPrefix(name, v+" ") && k != "monitor" { // "queue p95" says that it is the queue's
 			parts = append(parts, v)
 		}
 	}
-	if len(parts) == 0 || labels["series"] == name {
+	switch {
+	case len(parts) == 0 || labels["series"] == name:
 		return name
+	case one:
+		return strings.Join(parts, " · ")
 	}
 	return strings.Join(append(parts, name), " · ")
 }

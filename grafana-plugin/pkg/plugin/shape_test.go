@@ -71,6 +71,9 @@ func TestDealOut(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
 	}
+	if one := shape([]query.Frame{long}, query.Request{}, limits{values: []string{"missing"}}); len(one) != 2 || one[1].Columns[1].Display != "b" {
+		t.Errorf("one value chosen: %+v", one)
+	}
 	empty := long
 	empty.Columns = pickAll(long.Columns, nil)
 	if out := shape([]query.Frame{empty}, query.Request{}, limits{}); len(out) != 1 || out[0].Type != query.TimeSeriesMulti || len(out[0].Columns) != 2 {

@@ -3,7 +3,7 @@ import { QueryEditorProps, SelectableValue } from '@grafana/data';
 import { Alert, CodeEditor, InlineField, InlineFieldRow, InlineSwitch, Input, MultiSelect, Select } from '@grafana/ui';
 import { column, subjects, versions } from '../catalog';
 import { KedgeDataSource } from '../datasource';
-import { DEFAULT_QUERY, KedgeOptions, KedgeQuery, Kind, MEMBERS, WireFrame } from '../types';
+import { DEFAULT_QUERY, KedgeOptions, KedgeQuery, Kind, MEMBERS, Subject, WireFrame } from '../types';
 import { Pairs } from './Pairs';
 
 type Props = QueryEditorProps<KedgeDataSource, KedgeQuery, KedgeOptions>;
@@ -22,8 +22,11 @@ export function kindOptions(kinds: Kind[]): Array<SelectableValue<string>> {
   }));
 }
 
-/** What a query keeps when its kind changes: only what the new kind reads. */
-export function switchKind(q: KedgeQuery, kind: Kind): KedgeQuery {
+/**
+ * What a query keeps when its kind changes: only what the new kind reads. A kind
+ * that needs a subject gets the first known one, so that something is drawn at once.
+ */
+export function switchKind(q: KedgeQuery, kind: Kind, known: Subject[] = []): KedgeQuery {
   const next: KedgeQuery = { ...q, kind: kind.name };
   for (const m of MEMBERS) {
     if (!kind.reads?.includes(m)) { // values too belong to one kind
@@ -35,6 +38,10 @@ export function switchKind(q: KedgeQuery, kind: Kind): KedgeQuery {
   }
   if (kind.subject === 'none' || kind.subject === 'view') {
     delete next.model;
+  }
+  const first = known.find((s) => kind.subject === 'either' || kind.subject === s.subject);
+  if (first && !next.view && !next.model) {
+    next[first.subject] = first.name;
   }
   if (kind.name === 'summary') {
     next.values = ['mean']; // twelve lines of different units are no first picture
@@ -92,7 +99,7 @@ export function QueryEditor({ datasource, query: stored, onChange, onRunQuery }:
             onChange={(v) => {
               const next = kinds?.find((k) => k.name === v.value);
               if (next) {
-                onChange(switchKind(query, next));
+                onChange(switchKind(query, next, subjects(all ?? [])));
                 onRunQuery();
               }
             }}
