@@ -12,6 +12,9 @@ import (
 // itself. Nothing of it may be served.
 var ErrCorrupt = errors.New("corrupt artefact")
 
+// ManifestFile is the file that lists the others with their sums.
+const ManifestFile = "SHA256SUMS"
+
 // Names of the files of an artefact.
 const (
 	modelFile     = "model.json" // XGBoost or linear
@@ -20,7 +23,7 @@ const (
 	goldenFile    = "golden.bin"
 	cardFile      = "card.json"
 	cardText      = "card.md"
-	manifestFile  = "SHA256SUMS"
+	manifestFile  = ManifestFile
 )
 
 // Artifact is a trained model with everything that belongs to it.

@@ -8,5 +8,6 @@
 // on the day of training (golden rows within 1e-5), or an error says which
 // file and why; nothing is registered half (written, synced, then renamed).
 // Units: rows are row-major float32, NaN is missing, categories are codes.
-// May not: reach outside a given [os.Root], know where rows come from.
+// May not: reach outside a given [os.Root] and, in model/bucket, a given bucket
+// of S3-compatible storage; know where rows come from.
 package model

@@ -252,15 +252,15 @@ func TestBadModelFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := newRig(t)
-	f := NewFollower(r.s, openRegistry(t), root)
+	f := NewFollower(r.s, openRegistry(t), model.NewLibrary(root, nil))
 	for _, path := range []string{filepath.Join("..", filepath.Base(outside), digest), filepath.Join(outside, digest), linked, "", "."} {
-		if m, err := f.load("m", DeployedVersion{"1", path}, Batching{}); err == nil {
+		if m, err := f.load(t.Context(), "m", DeployedVersion{"1", path}, Batching{}); err == nil {
 			t.Errorf("%s: loaded %+v", path, m)
 		} else if strings.Contains(err.Error(), "panic") {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
-	if m, err := NewFollower(r.s, openRegistry(t), other).load("m", DeployedVersion{"1", digest}, Batching{}); err != nil { // the control
+	if m, err := NewFollower(r.s, openRegistry(t), model.NewLibrary(other, nil)).load(t.Context(), "m", DeployedVersion{"1", digest}, Batching{}); err != nil { // the control
 		t.Errorf("the same artefact in its place: %+v %v", m, err)
 	}
 	var dims []byte

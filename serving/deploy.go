@@ -5,13 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
+	"io/fs"
 	"slices"
 	"sort"
 	"sync"
+	"time"
 
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/model"
+	"github.com/kedge-ml/kedge/model/bucket"
 	"github.com/kedge-ml/kedge/registry"
 	"github.com/kedge-ml/kedge/serving/ort"
 )
@@ -71,7 +73,7 @@ func ParseDeployment(spec json.RawMessage) (DeploymentSpec, error) {
 type Follower struct {
 	s         *Server
 	reg       *registry.Registry
-	artifacts *os.Root
+	artifacts *model.Library
 	mu        sync.Mutex
 	done      map[string]uint64            // model → definition version that is in force
 	digests   map[string]map[string]string // model → version → artefact that is loaded
@@ -79,8 +81,8 @@ type Follower struct {
 	status    chan map[string]string // holds the newest copy of faults
 }
 
-// NewFollower returns a follower that loads artefacts from a folder.
-func NewFollower(s *Server, reg *registry.Registry, artifacts *os.Root) *Follower {
+// NewFollower returns a follower that loads artefacts from a library.
+func NewFollower(s *Server, reg *registry.Registry, artifacts *model.Library) *Follower {
 	f := &Follower{s: s, reg: reg, artifacts: artifacts, done: map[string]uint64{}, digests: map[string]map[string]string{}, faults: map[string]string{}, status: make(chan map[string]string, 1)}
 	f.status <- map[string]string{}
 	s.repository.Store(f)
@@ -89,7 +91,7 @@ func NewFollower(s *Server, reg *registry.Registry, artifacts *os.Root) *Followe
 
 // Load carries a model's deployment out anew, as Triton's clients ask: its
 // artefacts are read and checked again.
-func (f *Follower) Load(name string) error {
+func (f *Follower) Load(ctx context.Context, name string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	def, ok := f.reg.State().Get(DeploymentKind, f.s.cfg.Namespace, name)
@@ -97,7 +99,7 @@ func (f *Follower) Load(name string) error {
 		return fmt.Errorf("load: %w: %q has no deployment", ErrUnknownModel, name)
 	}
 	delete(f.digests, name)
-	if err := f.carryOut(def); err != nil {
+	if err := f.carryOut(ctx, def); err != nil {
 		return fmt.Errorf("load %s: %w: %w", name, ErrRuntime, err)
 	}
 	f.done[name] = def.Version
@@ -134,12 +136,30 @@ func (f *Follower) fault(name, why string) {
 func (f *Follower) Run(ctx context.Context) error {
 	st := f.reg.State()
 	for {
-		f.settle(st)
-		var err error
-		if st, err = f.reg.Next(ctx, st.Offset()); err != nil {
+		away := f.settle(ctx, st)
+		next, err := f.next(ctx, st, away)
+		if err != nil {
 			return nil // the context ended
 		}
+		st = next
 	}
+}
+
+// awayPause is how long a deployment waits whose artefacts' storage is away.
+const awayPause = 5 * time.Second
+
+// next waits for a newer state or, while something is away, for a pause.
+func (f *Follower) next(ctx context.Context, st *registry.State, away bool) (*registry.State, error) {
+	if !away {
+		return f.reg.Next(ctx, st.Offset())
+	}
+	pause, cancel := context.WithTimeout(ctx, awayPause)
+	defer cancel()
+	next, err := f.reg.Next(pause, st.Offset())
+	if err != nil && ctx.Err() == nil {
+		return st, nil
+	}
+	return next, err
 }
 
 // Faults says which deployments are not in force, and why.
@@ -149,7 +169,9 @@ func (f *Follower) Faults() map[string]string {
 	return now
 }
 
-func (f *Follower) settle(st *registry.State) {
+// settle carries out what is new, and reports whether some of it has to be tried
+// again since its artefacts' storage was away.
+func (f *Follower) settle(ctx context.Context, st *registry.State) (away bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	wanted := map[string]bool{}
@@ -161,7 +183,8 @@ func (f *Follower) settle(st *registry.State) {
 		if f.done[def.Name] == def.Version {
 			continue
 		}
-		if err := f.carryOut(def); err != nil {
+		err := f.carryOut(ctx, def)
+		if err != nil {
 			f.faults[def.Name] = err.Error()
 			f.s.log.Error("deployment is not in force", "model", def.Name, "definition_version", def.Version, "error", err)
 		} else {
@@ -169,10 +192,14 @@ func (f *Follower) settle(st *registry.State) {
 			f.s.log.Info("deployment is in force", "model", def.Name, "definition_version", def.Version, "who", def.Who, "why", def.Why)
 		}
 		f.done[def.Name] = def.Version
+		if errors.Is(err, bucket.ErrAway) && !errors.Is(err, fs.ErrNotExist) {
+			away, f.done[def.Name] = true, 0
+		}
 	}
 	f.forget(wanted)
 	<-f.status
 	f.status <- copied(f.faults)
+	return away
 }
 
 func copied(m map[string]string) map[string]string {
@@ -204,7 +231,7 @@ func (f *Follower) forget(wanted map[string]bool) {
 
 // carryOut loads what is new, then routes, then unloads what is left over: at
 // no moment does a routing lack a version.
-func (f *Follower) carryOut(def registry.Definition) error {
+func (f *Follower) carryOut(ctx context.Context, def registry.Definition) error {
 	d, err := ParseDeployment(def.Spec)
 	if err != nil {
 		return err
@@ -214,7 +241,7 @@ func (f *Follower) carryOut(def registry.Definition) error {
 		if f.digests[def.Name][v.Version] == v.Artifact {
 			continue
 		}
-		m, err := f.load(def.Name, v, d.Batching)
+		m, err := f.load(ctx, def.Name, v, d.Batching)
 		if err != nil {
 			letGo(fresh)
 			return err
@@ -245,8 +272,8 @@ func letGo(models []Model) {
 	}
 }
 
-func (f *Follower) load(name string, v DeployedVersion, b Batching) (Model, error) {
-	a, err := model.Load(f.artifacts, v.Artifact, model.DefaultLimits())
+func (f *Follower) load(ctx context.Context, name string, v DeployedVersion, b Batching) (Model, error) {
+	a, err := f.artifacts.Load(ctx, v.Artifact, model.DefaultLimits())
 	if err != nil {
 		return Model{}, fmt.Errorf("load version %s: %w", v.Version, err)
 	}

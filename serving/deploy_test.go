@@ -82,7 +82,7 @@ func TestFollow(t *testing.T) {
 	reg := openRegistry(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	f := NewFollower(r.s, reg, root)
+	f := NewFollower(r.s, reg, model.NewLibrary(root, nil))
 	go f.Run(ctx)
 
 	version := uint64(0)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/internal/testenv"
+	"github.com/kedge-ml/kedge/model"
 	"github.com/kedge-ml/kedge/registry"
 )
 
@@ -106,7 +107,7 @@ func newTrialHouse(t *testing.T) *trialHouse {
 	for i := range h.digests {
 		h.digests[i] = artifact(t, root, float64(i+1))
 	}
-	f := NewFollower(h.s, h.reg, root)
+	f := NewFollower(h.s, h.reg, model.NewLibrary(root, nil))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- f.Run(ctx) }()

@@ -1,6 +1,7 @@
 package serving
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"slices"
@@ -51,7 +52,7 @@ func (h *handler) index(w http.ResponseWriter, _ *http.Request) error {
 
 // load carries a model's deployment out again, from its artefacts.
 func (h *handler) load(w http.ResponseWriter, r *http.Request) error {
-	if err := h.s.reload(r.PathValue("model")); err != nil {
+	if err := h.s.reload(r.Context(), r.PathValue("model")); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusOK)
@@ -60,22 +61,22 @@ func (h *handler) load(w http.ResponseWriter, r *http.Request) error {
 
 // unload stops serving a model until it is loaded or its deployment changes.
 func (h *handler) unload(w http.ResponseWriter, r *http.Request) error {
-	if err := h.s.retire(r.PathValue("model")); err != nil {
+	if err := h.s.retire(r.Context(), r.PathValue("model")); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusOK)
 	return nil
 }
 
-func (s *Server) reload(name string) error {
+func (s *Server) reload(ctx context.Context, name string) error {
 	f := s.repository.Load()
 	if f == nil {
 		return fmt.Errorf("load: %w: %q has no deployment", ErrUnknownModel, name)
 	}
-	return f.Load(name)
+	return f.Load(ctx, name)
 }
 
-func (s *Server) retire(name string) error {
+func (s *Server) retire(_ context.Context, name string) error {
 	if f := s.repository.Load(); f != nil {
 		return f.Unload(name)
 	}

@@ -22,13 +22,13 @@ func appendVarint(dst []byte, num protowire.Number, v uint64) []byte {
 
 // named adapts what is done to a model by name; the name is field num of the
 // request, and the response is empty.
-func (h *rpc) named(num protowire.Number, do func(string) error) func(context.Context, []byte) ([]byte, error) {
-	return func(_ context.Context, b []byte) ([]byte, error) {
+func (h *rpc) named(num protowire.Number, do func(context.Context, string) error) func(context.Context, []byte) ([]byte, error) {
+	return func(ctx context.Context, b []byte) ([]byte, error) {
 		name, err := oip.ProtoString(b, num)
 		if err != nil {
 			return nil, err
 		}
-		return nil, do(name)
+		return nil, do(ctx, name)
 	}
 }
 

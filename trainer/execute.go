@@ -8,7 +8,6 @@ import (
 	"maps"
 	"time"
 
-	"github.com/kedge-ml/kedge/model"
 	"github.com/kedge-ml/kedge/store"
 )
 
@@ -98,7 +97,7 @@ func (s *Scheduler) backend(j *JobSpec) (Backend, error) {
 
 // execute does a run to its end and records it.
 func (s *Scheduler) execute(ctx context.Context, r Run) {
-	job, err := s.job(r)
+	job, err := s.job(ctx, r)
 	if err == nil {
 		_, err = s.train(ctx, job, r)
 	} else {
@@ -121,7 +120,7 @@ func (s *Scheduler) execute(ctx context.Context, r Run) {
 }
 
 // job is what a queued run asks for, with the rows that it saw if it ran before.
-func (s *Scheduler) job(r Run) (Job, error) {
+func (s *Scheduler) job(ctx context.Context, r Run) (Job, error) {
 	spec := r.Spec
 	j := Job{Name: spec.Model, Namespace: r.Namespace, Params: spec.Params, Segments: spec.Segments, Gate: spec.Gate, Split: spec.Split.cut, Run: &r}
 	var until store.Bounds
@@ -140,7 +139,7 @@ func (s *Scheduler) job(r Run) (Job, error) {
 	if j.Resume, err = loadCheckpoint(s.cfg.Checkpoints, r.ID); err != nil {
 		return j, fmt.Errorf("resume: %w", err)
 	}
-	if j.Live, err = s.cfg.Live(r.Namespace, spec.Model); err != nil {
+	if j.Live, err = s.cfg.Live(ctx, r.Namespace, spec.Model); err != nil {
 		s.cfg.Log.Warn("the live model cannot be read; the run is not held against it", "model", spec.Model, "error", err)
 	}
 	j.Deliver = s.deliver
@@ -247,7 +246,7 @@ func (t *running) take(ctx context.Context, best *Result, now time.Time) (*Resul
 
 // deliver keeps the artefact and, where the gate lets it, makes it a version.
 func (s *Scheduler) deliver(ctx context.Context, r *Run, res *Result) error {
-	digest, err := model.Write(s.cfg.Artifacts, res.Artifact)
+	digest, err := s.cfg.Artifacts.Write(ctx, res.Artifact)
 	if err != nil {
 		return fmt.Errorf("keep the artefact: %w", err)
 	}

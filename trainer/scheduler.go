@@ -8,9 +8,11 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/model"
 	"github.com/kedge-ml/kedge/registry"
 )
 
@@ -29,10 +31,10 @@ type SchedulerConfig struct {
 	Commands    map[string][]string  // programs that jobs may name
 	Library     string               // libxgboost; empty: NoLibrary says why
 	NoLibrary   error
-	Artifacts   *os.Root
+	Artifacts   *model.Library
 	Checkpoints *os.Root
 	// Live answers the model in service, nil where there is none.
-	Live func(namespace, model string) (*Incumbent, error)
+	Live func(ctx context.Context, namespace, model string) (*Incumbent, error)
 	// Deploy carries out [RegisterSpec].Deploy for a version of a model.
 	Deploy func(ctx context.Context, v ModelVersion, r Run, how string) error
 	Log    *slog.Logger
@@ -48,6 +50,7 @@ type Scheduler struct {
 	reg    *registry.Registry
 	rec    *recorder
 	wake   chan struct{}
+	leads  atomic.Bool // this process runs the queue
 	models *Models
 
 	mu     sync.Mutex
@@ -104,8 +107,7 @@ func (s *Scheduler) Submit(ctx context.Context, q Request) (Run, error) {
 	if err := s.rec.run(r); err != nil {
 		return Run{}, err
 	}
-	s.enqueue(r)
-	return r, nil
+	return r, s.place(ctx, r)
 }
 
 // fits refuses what no amount of waiting makes room for.
@@ -144,9 +146,13 @@ func (s *Scheduler) poke() {
 // and triggers what is due. Runs under way are stopped, not ended: the next
 // start resumes those that have a checkpoint and marks the others.
 func (s *Scheduler) Run(ctx context.Context) error {
+	s.leads.Store(true) // before the queue is read: what is submitted from here on is this process's
+	defer s.leads.Store(false)
 	if err := s.recover(ctx); err != nil {
 		return err
 	}
+	states := make(chan *registry.State)
+	go s.follow(ctx, states)
 	var running sync.WaitGroup
 	defer running.Wait()
 	flush, due := time.NewTicker(time.Second), time.NewTicker(10*time.Second)
@@ -159,6 +165,8 @@ func (s *Scheduler) Run(ctx context.Context) error {
 			running.Wait()
 			return s.rec.flush(context.WithoutCancel(ctx))
 		case <-s.wake:
+		case st := <-states:
+			s.answer(ctx, st)
 		case <-flush.C:
 			if err := s.rec.flush(ctx); err != nil && ctx.Err() == nil {
 				s.cfg.Log.WarnContext(ctx, "metrics of runs were not stored; the next second tries again", "error", err)
@@ -311,8 +319,11 @@ func (s *Scheduler) Cancel(ctx context.Context, namespace, id, who string) (Run,
 		a.cancel(fmt.Errorf("%w by %s", errByHand, who))
 		return r, nil
 	}
-	if at < 0 {
-		return r, fmt.Errorf("%w: run %s is not run by this process", ErrState, id)
+	if at < 0 && !s.leads.Load() {
+		return r, s.tellRunner(ctx, namespace, id, opCancel, who)
+	}
+	if at < 0 && r.State == Running {
+		return r, fmt.Errorf("%w: run %s is run by no process: the next start of the trainer marks it as orphaned", ErrState, id)
 	}
 	r.State, r.Finished, r.Revision, r.Error = Cancelled, time.Now(), r.Revision+1, "taken out of the queue by "+who
 	return r, s.rec.run(r)
@@ -332,6 +343,5 @@ func (s *Scheduler) Resume(ctx context.Context, namespace, id string) (Run, erro
 	if err := s.rec.run(r); err != nil {
 		return r, err
 	}
-	s.enqueue(r)
-	return r, nil
+	return r, s.place(ctx, r)
 }

@@ -10,12 +10,17 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/johannesboyne/gofakes3"
+	"github.com/johannesboyne/gofakes3/backend/s3mem"
 
 	"github.com/kedge-ml/kedge/internal/testenv"
 	"github.com/kedge-ml/kedge/query"
@@ -105,10 +110,12 @@ func (p *kedgeProcess) postBundle(bundle []byte) (int, string) {
 }
 
 // TestPromote moves a model to an installation that knows nothing of it, which
-// then serves it, and shows that what is wrong leaves no trace there.
+// then serves it, also from a bucket alone, and shows that what is wrong leaves no
+// trace there.
 func TestPromote(t *testing.T) {
 	source, target := t.TempDir(), t.TempDir()
 	p, digest := trainedElec(t, source)
+	storage := startS3(t)
 	q := startKedge(t, target)
 	_, body := get(t, p.http+"/v1/registry/models/elec/bundle?version=champion")
 	bundle := []byte(body)
@@ -169,4 +176,53 @@ func TestPromote(t *testing.T) {
 	q.must("apply", "-f", deployed)
 	g.Expected[7] -= 0.01
 	testenv.Eventually(t, time.Minute, func() error { return answersGolden(q.http, "elec", g) })
+
+	// Another machine has the data directory's topics, and artefacts in a bucket alone.
+	testenv.Eventually(t, time.Minute, func() error { return storage.has(digest) })
+	if err := errors.Join(q.stop(), os.RemoveAll(filepath.Join(target, "artifacts"))); err != nil {
+		t.Fatal(err)
+	}
+	storage.away.Store(true)
+	q = startKedge(t, target)
+	testenv.Eventually(t, time.Minute, func() error {
+		if s := q.status(); !strings.Contains(fmt.Sprint(s.Health), "artefact storage") {
+			return fmt.Errorf("%+v", s.Health)
+		}
+		return nil
+	})
+	storage.away.Store(false)
+	testenv.Eventually(t, time.Minute, func() error { return answersGolden(q.http, "elec", g) })
+}
+
+// objects is a small S3 server that can go away.
+type objects struct {
+	backend gofakes3.Backend
+	away    atomic.Bool
+}
+
+// startS3 runs one, which the processes started from here on use.
+func startS3(t *testing.T) *objects {
+	t.Helper()
+	o := &objects{backend: s3mem.New()}
+	if err := o.backend.CreateBucket("models"); err != nil {
+		t.Fatal(err)
+	}
+	server := gofakes3.New(o.backend).Server()
+	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if o.away.Load() {
+			http.Error(w, "away", http.StatusServiceUnavailable)
+			return
+		}
+		server.ServeHTTP(w, r)
+	}))
+	t.Cleanup(h.Close)
+	for name, value := range map[string]string{"ENDPOINT": h.URL, "BUCKET": "models", "REGION": "us-east-1", "ACCESS_KEY": "key", "SECRET_KEY": "secret"} {
+		t.Setenv("KEDGE_ARTIFACTS_S3_"+name, value)
+	}
+	return o
+}
+
+func (o *objects) has(digest string) error {
+	_, err := o.backend.HeadObject("models", digest+"/SHA256SUMS")
+	return err
 }

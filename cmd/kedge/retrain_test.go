@@ -112,12 +112,17 @@ func TestTortureKilledRunResumes(t *testing.T) {
 }
 
 // TestCancelBetweenRounds ends a run that is under way, and takes another out
-// of the queue.
+// of the queue, both by way of a process that does not run the queue.
 func TestCancelBetweenRounds(t *testing.T) {
 	t.Setenv("KEDGE_TRAINER_LIBRARY", needXGBoost(t))
 	t.Setenv("KEDGE_TRAINER_CPUS", "1")
+	share := freeAddress(t)
+	t.Setenv("KEDGE_CLICKHOUSE_SHARE", share)
+	t.Setenv("KEDGE_CLICKHOUSE_SHARE_PASSWORD", "for-the-test")
 	p := startKedge(t, t.TempDir())
 	elecHead(t, p, 3000)
+	t.Setenv("KEDGE_CLICKHOUSE_SHARE", "")
+	q := launchKedge(t, "run", "--data-dir", t.TempDir(), "--http", "127.0.0.1:0", "--brokers", p.kafka, "--clickhouse", "http://kedge:for-the-test@"+share, "--roles", "query,features,trainer")
 	job := elecJob(t, "  backend: xgboost\n  params: {rounds: 100000, extra: {max_depth: 3}}\n")
 	first := strings.TrimSpace(p.must("train", "-f", job, "--detach"))
 	testenv.Eventually(t, time.Minute, func() error {
@@ -126,12 +131,12 @@ func TestCancelBetweenRounds(t *testing.T) {
 		}
 		return nil
 	})
-	second := strings.TrimSpace(p.must("train", "-f", job, "--detach"))
+	second := strings.TrimSpace(q.must("train", "-f", job, "--detach"))
 	if r := p.run(second); r.State != trainer.Queued {
 		t.Errorf("a second run began beside one that takes the only CPU: %s", r.State)
 	}
-	p.must("train", "cancel", second)
-	p.must("train", "cancel", first)
+	q.must("train", "cancel", second)
+	q.must("train", "cancel", first)
 	for _, id := range []string{first, second} {
 		if r := p.endedRun(id); r.State != trainer.Cancelled || r.Version != "" || !strings.Contains(r.Error, "local") {
 			t.Errorf("run %s: %s %q", id, r.State, r.Error)

@@ -23,6 +23,7 @@ import (
 	"github.com/kedge-ml/kedge/internal/auth"
 	"github.com/kedge-ml/kedge/internal/telemetry"
 	"github.com/kedge-ml/kedge/internal/web"
+	"github.com/kedge-ml/kedge/model"
 	"github.com/kedge-ml/kedge/registry"
 	"github.com/kedge-ml/kedge/store"
 	"github.com/kedge-ml/kedge/stream"
@@ -42,28 +43,29 @@ type App struct {
 	ln      net.Listener
 	state   atomic.Pointer[handler] // what answers HTTP: first a gate, then the API
 
-	brokers  []string
-	broker   *broker.Broker // nil with outside brokers
-	client   *stream.Client
-	producer *stream.Producer
-	store    *store.Store
-	registry *registry.Registry
-	keys     *auth.Keys
-	door     *auth.Gate
-	journal  *auth.Journal
-	auditLog *stream.Log
-	tls      *tls.Config      // of HTTP and gRPC; nil: plain
-	mux      *web.Mux         // of the HTTP port, once it is ready
-	admin    net.Listener     // nil without one
-	consumer *ingest.Consumer // nil without the role ingest
-	features *featureStore    // nil without the role features
-	serving  *modelServer     // nil without the role serving
-	runs     *mlflow.Store    // nil without the role trainer
-	trainer  *modelTrainer    // nil without the role trainer, or without rows and features to train from
-	drift    *drift.Scheduler // nil without the role drift
-	pusher   *push.Pusher     // nil where nobody wants to be told of alerts
-	ports    []storePort
-	audit    audit
+	brokers   []string
+	broker    *broker.Broker // nil with outside brokers
+	client    *stream.Client
+	producer  *stream.Producer
+	store     *store.Store
+	registry  *registry.Registry
+	keys      *auth.Keys
+	door      *auth.Gate
+	journal   *auth.Journal
+	auditLog  *stream.Log
+	tls       *tls.Config      // of HTTP and gRPC; nil: plain
+	mux       *web.Mux         // of the HTTP port, once it is ready
+	admin     net.Listener     // nil without one
+	consumer  *ingest.Consumer // nil without the role ingest
+	features  *featureStore    // nil without the role features
+	artifacts *model.Library   // opened by the first that needs it
+	serving   *modelServer     // nil without the role serving
+	runs      *mlflow.Store    // nil without the role trainer
+	trainer   *modelTrainer    // nil without the role trainer, or without rows and features to train from
+	drift     *drift.Scheduler // nil without the role drift
+	pusher    *push.Pusher     // nil where nobody wants to be told of alerts
+	ports     []storePort
+	audit     audit
 
 	live   atomic.Pointer[Config] // cfg with what was reloaded since
 	opened atomic.Bool

@@ -3,6 +3,7 @@ package app
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -51,7 +52,7 @@ type BundleDefinition struct {
 func (d BundleDefinition) String() string { return d.Kind + " " + d.Name }
 
 // bundle gathers a version of a model, by its name or an alias.
-func (a *App) bundle(namespace, name, ref string) (*Bundle, error) {
+func (a *App) bundle(ctx context.Context, namespace, name, ref string) (*Bundle, error) {
 	state := a.registry.State()
 	spec, _, err := a.trainer.models.Get(state, namespace, name)
 	if err != nil {
@@ -65,7 +66,7 @@ func (a *App) bundle(namespace, name, ref string) (*Bundle, error) {
 		return nil, fmt.Errorf("%w: version %s of %s has no artefact: an MLflow client logged it; `kedge model import` makes one of its file", trainer.ErrState, v.Version, name)
 	}
 	b := &Bundle{Format: bundleFormat, Model: name, Version: v}
-	if b.files, err = model.Files(a.trainer.artifacts, v.Artifact, model.DefaultLimits()); err != nil {
+	if b.files, err = a.trainer.artifacts.Files(ctx, v.Artifact, model.DefaultLimits()); err != nil {
 		return nil, err
 	}
 	if b.artifact, err = model.FromFiles(b.files, model.DefaultLimits()); err != nil {

@@ -23,6 +23,7 @@ type Config struct {
 	Telemetry  TelemetryConfig `yaml:"telemetry"`
 	Trainer    TrainerConfig   `yaml:"trainer"`
 	Serving    ServingConfig   `yaml:"serving"`
+	Artifacts  ArtifactsConfig `yaml:"artifacts"`
 	Sources    SourcesConfig   `yaml:"sources"`
 	Alerts     AlertsConfig    `yaml:"alerts"`
 	Demo       DemoConfig      `yaml:"demo"`

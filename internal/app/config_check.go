@@ -35,6 +35,7 @@ func (c *Config) Validate() error {
 	c.checkFeatures(&f)
 	c.checkSources(&f)
 	c.checkTrainer(&f)
+	c.checkArtifacts(&f)
 	c.checkAlerts(&f)
 	c.checkAuth(&f)
 	c.checkRest(&f)

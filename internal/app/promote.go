@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"reflect"
 	"slices"
 	"time"
@@ -38,7 +37,7 @@ type Promotion struct {
 func (a *App) promoteRoutes(api *web.API) {
 	const path = "/v1/registry/models/{model}/bundle"
 	api.Mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
-		b, err := a.bundle(auth.From(r.Context()).Namespace, r.PathValue("model"), r.URL.Query().Get("version"))
+		b, err := a.bundle(r.Context(), auth.From(r.Context()).Namespace, r.PathValue("model"), r.URL.Query().Get("version"))
 		var body []byte
 		if err == nil {
 			body, err = b.encode()
@@ -123,7 +122,7 @@ type promotion struct {
 	bundle           *Bundle
 	caller           auth.Caller
 	from, alias, why string
-	artifacts        *os.Root
+	artifacts        *model.Library
 }
 
 // promote checks everything, then keeps the artefact, defines what is missing
@@ -138,7 +137,7 @@ func (a *App) promote(ctx context.Context, p promotion) (Promotion, error) {
 	if err != nil {
 		return out, err
 	}
-	if err := model.Install(p.artifacts, out.Artifact, p.bundle.files, model.DefaultLimits()); err != nil {
+	if err := p.artifacts.Install(ctx, out.Artifact, p.bundle.files, model.DefaultLimits()); err != nil {
 		return out, err
 	}
 	for _, d := range missing {

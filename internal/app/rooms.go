@@ -14,6 +14,7 @@ import (
 	"github.com/kedge-ml/kedge/features"
 	"github.com/kedge-ml/kedge/internal/telemetry"
 	"github.com/kedge-ml/kedge/internal/web"
+	"github.com/kedge-ml/kedge/model"
 	"github.com/kedge-ml/kedge/serving"
 	"github.com/kedge-ml/kedge/serving/ort"
 	"github.com/kedge-ml/kedge/stream"
@@ -117,7 +118,7 @@ type modelServer struct {
 	server    *serving.Server
 	follower  *serving.Follower
 	guard     *serving.Guard
-	artifacts *os.Root
+	artifacts *model.Library
 	bundle    *Bundle // the one that is served alone; nil: what deployments say
 	grpc      *grpc.Server
 	port      net.Listener // nil without gRPC
@@ -131,14 +132,9 @@ func (a *App) openServing(context.Context) (err error) {
 		return nil
 	}
 	m := &modelServer{}
-	dir := a.dir.Sub(artifactsDir)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("artefacts: %w", err)
+	if m.artifacts, err = a.library(); err != nil {
+		return err
 	}
-	if m.artifacts, err = os.OpenRoot(dir); err != nil {
-		return fmt.Errorf("artefacts: %w", err)
-	}
-	a.onClose("artefacts", m.artifacts.Close)
 	cfg := serving.DefaultConfig()
 	if m.bundle, err = a.packagedModel(); err != nil {
 		return err
@@ -229,7 +225,7 @@ func (a *App) openRuns(context.Context) error {
 	}
 	a.onClose("run folder", root.Close)
 	cfg := mlflow.Config{Namespace: a.cfg.Namespace, Models: trainer.NewModels(a.registry), Store: a.store, Log: a.tel.Scope("mlflow").Log}
-	if cfg.Artifacts, err = a.folder(artifactsDir); err != nil {
+	if cfg.Artifacts, err = a.library(); err != nil {
 		return err
 	}
 	if a.runs, err = mlflow.Open(cfg, root); err != nil {
@@ -258,6 +254,9 @@ func (a *App) runRooms(part func(string, func(context.Context) error)) {
 	}
 	if a.runs != nil {
 		part("runs", a.runs.Run)
+	}
+	if a.cfg.Artifacts.S3.Bucket != "" && a.artifacts != nil {
+		part("artefacts", a.pushArtifacts)
 	}
 	if a.trainer != nil {
 		part("trainer", a.runTrainer)

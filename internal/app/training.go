@@ -49,7 +49,7 @@ func (c *Config) checkTrainer(f *faults) {
 type modelTrainer struct {
 	scheduler   *trainer.Scheduler
 	models      *trainer.Models
-	artifacts   *os.Root
+	artifacts   *model.Library
 	checkpoints *os.Root
 }
 
@@ -63,7 +63,7 @@ func (a *App) openTrainer(context.Context) (err error) {
 		return nil
 	}
 	t := &modelTrainer{models: trainer.NewModels(a.registry)}
-	if t.artifacts, err = a.folder(artifactsDir); err != nil {
+	if t.artifacts, err = a.library(); err != nil {
 		return err
 	}
 	if t.checkpoints, err = a.folder("checkpoints"); err != nil {
@@ -144,7 +144,7 @@ func (a *App) runTrainer(ctx context.Context) error {
 
 // incumbent is the champion of a model's deployment or, where it has none, of
 // its alias.
-func (a *App) incumbent(namespace, name string) (*trainer.Incumbent, error) {
+func (a *App) incumbent(ctx context.Context, namespace, name string) (*trainer.Incumbent, error) {
 	version, digest := "", ""
 	if d, ok := a.registry.State().Get(serving.DeploymentKind, namespace, name); ok {
 		spec, err := serving.ParseDeployment(d.Spec)
@@ -164,7 +164,7 @@ func (a *App) incumbent(namespace, name string) (*trainer.Incumbent, error) {
 	if digest == "" {
 		return nil, nil
 	}
-	art, err := model.Load(a.trainer.artifacts, digest, model.DefaultLimits())
+	art, err := a.trainer.artifacts.Load(ctx, digest, model.DefaultLimits())
 	if err != nil {
 		return nil, err
 	}

@@ -80,6 +80,7 @@ func owners() map[string][]string {
 		"github.com/spf13/cobra":                   {"cmd"},
 		"github.com/NVIDIA/go-nvml":                {"internal/gpu"},
 		"github.com/google/go-containerregistry":   {"internal/image"},
+		"github.com/minio/minio-go":                {"model"},
 		"github.com/opencontainers/image-spec":     {"internal/image"}, // its JSON schemas, in tests
 		"github.com/ebitengine/purego":             {"store", "trainer", "model", "serving", "internal/gpu"},
 		"gonum.org/":                               {"model", "drift", "trainer"},

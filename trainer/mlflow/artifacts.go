@@ -2,6 +2,7 @@ package mlflow
 
 import (
 	"cmp"
+	"context"
 	"crypto/rand"
 	"errors"
 	"io"
@@ -11,24 +12,31 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/kedge-ml/kedge/model"
 )
 
 // artifacts serves files below one folder and cannot leave it; below "kedge"
 // are Kedge's own artefacts, to be read.
 type artifacts struct {
 	root  *os.Root
-	kedge *os.Root // nil: none
+	kedge *model.Library // nil: none
 	limit int64
 }
 
 // where finds the folder that holds a client's path, and the path in it.
-func (a artifacts) where(p string) (*os.Root, string, error) {
+func (a artifacts) where(ctx context.Context, p string) (*os.Root, string, error) {
 	at, err := place(p)
 	if err != nil || a.kedge == nil {
 		return a.root, at, err
 	}
 	if rest, ok := strings.CutPrefix(p, kedgeArtifacts); ok && (rest == "" || rest[0] == '/') {
-		return a.kedge, cmp.Or(strings.TrimPrefix(rest, "/"), "."), nil
+		at := strings.TrimPrefix(rest, "/")
+		digest, _, _ := strings.Cut(at, "/")
+		if _, err := a.kedge.Root().Stat(digest); err != nil && digest != "" {
+			_ = a.kedge.Fetch(ctx, digest, model.DefaultLimits()) // what is not there then is answered as missing
+		}
+		return a.kedge.Root(), cmp.Or(at, "."), nil
 	}
 	return a.root, at, nil
 }
@@ -59,13 +67,13 @@ type fileInfo struct {
 }
 
 func (a artifacts) list(w http.ResponseWriter, r *http.Request) {
-	files, err := a.files(r.URL.Query().Get("path"), "")
+	files, err := a.files(r.Context(), r.URL.Query().Get("path"), "")
 	respond(w, object{"files": files}, err)
 }
 
 // files lists a folder; one that is not there is empty.
-func (a artifacts) files(p, prefix string) ([]fileInfo, error) {
-	root, at, err := a.where(p)
+func (a artifacts) files(ctx context.Context, p, prefix string) ([]fileInfo, error) {
+	root, at, err := a.where(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -98,12 +106,12 @@ func (a artifacts) listRun(s *Store, w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	base := strings.TrimPrefix(x.info.Artifacts, "mlflow-artifacts:/")
-	files, err := a.files(path.Join(base, q.Get("path")), q.Get("path"))
+	files, err := a.files(r.Context(), path.Join(base, q.Get("path")), q.Get("path"))
 	respond(w, object{"root_uri": x.info.Artifacts, "files": files}, err)
 }
 
 func (a artifacts) get(w http.ResponseWriter, r *http.Request) {
-	root, at, err := a.where(r.PathValue("path"))
+	root, at, err := a.where(r.Context(), r.PathValue("path"))
 	if err != nil {
 		respond(w, nil, err)
 		return

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kedge-ml/kedge/model"
 	"github.com/kedge-ml/kedge/trainer"
 )
 
@@ -24,7 +25,7 @@ func TestOneRegistry(t *testing.T) {
 	digest := strings.Repeat("ab", 32)
 	kedge.Mkdir(digest, 0o755)
 	kedge.WriteFile(digest+"/model.json", []byte("{}"), 0o644)
-	cfg.Artifacts = kedge
+	cfg.Artifacts = model.NewLibrary(kedge, nil)
 	c, _ := serveWith(t, t.TempDir(), cfg)
 	run := newRun(c)
 

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kedge-ml/kedge/model"
 	"github.com/kedge-ml/kedge/store"
 	"github.com/kedge-ml/kedge/trainer"
 )
@@ -20,7 +21,7 @@ import (
 type Config struct {
 	Namespace string
 	Models    *trainer.Models // the registry of models
-	Artifacts *os.Root        // Kedge's own artefacts, which clients may read; nil: none
+	Artifacts *model.Library  // Kedge's own artefacts, which clients may read; nil: none
 	Store     *store.Store    // where metrics and runs' records go; nil: metrics stay in memory
 	Log       *slog.Logger
 }
