@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -130,17 +132,43 @@ func (d *Duration) UnmarshalText(b []byte) error {
 }
 
 // DecodeStrict reads JSON into v and refuses unknown members and trailing
-// bytes.
+// bytes, in JSON's words and not Go's.
 func DecodeStrict(b []byte, v any) error {
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(v); err != nil {
-		return err
+		return jsonError(err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return errors.New("bytes after the JSON value")
 	}
 	return nil
+}
+
+// jsonError is a decoding error without the names of Go's types.
+func jsonError(err error) error {
+	var wrong *json.UnmarshalTypeError
+	if !errors.As(err, &wrong) {
+		return errors.New(strings.TrimPrefix(err.Error(), "json: "))
+	}
+	want := "an object"
+	switch wrong.Type.Kind() {
+	case reflect.String:
+		want = "a string"
+	case reflect.Bool:
+		want = "true or false"
+	case reflect.Slice, reflect.Array:
+		want = "an array"
+	case reflect.Int, reflect.Int32, reflect.Int64:
+		want = "an integer"
+	case reflect.Float64:
+		want = "a number"
+	}
+	what := wrong.Field
+	if what == "" {
+		what = "it"
+	}
+	return fmt.Errorf("%s is a JSON %s and not %s", what, wrong.Value, want)
 }
 
 // ParseView reads a view's definition from JSON or, where the bytes do not

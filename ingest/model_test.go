@@ -35,6 +35,15 @@ type made struct {
 	id      string
 	subject string // view, model@version or model
 	dead    bool
+	packed  int // rows of a packed record; 0: one event as JSON
+}
+
+// row is one row of an event: its number, which no other row has, and its id.
+func (m *made) row(i int, n int64) (number int64, id string) {
+	if m.packed > 1 {
+		return n + int64(i)<<40, fmt.Sprint(m.id, "/", i)
+	}
+	return n, m.id
 }
 
 // grown is how many columns the views have gained when event n is made: one
@@ -45,12 +54,13 @@ func grown(n int64) int { return int(math.Log(float64(n)/1500+1) / math.Log(1.1)
 // version with other inputs appears.
 func eventOf(seed uint64, n int64) made {
 	r := rand.New(rand.NewPCG(seed, uint64(n)))
-	at := event.AppendTime(nil, 1_767_225_600_000_000+n*250_000-int64(r.IntN(50)/49)*40*86_400_000_000)
+	micros := 1_767_225_600_000_000 + n*250_000 - int64(r.IntN(50)/49)*40*86_400_000_000
+	at := event.AppendTime(nil, micros)
 	switch p := r.IntN(100); {
 	case p < 55:
 		return featureOf(r, n, string(at))
 	case p < 85:
-		return predictionOf(r, n, string(at))
+		return predictionOf(r, n, string(at), micros)
 	default:
 		return labelOf(r, n, string(at))
 	}
@@ -80,7 +90,7 @@ func featureOf(r *rand.Rand, n int64, at string) made {
 	return m
 }
 
-func predictionOf(r *rand.Rand, n int64, at string) made {
+func predictionOf(r *rand.Rand, n int64, at string, micros int64) made {
 	version, extra := "v1", ""
 	if r.IntN(3) == 0 {
 		version, extra = "v2", `,"channel":"web"`
@@ -89,9 +99,41 @@ func predictionOf(r *rand.Rand, n int64, at string) made {
 	if m.id == "" {
 		m.id = fmt.Sprint("p-only-", n)
 	}
+	x := r.IntN(10)
+	if r.IntN(4) == 0 {
+		m.packed = 1 + r.IntN(6)
+		m.value = m.pack(version, n, x, micros)
+		return m
+	}
 	m.value = fmt.Appendf(nil, `{"model":"m","version":%q,"event_time":"%s","inputs":{"n":%d,"x":%d.25%s},"output":{"score":0.5}%s}`,
-		version, at, n, r.IntN(10), extra, m.idMember())
+		version, at, n, x, extra, m.idMember())
 	return m
+}
+
+// pack makes the record that serving makes of a request of several rows.
+func (m *made) pack(version string, n int64, x int, micros int64) []byte {
+	inputs := []string{"n", "x"}
+	if version == "v2" {
+		inputs = append(inputs, "channel")
+	}
+	p := event.NewPacker("m", version, inputs, event.OutputScore, 1, nil)
+	b := p.Begin(nil, event.PackedRows{Count: m.packed, Numbered: m.packed > 1, ID: m.id}, &event.Prediction{EventTime: micros})
+	b = p.Column(b, event.Int64, nil)
+	for i := range m.packed {
+		number, _ := m.row(i, n)
+		b = binary.LittleEndian.AppendUint64(b, uint64(number))
+	}
+	b = p.Column(b, event.Float32, nil)
+	for range m.packed {
+		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(float32(x)+0.25))
+	}
+	if version == "v2" {
+		b = p.Column(b, event.String, nil)
+		for range m.packed {
+			b = event.AppendPackedText(b, []byte("web"))
+		}
+	}
+	return p.Output(b, make([]float32, m.packed))
 }
 
 func labelOf(r *rand.Rand, n int64, at string) made {
@@ -247,16 +289,19 @@ func (t *truth) one(catalog *event.Catalog, seed uint64, tp stream.TopicPartitio
 		t.add("dead_letters/"+tp.Topic, tp.Partition, 0, offset)
 		return
 	}
-	if m.id != "" {
-		last, known := stored[m.subject+"/"+m.id]
-		if known && offset-last <= window {
-			t.duplicates++
-			return
+	for i := range max(1, m.packed) {
+		number, id := m.row(i, n)
+		if id != "" {
+			last, known := stored[m.subject+"/"+id]
+			if known && offset-last <= window {
+				t.duplicates++
+				continue
+			}
+			stored[m.subject+"/"+id] = offset
 		}
-		stored[m.subject+"/"+m.id] = offset
+		t.rows++
+		t.add(tableOf(catalog, &m), tp.Partition, number, offset)
 	}
-	t.rows++
-	t.add(tableOf(catalog, &m), tp.Partition, n, offset)
 }
 
 func tableOf(c *event.Catalog, m *made) string {

@@ -25,7 +25,12 @@ type gate struct {
 	room    chan struct{} // a place to compute or to wait
 	longest time.Duration // expected wait up to which one may wait; 0 for any
 	took    atomic.Int64  // moving average of a computation, ns
+	learnt  atomic.Int64  // computations that it is of, up to a few
 }
+
+// learning is how many computations make a plain average, before later ones move
+// it slowly: a queue of a model that nothing is known of would fill meanwhile.
+const learning = 16
 
 func newGate(computing, waiting int, longest time.Duration) *gate {
 	return &gate{compute: make(chan struct{}, computing), room: make(chan struct{}, computing+waiting), longest: longest}
@@ -36,6 +41,11 @@ func newGate(computing, waiting int, longest time.Duration) *gate {
 // once does no harm.
 func (g *gate) observe(took time.Duration) {
 	old := g.took.Load()
+	if n := g.learnt.Load(); n < learning {
+		g.learnt.Store(n + 1)
+		g.took.Store(old + (int64(took)-old)/(n+1))
+		return
+	}
 	g.took.Store(old + (min(int64(took), 2*old+int64(100*time.Microsecond))-old)/16)
 }
 

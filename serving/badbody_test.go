@@ -53,6 +53,8 @@ func TestBadBodies(t *testing.T) {
 		{verb, `{"instances":7}`, 400, "instances"},
 		{"/v1/models/fraud:explode", `{"instances":[[1,2]]}`, 404, "explode"},
 		{"/v1/models/fraud/versions/9:predict", `{"instances":[[1,2]]}`, 404, `no version \"9\"`},
+		{predict, `{"id":"` + strings.Repeat("i", maxID+1) + `","data":{"f0":1,"f1":2}}`, 400, "the id has 1025 bytes"},
+		{"/v2/models/fraud/infer", `{"id":"` + strings.Repeat("i", maxID+1) + `","inputs":[{"name":"input","shape":[1,2],"datatype":"FP32","data":[1,2]}]}`, 400, "the id has 1025 bytes"},
 		{predict, strings.Repeat(" ", 100<<20), 413, "more than"},
 		{outcome, strings.Repeat(" ", 100<<20), 413, "more than"},
 		{verb, strings.Repeat(" ", 100<<20), 413, "more than"},

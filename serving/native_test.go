@@ -24,8 +24,11 @@ import (
 	"github.com/kedge-ml/kedge/serving/ort"
 )
 
-// The test binary is its own ONNX process, as kedge is.
+// The test binary is its own ONNX process, as kedge is, and a broker apart.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "broker" {
+		os.Exit(brokerMain())
+	}
 	if len(os.Args) > 1 && os.Args[1] == "onnx-worker" {
 		os.Exit(ort.WorkerMain(os.Stdin, os.Stdout))
 	}

@@ -145,12 +145,15 @@ func BenchmarkByKey(b *testing.B) {
 	full := offer(b, addr, request, 20_000, 8, 0)
 	capacity := float64(len(full.took)) / full.elapsed.Seconds()
 	b.ResetTimer()
+	cpu := processorTime(b)
 	most := offer(b, addr, request, max(b.N, int(5*capacity)), 32, 0.7*capacity)
+	cpu = processorTime(b) - cpu
 	b.StopTimer()
 	if most.failed+most.refused+full.failed > 0 {
 		b.Errorf("%d failed, %d refused", most.failed+full.failed, most.refused)
 	}
 	b.ReportMetric(capacity, "capacity-req/s")
+	b.ReportMetric(cpu.Seconds()*1e6/float64(len(most.took)), "cpu-µs/op")
 	b.ReportMetric(most.at(0.5).Seconds()*1e3, "p50-ms")
 	b.ReportMetric(most.at(0.99).Seconds()*1e3, "p99-ms")
 	b.ReportMetric(float64(len(most.took))/most.elapsed.Seconds()/capacity, "load-x")
@@ -166,45 +169,4 @@ func serve(b *testing.B, s *Server) (addr string) {
 	srv := httptest.NewServer(mux)
 	b.Cleanup(srv.Close)
 	return srv.Listener.Addr().String()
-}
-
-// BenchmarkRecording compares a server that records to nobody, and one that records
-// to a broker in this process, with one that does not record, in turns, so that what
-// else the machine does falls on all: processor time of both sides, the broker's
-// included.
-func BenchmarkRecording(b *testing.B) {
-	m := hundredTrees(b)
-	silent := NewServer(DefaultConfig(), nil, slog.New(slog.DiscardHandler))
-	servers := []*Server{silent, recordingServer(b), newRig(b).s}
-	var addrs []string
-	for _, s := range servers {
-		if err := s.Load(m); err != nil {
-			b.Fatal(err)
-		}
-		addrs = append(addrs, serve(b, s))
-	}
-	for _, c := range []struct {
-		name    string
-		request []byte
-		rows    int
-	}{{"json-1x30", post("/v2/models/fraud/infer", nil, jsonRow()), 1}, {"binary-64x30", binaryRows(64), 64}} {
-		b.Run(c.name, func(b *testing.B) {
-			spent := make([]time.Duration, len(addrs))
-			const turns = 10
-			each := max(300, b.N/turns)
-			for range turns {
-				for at := range addrs {
-					cpu := processorTime(b)
-					if l := offer(b, addrs[at], c.request, each, 8, 0); l.failed+l.refused > 0 {
-						b.Fatalf("%d failed, %d refused", l.failed, l.refused)
-					}
-					spent[at] += processorTime(b) - cpu
-				}
-			}
-			per := func(at int) float64 { return float64(spent[at]) / float64(turns*each*c.rows) / 1e3 }
-			b.ReportMetric(per(0), "cpu-µs/row")
-			b.ReportMetric(per(1)/per(0), "cpu-recorded/unrecorded")
-			b.ReportMetric(per(2)/per(0), "cpu-with-broker/unrecorded")
-		})
-	}
 }

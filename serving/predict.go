@@ -82,11 +82,19 @@ func (p *pool) get() *scratch {
 
 func (p *pool) put(sc *scratch) { p.p.Put(sc) }
 
+// maxID bounds a request's id, in bytes: it is the key of its record and a part of
+// every row's id.
+const maxID = 1024
+
 // predict admits, routes, computes and records one request whose tensors are
 // in sc.req. The answer's values live in sc.
 func (s *Server) predict(ctx context.Context, sc *scratch, call Call) (Answer, error) {
 	began := s.now()
 	d, st, m, choice, err := s.hold(&call)
+	if err == nil && len(call.ID) > maxID {
+		m.release()
+		err = fmt.Errorf("%w: the id has %d bytes: want at most %d", ErrInput, len(call.ID), maxID)
+	}
 	if err != nil {
 		s.refused(call.Model)
 		return Answer{}, err

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -121,40 +120,10 @@ func (h *handler) readBody(sc *scratch, w http.ResponseWriter, r *http.Request, 
 }
 
 func decodeBody(b []byte, v any) error {
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		return web.Errorf(http.StatusBadRequest, web.CodeInvalid, "the body is not what this route takes: %s", inJSONsWords(err))
-	}
-	if d.More() {
-		return web.Errorf(http.StatusBadRequest, web.CodeInvalid, "bytes after the JSON object")
+	if err := event.DecodeStrict(b, v); err != nil {
+		return web.Errorf(http.StatusBadRequest, web.CodeInvalid, "the body is not what this route takes: %v", err)
 	}
 	return nil
-}
-
-// inJSONsWords is a decoding error without Go's names for things.
-func inJSONsWords(err error) string {
-	var wrong *json.UnmarshalTypeError
-	if !errors.As(err, &wrong) {
-		return strings.TrimPrefix(err.Error(), "json: ")
-	}
-	want := "an object"
-	switch wrong.Type.Kind() {
-	case reflect.String:
-		want = "a string"
-	case reflect.Bool:
-		want = "true or false"
-	case reflect.Slice, reflect.Array:
-		want = "an array"
-	case reflect.Int, reflect.Int64:
-		want = "an integer"
-	case reflect.Float64:
-		want = "a number"
-	}
-	if wrong.Field == "" {
-		return fmt.Sprintf("it is a JSON %s and not %s", wrong.Value, want)
-	}
-	return fmt.Sprintf("%s is a JSON %s and not %s", wrong.Field, wrong.Value, want)
 }
 
 // rows reads keys and data of all rows.

@@ -94,8 +94,14 @@ func (f *full) addBlock(out, block []float32, n, groups int) {
 		tree := &f.trees[t]
 		nodes := f.nodes[t*(1<<f.depth-1):]
 		clear(at)
-		for level := range tree.depth {
-			descend(at, nodes[1<<level-1:1<<(level+1)-1], block)
+		level := 0
+		for ; level+2 <= tree.depth; level += 2 {
+			first := 1<<level - 1
+			descendTwice(at, nodes[first:2*first+1], nodes[2*first+1:4*first+3], block)
+		}
+		if level < tree.depth {
+			first := 1<<level - 1
+			descend(at, nodes[first:2*first+1], block)
 		}
 		leaves, shift := f.leaves[t<<f.depth:(t+1)<<f.depth], uint(f.depth-tree.depth)&7
 		for i, p := range at {
@@ -104,10 +110,25 @@ func (f *full) addBlock(out, block []float32, n, groups int) {
 	}
 }
 
-// descend takes each row one level down.
+// descend takes each row one level down. It stays a call for the sake of its
+// registers.
+//
+//go:noinline
 func descend(at []uint8, level []fullNode, block []float32) {
 	for i, p := range at {
-		n := level[p]
+		n := &level[p]
+		at[i] = p<<1 | uint8(side(block[int(n.at)+i], n.value))
+	}
+}
+
+// descendTwice takes each row two levels down.
+//
+//go:noinline
+func descendTwice(at []uint8, level, next []fullNode, block []float32) {
+	for i, p := range at {
+		n := &level[p]
+		p = p<<1 | uint8(side(block[int(n.at)+i], n.value))
+		n = &next[p]
 		at[i] = p<<1 | uint8(side(block[int(n.at)+i], n.value))
 	}
 }
@@ -120,15 +141,24 @@ func (f *full) addRow(out, block []float32) {
 		at := places[:min(len(places), len(f.trees)-from)]
 		clear(at)
 		for level := range f.depth {
-			base := from*per + 1<<level - 1
-			for i, p := range at {
-				n := f.nodes[base+int(p)]
-				at[i] = p<<1 | uint8(side(block[n.at], n.value))
-				base += per
-			}
+			descendTrees(at, f.nodes[from*per+1<<level-1:], per, block)
 		}
+		leaves := f.leaves[from<<f.depth:]
 		for i, p := range at {
-			out[f.trees[from+i].group] += f.leaves[(from+i)<<f.depth+int(p)]
+			out[f.trees[from+i].group] += leaves[i<<f.depth+int(p)]
 		}
+	}
+}
+
+// descendTrees takes one row one level down in several trees, whose nodes of that
+// level begin each some nodes after the other.
+//
+//go:noinline
+func descendTrees(at []uint8, nodes []fullNode, apart int, block []float32) {
+	base := 0
+	for i, p := range at {
+		n := &nodes[base+int(p)]
+		at[i] = p<<1 | uint8(side(block[n.at], n.value))
+		base += apart
 	}
 }
