@@ -121,7 +121,7 @@ func TestOverloadKeepsItsLatency(t *testing.T) {
 }
 
 func overloaded(t *testing.T, takes, wait time.Duration) (answered float64, p99 time.Duration) {
-	const lanes, requests = 2, 20_000
+	const lanes, requests = 2, 8_000
 	synctest.Test(t, func(t *testing.T) {
 		cfg := DefaultConfig()
 		cfg.Computing, cfg.Wait = lanes, wait

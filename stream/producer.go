@@ -99,6 +99,7 @@ type outbox struct {
 	lane    *lane
 	pending []*parcel
 	sending bool
+	expect  int // bytes of a batch, as the last one: growing costs more than filling
 }
 
 // parcel is one batch and those who wait for it.
@@ -185,7 +186,7 @@ func (p *Producer) accept(ctx context.Context, tp TopicPartition, m *Message) (*
 	last := len(box.pending) - 1
 	if last < 0 || len(box.pending[last].bytes)+size > p.cfg.BatchBytes {
 		p.turn++
-		box.pending = append(box.pending, &parcel{done: make(chan struct{}), sealed: sealed{bytes: openBatch(nil)}})
+		box.pending = append(box.pending, &parcel{done: make(chan struct{}), sealed: sealed{bytes: openBatch(make([]byte, 0, box.expect))}})
 		last++
 	}
 	box.pending[last].add(m, weight)
@@ -240,6 +241,7 @@ func (p *Producer) next(box *outbox) *parcel {
 	}
 	b := box.pending[0]
 	box.pending = box.pending[1:]
+	box.expect = len(b.bytes)
 	return b
 }
 
