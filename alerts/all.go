@@ -76,8 +76,7 @@ func dataRules() []Rule {
 			UID: "kedge-consistency", Title: "Served features differ from stored ones", Severity: "critical", NoData: StateOK, Range: time.Hour, For: 5 * time.Minute,
 			Query: query.Request{Kind: "consistency"}, Values: []string{"rate"}, Numeric: true, Above: 0.001,
 			Summary: "{{ $labels.feature }} of {{ $labels.view }} is served differently from what is stored", Dashboard: "kedge-view", Panel: "Online and offline",
-			Text:       "Values served in the last hour were recomputed from stored rows as of the time of serving, and came out different.",
-			Unfamiliar: "a difference needs a fault in the online table, which the features room plants in its own tests",
+			Text: "Values served in the last hour were recomputed from stored rows as of the time of serving, and came out different.",
 		},
 	}
 }

@@ -55,7 +55,6 @@ type Rule struct {
 	Text       string // what it means
 	Dashboard  string // uid
 	Panel      string // its title
-	Unfamiliar string // why no case drives it end to end; empty if one does
 }
 
 // Group is rules that are evaluated together.

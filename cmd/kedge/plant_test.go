@@ -13,7 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kedge-ml/kedge/alerts"
 	"github.com/kedge-ml/kedge/internal/testenv"
+	"github.com/kedge-ml/kedge/query"
 )
 
 // planter writes into the engine of a running kedge behind its back, by the port
@@ -76,6 +78,58 @@ func (p *kedgeProcess) metricIsPositive(name string) {
 	})
 }
 
+// tableWith is the table of features that has a column.
+func (p *kedgeProcess) tableWith(t *testing.T, column string) string {
+	t.Helper()
+	return p.sql(t, "SELECT table FROM system.columns WHERE database = 'kedge' AND startsWith(table, 'features_') AND name = 'v_"+column+"' LIMIT 1")
+}
+
+// plantInconsistency changes a stored row behind the online table's back: what is
+// served from then on is not what is stored, and the rule says of which feature.
+// When the row is as it was, reads that agree clear it.
+func plantInconsistency(t *testing.T, k *kedgeProcess, p *pluginProcess, plant planter, r alerts.FileRule) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "view.yaml")
+	spec := "kind: FeatureView\nname: rider\nspec:\n  origin: declared\n  online: true\n  keys: [{name: id, type: Int64}]\n  columns: [{name: trips, type: Float64}, {name: rides, type: Float64}]\n"
+	if err := os.WriteFile(file, []byte(spec), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k.must("apply", "-f", file)
+	k.send(fmt.Sprintf(`{"view":"rider","key":{"id":7},"event_time":%q,"values":{"trips":3,"rides":4}}`, time.Now().Add(-time.Minute).UTC().Format(time.RFC3339)))
+	read := func(times int) string {
+		ids := strings.TrimSuffix(strings.Repeat("7,", times), ",")
+		_, got := post(t, k.http+"/get-online-features", `{"features":["rider:trips","rider:rides"],"entities":{"id":[`+ids+`]}}`)
+		return got
+	}
+	checked := func(least int64) {
+		t.Helper()
+		testenv.Eventually(t, 120*time.Second, func() error {
+			if f := k.ask(query.Request{Kind: "consistency", View: "rider"})[0]; f.Rows() != 2 || f.Columns[2].Values.([]int64)[0] < least {
+				return fmt.Errorf("checked: %+v", f)
+			}
+			return nil
+		})
+	}
+	testenv.Eventually(t, 60*time.Second, func() error {
+		if got := read(1); !strings.Contains(got, `"values":[3.0]`) {
+			return fmt.Errorf("served: %s", got)
+		}
+		return nil
+	})
+	skewed, labels := p.watch(r), map[string]string{"alertname": r.Title, "view": "rider", "feature": "trips", "severity": "critical"}
+	checked(1)
+	skewed.clears(map[string]string{}, 0)
+	table := k.tableWith(t, "trips")
+	plant.do("ALTER TABLE " + table + " UPDATE v_trips = 30 WHERE 1 SETTINGS mutations_sync = 2")
+	read(3)
+	skewed.fires(labels)
+	skewed.clears(map[string]string{"feature": "rides"}, 0)
+	plant.do("ALTER TABLE " + table + " UPDATE v_trips = 3 WHERE 1 SETTINGS mutations_sync = 2")
+	read(9000) // what differed becomes less than one in a thousand
+	checked(9000)
+	skewed.clears(labels, 0)
+}
+
 // TestRulesOnPlantedFaults plants what no stream of events brings about in a
 // test's time: rows that are gone or doubled, verdicts of models whose labels
 // take hours, runs on a GPU. Each rule fires with its labels and clears.
@@ -83,10 +137,13 @@ func TestRulesOnPlantedFaults(t *testing.T) {
 	addr := freeAddress(t)
 	t.Setenv("KEDGE_CLICKHOUSE_SHARE", addr)
 	t.Setenv("KEDGE_CLICKHOUSE_SHARE_PASSWORD", "for-the-test")
+	t.Setenv("KEDGE_FEATURES_SERVED_SHARE", "1")
+	t.Setenv("KEDGE_FEATURES_SERVED_DELAY", "1s")
 	k := startKedge(t, t.TempDir())
 	plant := planter{t, addr}
 	p := startPlugin(t, k.http, `{}`, nil)
 	rules := provisioned(t)
+	plantInconsistency(t, k, p, plant, rules["kedge-consistency"])
 	k.send(rows("meter", time.Now().Add(-time.Hour), time.Now(), 1))
 	testenv.Eventually(t, 30*time.Second, func() error {
 		if n := landed(k, "features", "meter"); n < 1800 {
@@ -94,7 +151,7 @@ func TestRulesOnPlantedFaults(t *testing.T) {
 		}
 		return nil
 	})
-	table := strings.TrimSpace(k.sql(t, "SELECT name FROM system.tables WHERE database = 'kedge' AND startsWith(name, 'features_') LIMIT 1"))
+	table := k.tableWith(t, "y")
 	gap, twice, topic := p.watch(rules["kedge-ledger-gap"]), p.watch(rules["kedge-ledger-duplicates"]), map[string]string{"topic": "kedge.default.features", "severity": "critical"}
 	plant.do("CREATE TABLE aside ENGINE = Memory AS SELECT * FROM " + table)
 	back := "INSERT INTO " + table + " SELECT * FROM aside SETTINGS insert_deduplicate = 0"

@@ -164,8 +164,9 @@ type FeatureLimits struct {
 // ServedConfig says which served vectors are written to the served topic, where
 // the consistency monitor reads them.
 type ServedConfig struct {
-	Share float64 `yaml:"share"` // 0 to 1; 0: none
-	By    string  `yaml:"by"`    // key: every read of the chosen keys; request: whole requests by chance
+	Share float64  `yaml:"share"` // 0 to 1; 0: none
+	By    string   `yaml:"by"`    // key: every read of the chosen keys; request: whole requests by chance
+	Delay Duration `yaml:"delay"` // how long after a read it is recomputed: longer than rows take to the store
 }
 
 // RetentionConfig says how long rows stay, counted from when Kedge first knew
@@ -222,7 +223,7 @@ func DefaultConfig() Config {
 			MaxRecord: 1 << 20, DeadLetters: 1 << 30, FutureBound: Duration(10 * time.Minute),
 		},
 		Features: FeaturesConfig{
-			Served: ServedConfig{Share: 0.01, By: "key"},
+			Served: ServedConfig{Share: 0.01, By: "key", Delay: Duration(time.Minute)},
 			Limits: FeatureLimits{Entities: 10_000, Features: 1_000, Values: 2_000_000, Body: 16 << 20, Push: 64 << 20},
 		},
 		Retention: RetentionConfig{Rows: Duration(30 * 24 * time.Hour), DeadLetters: Duration(7 * 24 * time.Hour), Ledger: Duration(90 * 24 * time.Hour)},

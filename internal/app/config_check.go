@@ -150,6 +150,7 @@ func (c *Config) checkFeatures(f *faults) {
 	s := &c.Features.Served
 	f.check(s.Share >= 0 && s.Share <= 1, "features.served.share: %v: want 0 to 1", s.Share)
 	f.check(s.By == "key" || s.By == "request", "features.served.by: %q: want key or request", s.By)
+	f.positive("features.served.delay", s.Delay)
 	l := &c.Features.Limits
 	f.check(l.Entities >= 1 && l.Features >= 1 && l.Values >= 1, "features.limits: entities, features, values: want at least 1")
 	f.atLeast("features.limits.body", l.Body, 1<<10)
