@@ -1,6 +1,7 @@
 package features
 
 import (
+	"context"
 	"encoding/binary"
 	"math"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 type answer struct {
 	req      request
 	keys     []keyColumn
+	asked    []Keys   // per plan view
 	rows     []Rows   // per plan view
 	states   [][]byte // per plan view, per row: a Status; NullValue does not occur
 	times    [][]byte // per plan view: its `"event_timestamps":[…]` text
@@ -63,7 +65,7 @@ func (l Limits) orDefault() Limits {
 }
 
 // find resolves a.req and copies the rows that it asks for.
-func (a *answer) find(b *book, lim Limits, now int64) (*plan, error) {
+func (a *answer) find(ctx context.Context, b *book, lim Limits, now int64) (*plan, error) {
 	p, err := b.planFor(&a.req)
 	if err != nil {
 		return nil, err
@@ -71,7 +73,7 @@ func (a *answer) find(b *book, lim Limits, now int64) (*plan, error) {
 	if err := a.checkEntities(b, p, lim); err != nil {
 		return nil, err
 	}
-	if err := a.lookup(p, now); err != nil {
+	if err := a.lookup(ctx, p, now); err != nil {
 		return nil, err
 	}
 	if len(a.picks) > 0 {
@@ -81,8 +83,8 @@ func (a *answer) find(b *book, lim Limits, now int64) (*plan, error) {
 }
 
 // make fills a.out with the response to a.req as of now.
-func (a *answer) make(b *book, lim Limits, now int64) error {
-	p, err := a.find(b, lim, now)
+func (a *answer) make(ctx context.Context, b *book, lim Limits, now int64) error {
+	p, err := a.find(ctx, b, lim, now)
 	if err != nil {
 		return err
 	}
@@ -228,8 +230,9 @@ func (a *answer) checkKeys(v *planView) error {
 
 // lookup copies the rows out of the tables and writes what all features of a
 // view share: statuses and times.
-func (a *answer) lookup(p *plan, now int64) error {
+func (a *answer) lookup(ctx context.Context, p *plan, now int64) error {
 	for len(a.rows) < len(p.views) {
+		a.asked = append(a.asked, Keys{})
 		a.rows = append(a.rows, Rows{})
 		a.states = append(a.states, nil)
 		a.times = append(a.times, nil)
@@ -239,23 +242,31 @@ func (a *answer) lookup(p *plan, now int64) error {
 	}
 	a.picks = a.picks[:0]
 	whole := a.served.chooseRequest()
+	var round Round
 	for i := range p.views {
 		v := &p.views[i]
 		if w := v.view.windows; w != nil && !w.live.Load() {
 			return &apiError{status: http.StatusServiceUnavailable, class: "FeastError", message: "the windows of view " + v.view.Name + " are still being filled from stored rows: try again"}
 		}
-		rows := &a.rows[i]
-		rows.Reset()
+		keys := &a.asked[i]
+		keys.Reset()
+		a.rows[i].Reset()
 		for row := range a.n {
 			if err := a.encodeKey(v, row); err != nil {
 				return err
 			}
-			v.view.get(a.key, now, rows)
+			keys.Add(a.key)
 			if whole || a.served.chooseKey(a.key) {
 				a.picks = append(a.picks, pick{i, row})
 			}
 		}
-		a.describe(i, v, now)
+		v.view.Look(keys, now, &a.rows[i], &round)
+	}
+	if err := round.Do(ctx, now); err != nil {
+		return err
+	}
+	for i := range p.views {
+		a.describe(i, &p.views[i], now)
 	}
 	return nil
 }
@@ -304,7 +315,7 @@ func (a *answer) describe(i int, v *planView, now int64) {
 				ages = appendFloat(ages, float64(now-at)/1e6)
 			}
 			state = Present
-			if v.view.expired(at, now) {
+			if v.view.Expired(at, now) {
 				state = OutsideMaxAge
 			}
 		}

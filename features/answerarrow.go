@@ -2,6 +2,7 @@ package features
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -35,8 +36,8 @@ func (c *arrowColumns) add(name string, col *event.Column) {
 // makeArrow fills a.out with the answer as one Arrow IPC stream: the join keys,
 // the features, a status per feature as NAME__status, and per view the rows'
 // event times as VIEW__event_timestamp.
-func (a *answer) makeArrow(b *book, lim Limits, now int64) error {
-	p, err := a.find(b, lim, now)
+func (a *answer) makeArrow(ctx context.Context, b *book, lim Limits, now int64) error {
+	p, err := a.find(ctx, b, lim, now)
 	if err != nil {
 		return err
 	}

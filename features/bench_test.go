@@ -21,15 +21,17 @@ import (
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/internal/auth"
 	"github.com/kedge-ml/kedge/internal/telemetry"
+	"github.com/kedge-ml/kedge/internal/web"
 	"github.com/kedge-ml/kedge/registry"
 	"github.com/kedge-ml/kedge/registry/memlog"
 )
 
-// benchServer has one view of 250 floats and 10,000 entities.
-func benchServer(b testing.TB, sc telemetry.Scope) (http.Handler, []string) {
+// benchServer has one view of 250 floats and 10,000 entities, behind the doors
+// that a running Kedge has: a key is looked at, permissions, traces and metrics
+// are on. bearer is a header that carries the key.
+func benchServer(b testing.TB, sc telemetry.Scope) (h http.Handler, names []string, bearer string) {
 	const columns, entities = 250, 10_000
 	spec := event.ViewSpec{Origin: event.Declared, Online: true, Keys: []event.FieldSpec{{Name: "entity", Type: event.ColumnType{Elem: event.Int64}}}}
-	var names []string
 	for i := range columns {
 		name := fmt.Sprintf("feature_%d", i)
 		spec.Columns = append(spec.Columns, event.FieldSpec{Name: name, Type: event.ColumnType{Elem: event.Float64}})
@@ -49,10 +51,22 @@ func benchServer(b testing.TB, sc telemetry.Scope) (http.Handler, []string) {
 	for k := range int64(entities) {
 		addRow(batch, factRow{keys: []any{k}, v: Version{EventTime: 1_790_000_000_000_000 + k}, values: benchValues(k, columns)})
 	}
-	o.Apply(batch, 1<<60)
+	must(b, o.Apply(b.Context(), batch, 1<<60))
 	s, err := NewServer(ServerConfig{Scope: sc}, o, nil, nil)
 	must(b, err)
-	return auth.Middleware(testNamespace, s), names
+	keys := auth.NewKeys(r, nil)
+	secret, _, err := keys.Create(b.Context(), auth.Local(testNamespace), "bench", []auth.Grant{{Namespace: testNamespace, Roles: []auth.Role{auth.Viewer}}}, time.Time{})
+	must(b, err)
+	gate := auth.NewGate(auth.GateConfig{Namespace: testNamespace, Keys: keys})
+	mux := web.NewMux(func(pattern string, next http.Handler) http.Handler {
+		return gate.Guard(auth.FeatureRead, pattern, next)
+	})
+	for _, path := range s.Paths() {
+		mux.Handle(path, s)
+	}
+	observed, err := web.Observe(sc, mux)
+	must(b, err)
+	return web.Secure(web.SameOrigin(false, gate.Middleware(observed))), names, "Authorization: Bearer " + secret + "\r\n"
 }
 
 func benchValues(k int64, columns int) map[string]any {
@@ -150,7 +164,7 @@ var benchShapes = []struct{ rows, features int }{{1, 50}, {100, 50}, {100, 250}}
 
 // BenchmarkHandler runs the handlers without a network.
 func BenchmarkHandler(b *testing.B) {
-	kedge, names := benchServer(b, telemetry.Discard())
+	kedge, names, bearer := benchServer(b, measured(b))
 	handlers := map[string]http.Handler{"kedge": kedge, "bare": bareHandler(250, 10_000)}
 	for _, s := range benchShapes {
 		for _, name := range []string{"kedge", "bare"} {
@@ -161,6 +175,7 @@ func BenchmarkHandler(b *testing.B) {
 				used := cpuTime()
 				for b.Loop() {
 					r := httptest.NewRequest(http.MethodPost, "/get-online-features", bytes.NewReader(body))
+					r.Header.Set("Authorization", strings.TrimSpace(strings.TrimPrefix(bearer, "Authorization: ")))
 					handlers[name].ServeHTTP(w, r)
 				}
 				b.ReportMetric(float64(cpuTime()-used)/float64(b.N), "cpu-ns/op")
@@ -192,7 +207,7 @@ func (s *sink) Write(b []byte) (int, error) { s.n += len(b); return len(b), nil 
 // BenchmarkLoopback asks over four connections of this machine, client and
 // server on the same cores.
 func BenchmarkLoopback(b *testing.B) {
-	kedge, names := benchServer(b, telemetry.Discard())
+	kedge, names, bearer := benchServer(b, measured(b))
 	handlers := map[string]http.Handler{"kedge": kedge, "bare": bareHandler(250, 10_000)}
 	for _, s := range benchShapes {
 		for _, name := range []string{"kedge", "bare"} {
@@ -202,7 +217,7 @@ func BenchmarkLoopback(b *testing.B) {
 				var requests [][]byte
 				for i := range 64 {
 					body := benchRequest(names, s.features, s.rows, i)
-					requests = append(requests, fmt.Appendf(nil, "POST /get-online-features HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
+					requests = append(requests, fmt.Appendf(nil, "POST /get-online-features HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s", bearer, len(body), body))
 				}
 				b.SetParallelism(4 / min(4, runtime.GOMAXPROCS(0)))
 				used := cpuTime()
@@ -371,7 +386,7 @@ func BenchmarkRestart(b *testing.B) {
 			used := cpuTime()
 			for b.Loop() {
 				table := NewTable(s, 0)
-				must(b, applyAll(rows, s, func(batch *event.Batch) { table.Apply(batch, versions) }))
+				must(b, applyAll(rows, s, func(batch *event.Batch) error { return table.apply(b.Context(), batch, versions) }))
 				if got := table.Stats().Rows; got != keys {
 					b.Fatalf("%d keys", got)
 				}

@@ -1,6 +1,7 @@
 package features
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,30 +21,35 @@ type View struct {
 	UID    uint64
 	Spec   *event.ViewSpec
 	Schema *event.Schema
-	Table  *Table // nil: not served online
 
-	next    *Table       // of the view's new version, until stored rows are converted and loaded
-	windows *windowTable // of a window view, which has no Table and no rows of its own
+	table   rowTable     // nil: not served online
+	next    rowTable     // of the view's new version, until stored rows are converted and loaded
+	windows *windowTable // of a window view, which has no table and no rows of its own
 }
 
 // online reports whether requests can read the view.
-func (v *View) online() bool { return v.Table != nil || v.windows != nil }
+func (v *View) online() bool { return v.table != nil || v.windows != nil }
+
+// Windows reports whether the view aggregates another one's rows.
+func (v *View) Windows() bool { return v.windows != nil }
 
 // layout is how the view's rows are laid out now.
 func (v *View) layout() *layout {
 	if v.windows != nil {
 		return v.windows.plan.layout
 	}
-	return v.Table.layout.Load()
+	return v.table.state().layout.Load()
 }
 
-// get looks a key up as of now.
-func (v *View) get(key []byte, now int64, rows *Rows) {
-	if v.windows != nil {
-		v.windows.get(key, now, rows)
+// Look looks keys up as of now. rows are there when r is done.
+func (v *View) Look(keys *Keys, now int64, rows *Rows, r *Round) {
+	if v.windows == nil {
+		v.table.look(keys, now, rows, r)
 		return
 	}
-	v.Table.Get(key, now, rows)
+	for i := range keys.Len() {
+		v.windows.get(keys.at(i), now, rows)
+	}
 }
 
 // stats are the size of what is kept online.
@@ -51,13 +57,17 @@ func (v *View) stats() Stats {
 	if v.windows != nil {
 		return v.windows.stats()
 	}
-	return v.Table.Stats()
+	return v.table.Stats()
 }
 
-// expired reports whether a row of event_time is older than the ttl at now.
-func (v *View) expired(eventTime, now int64) bool {
-	return v.Table != nil && v.Table.Expired(eventTime, now)
+// Expired reports whether a row of event_time is older than the ttl at now.
+func (v *View) Expired(eventTime, now int64) bool {
+	return v.table != nil && v.table.state().Expired(eventTime, now)
 }
+
+// mixed reports whether rows of foreign topics came: an offset then does not
+// say of which topic it is.
+func (v *View) mixed() bool { return v.table != nil && v.table.state().mixed.Load() }
 
 // pushTarget is where rows pushed under one name go.
 type pushTarget struct {
@@ -77,6 +87,7 @@ type book struct {
 	onDemand  map[string]*onDemandView
 	joinKeys  map[string]bool   // every key column of every view, and every entity's join key
 	entities  map[string]string // entity name → join key
+	unkept    map[string]bool   // window views that a shared store does not keep
 	plans     planCache
 }
 
@@ -85,7 +96,8 @@ type book struct {
 // at the same time.
 type Online struct {
 	books   atomic.Pointer[map[string]*book]
-	tables  map[uint64]*Table       // by table id; owned by Define
+	shared  *SharedStore            // nil: rows are kept in memory
+	tables  map[uint64]rowTable     // by table id; owned by Define
 	loaded  map[uint64]bool         // tables of new versions that the stored rows are in; owned by who calls Define
 	windows map[uint64]*windowTable // by UID; owned by Define
 	ids     int64                   // offsets for which window views remember event ids
@@ -95,9 +107,13 @@ type Online struct {
 // defaultIDs is the id window that ingest has by default.
 const defaultIDs = 1_000_000
 
-// NewOnline returns an Online without definitions.
-func NewOnline() *Online {
-	o := &Online{tables: map[uint64]*Table{}, loaded: map[uint64]bool{}, windows: map[uint64]*windowTable{}, ids: defaultIDs}
+// NewOnline returns an Online without definitions that keeps rows in memory.
+func NewOnline() *Online { return NewOnlineIn(nil) }
+
+// NewOnlineIn returns an Online without definitions that keeps rows in a shared
+// store, or in memory if it is nil. A shared store keeps no windows.
+func NewOnlineIn(shared *SharedStore) *Online {
+	o := &Online{shared: shared, tables: map[uint64]rowTable{}, loaded: map[uint64]bool{}, windows: map[uint64]*windowTable{}, ids: defaultIDs}
 	o.books.Store(&map[string]*book{})
 	o.defined.Store(-2)
 	return o
@@ -141,7 +157,8 @@ func (o *Online) Define(st *registry.State) error {
 
 func newBook(namespace string) *book {
 	return &book{namespace: namespace, views: map[string]*View{}, services: map[string]*ServiceSpec{},
-		sources: map[string]*pushTarget{}, onDemand: map[string]*onDemandView{}, joinKeys: map[string]bool{}, entities: map[string]string{}}
+		sources: map[string]*pushTarget{}, onDemand: map[string]*onDemandView{}, joinKeys: map[string]bool{}, entities: map[string]string{},
+		unkept: map[string]bool{}}
 }
 
 // define reads what stands on its own: views, services, entities.
@@ -192,19 +209,19 @@ func (o *Online) defineView(st *registry.State, b *book, d registry.Definition, 
 			return err
 		}
 	}
-	v.Table, err = o.table(v.Schema, spec, seen)
+	v.table, err = o.table(v.Schema, spec, seen)
 	return err
 }
 
 // table finds or makes the online table of a schema.
-func (o *Online) table(s *event.Schema, spec *event.ViewSpec, seen map[uint64]bool) (*Table, error) {
+func (o *Online) table(s *event.Schema, spec *event.ViewSpec, seen map[uint64]bool) (rowTable, error) {
 	t := o.tables[s.TableID]
 	if t == nil {
-		t = NewTable(s, 0)
+		t = o.newTable(s)
 		o.tables[s.TableID] = t
 	}
 	seen[s.TableID] = true
-	t.SetTTL(time.Duration(spec.TTL))
+	t.state().SetTTL(time.Duration(spec.TTL))
 	return t, t.Evolve(s)
 }
 
@@ -249,11 +266,18 @@ func (o *Online) changingOver(st *registry.State) (out []*View) {
 			continue
 		}
 		d, ok := st.Get(event.FeatureViewKind, v.Schema.Namespace, v.Name)
-		if id := v.next.Schema().TableID; ok && !o.loaded[id] && converted(st, d, id) {
+		if id := v.next.state().Schema().TableID; ok && !o.loaded[id] && converted(st, d, id) {
 			out = append(out, v)
 		}
 	}
 	return out
+}
+
+func (o *Online) newTable(s *event.Schema) rowTable {
+	if o.shared != nil {
+		return o.shared.table(s.TableID, s)
+	}
+	return NewTable(s, 0)
 }
 
 // link resolves what refers to views: window views first, because the others
@@ -265,6 +289,11 @@ func (o *Online) link(st *registry.State, books map[string]*book, seen map[uint6
 		}
 	}
 	for _, d := range st.List(WindowViewKind, "") {
+		if o.shared != nil {
+			books[d.Namespace].unkept[d.Name] = true
+			note(d, errors.New("a shared online store keeps no windows: the view is not served by this process"))
+			continue
+		}
 		note(d, o.defineWindows(books[d.Namespace], d, seen))
 	}
 	for _, d := range st.List("", "") {
@@ -409,20 +438,24 @@ func (o *Online) Views(namespace string) []*View {
 }
 
 // Apply folds a batch of feature rows into its table, if the view is online.
-func (o *Online) Apply(b *event.Batch, now int64) {
+// Rows in memory never fail; after another error the batch is applied again.
+func (o *Online) Apply(ctx context.Context, b *event.Batch, now int64) error {
 	v := o.View(b.Schema.Namespace, b.Schema.Subject)
-	if v == nil || v.Table == nil {
-		return
+	if v == nil || v.table == nil {
+		return nil
 	}
-	for _, t := range []*Table{v.Table, v.next} {
-		if t == nil || t.Schema().TableID != b.Schema.TableID {
+	for _, t := range []rowTable{v.table, v.next} {
+		if t == nil || t.state().Schema().TableID != b.Schema.TableID {
 			continue
 		}
 		if isForeign(b.Topic) {
-			t.mixed.Store(true)
+			t.state().mixed.Store(true)
 		}
-		t.Apply(b, now)
+		if err := t.apply(ctx, b, now); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 // fold folds a batch of feature rows into the windows over its view. Unlike

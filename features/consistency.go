@@ -163,7 +163,7 @@ func (m *Monitor) Tick(ctx context.Context, now int64) error {
 	m.mu.Unlock()
 	var errs []error
 	for v, samples := range byView {
-		if v.Table != nil && v.Table.mixed.Load() {
+		if v.mixed() {
 			continue // whether the row that was served is stored cannot be told
 		}
 		ready, err := m.stored(ctx, v, samples)
@@ -198,7 +198,11 @@ func (m *Monitor) stored(ctx context.Context, v *View, samples []sample) (ready 
 	}
 	var wait []sample
 	for _, s := range samples {
-		if m.deleted(&s) {
+		gone, err := m.deleted(ctx, &s)
+		if err != nil {
+			return nil, err
+		}
+		if gone {
 			continue
 		}
 		if s.status != NotFound && s.version.Offset >= next[s.version.Partition] {
@@ -214,17 +218,24 @@ func (m *Monitor) stored(ctx context.Context, v *View, samples []sample) (ready 
 // deleted reports whether the row of a read is not there any more: its entity
 // was deleted and its stored rows erased, or it was given up long after its ttl.
 // There is nothing left to compare.
-func (m *Monitor) deleted(s *sample) bool {
+func (m *Monitor) deleted(ctx context.Context, s *sample) (bool, error) {
 	v := s.view
 	if v.windows != nil {
 		v = m.online.View(v.Schema.Namespace, v.windows.plan.source.Subject)
 	}
 	if v == nil || s.status == NotFound || s.version.Offset < 0 {
-		return false
+		return false, nil
 	}
+	var keys Keys
 	var rows Rows
-	v.get(s.key, m.cfg.Now(), &rows)
-	return !rows.Row(0).Found()
+	var round Round
+	keys.Add(s.key)
+	now := m.cfg.Now()
+	v.Look(&keys, now, &rows, &round)
+	if err := round.Do(ctx, now); err != nil {
+		return false, err
+	}
+	return !rows.Row(0).Found(), nil
 }
 
 // check recomputes reads of one view, each for its time and for the tolerance

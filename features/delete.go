@@ -82,8 +82,10 @@ type Erasure struct {
 // Delete deletes an entity from every view of a namespace that has all of the
 // given key parts (text by join key, as {"driver_id": "1001"}) in its key; a
 // composite key goes with each value that its other parts have in the store. It
-// returns when the tombstones are readable here and the covered rows erased, or
-// with [ErrBehind] when that takes longer than wait: Run does the rest then.
+// returns when the tombstones are readable here and the covered rows erased. When
+// that takes longer than wait it returns [ErrBehind]: with what got tombstones,
+// if everything did, and Run does the rest; with nothing, if the call has to be
+// repeated.
 func (d *Deleter) Delete(ctx context.Context, namespace string, parts map[string]string, wait time.Duration) ([]Erasure, error) {
 	if len(parts) == 0 {
 		return nil, errors.New("delete an entity: no part of its key is given")
@@ -95,18 +97,25 @@ func (d *Deleter) Delete(ctx context.Context, namespace string, parts map[string
 	}
 	var out []Erasure
 	var views []*View
+	var behind error
 	for _, v := range d.online.stored(namespace) {
 		if !hasKeys(v.Schema, parts) {
 			continue
 		}
 		n, err := d.bury(ctx, v, parts, wait)
+		if errors.Is(err, ErrBehind) { // the tombstones are in the log
+			behind, err = err, nil
+		}
 		if err != nil {
-			return out, fmt.Errorf("delete %v from view %s: %w", parts, v.Name, err)
+			return nil, fmt.Errorf("delete %v from view %s: %w", parts, v.Name, err)
 		}
 		views, out = append(views, v), append(out, Erasure{View: v.Name, Keys: n})
 	}
 	if len(views) == 0 {
 		return nil, fmt.Errorf("%w: no view of namespace %s has a key that %v can be a part of", ErrUnknown, namespace, parts)
+	}
+	if behind != nil {
+		return out, behind
 	}
 	if err := d.awaitStored(ctx, namespace); err != nil {
 		return out, err
@@ -114,11 +123,19 @@ func (d *Deleter) Delete(ctx context.Context, namespace string, parts map[string
 	for i, v := range views {
 		n, err := d.store.EraseDeleted(ctx, v.Schema, time.Now().UnixMicro())
 		if err != nil {
-			return out, err
+			return out, overdue(ctx, err)
 		}
 		out[i].Rows = n
 	}
 	return out, nil
+}
+
+// overdue puts whatever failed because time was up under [ErrBehind].
+func overdue(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() == nil {
+		return err
+	}
+	return fmt.Errorf("erase deleted rows: %w: %w", ErrBehind, err)
 }
 
 // hasKeys reports whether a view's key has all of the parts, and types that
@@ -177,7 +194,8 @@ func (d *Deleter) bury(ctx context.Context, v *View, parts map[string]string, wa
 
 // awaitStored waits until the ledger covers what the log of a namespace holds
 // now.
-func (d *Deleter) awaitStored(ctx context.Context, namespace string) error {
+func (d *Deleter) awaitStored(ctx context.Context, namespace string) (err error) {
+	defer func() { err = overdue(ctx, err) }()
 	topic := FeatureTopic(namespace)
 	n, err := d.source.partitions(ctx, topic)
 	if err != nil {
@@ -205,7 +223,7 @@ func (d *Deleter) awaitStored(ctx context.Context, namespace string) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("erase deleted rows: %w: %w", ErrBehind, context.Cause(ctx))
+			return fmt.Errorf("the log is not stored yet: %w", context.Cause(ctx))
 		}
 	}
 }

@@ -17,13 +17,12 @@ import (
 )
 
 // storeLog stores what comes in the house's log, a unit per delivery, until ctx
-// ends: enough of an ingest for a test of this room.
-func (h *house) storeLog(ctx context.Context, st *store.Store) error {
+// ends, and nothing while mu is held: enough of an ingest for a test of this room.
+func (h *house) storeLog(ctx context.Context, st *store.Store, mu *sync.Mutex) error {
 	starts := map[stream.TopicPartition]int64{}
 	for p := range int32(4) {
 		starts[stream.TopicPartition{Topic: FeatureTopic(testNamespace), Partition: p}] = 0
 	}
-	var mu sync.Mutex
 	return h.client.NewFetcher(stream.FetchConfig{MinBytes: 1}).Run(ctx, starts, func(ctx context.Context, b *stream.Batch) error {
 		mu.Lock()
 		defer mu.Unlock()
@@ -52,7 +51,8 @@ func TestDeleteEntity(t *testing.T) {
 	h, st := openHouse(t, time.Time{}), openStore(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- h.storeLog(ctx, st) }()
+	var storing sync.Mutex
+	go func() { done <- h.storeLog(ctx, st, &storing) }()
 	defer func() {
 		cancel()
 		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
@@ -73,7 +73,7 @@ func TestDeleteEntity(t *testing.T) {
 	d := NewDeleter(h.online, EventsFrom(st, partitions, 0), h.writer, telemetry.Discard())
 	must(t, d.awaitStored(ctx, testNamespace))
 	driver := h.online.View(testNamespace, "driver")
-	if !driver.Table.holds([]byte(secret)) {
+	if !driver.table.(*Table).holds([]byte(secret)) {
 		t.Fatal("the planted text is not found in memory before the delete: the search proves nothing")
 	}
 	got, err := d.Delete(ctx, testNamespace, map[string]string{"driver_id": "7"}, time.Minute)
@@ -81,7 +81,7 @@ func TestDeleteEntity(t *testing.T) {
 	if fmt.Sprint(got) != "[{driver 1 1} {pair 2 2}]" {
 		t.Errorf("erased %v", got)
 	}
-	if driver.Table.holds([]byte(secret)) || h.online.View(testNamespace, "pair").Table.holds([]byte(secret)) {
+	if driver.table.(*Table).holds([]byte(secret)) || h.online.View(testNamespace, "pair").table.(*Table).holds([]byte(secret)) {
 		t.Error("memory still holds the deleted text")
 	}
 	h.write(row("driver", `{"driver_id":7}`, "2026-01-02T00:00:00Z", secret))
@@ -101,6 +101,24 @@ func TestDeleteEntity(t *testing.T) {
 		}
 		if n != want {
 			t.Errorf("view %s: %d rows are stored, want %d", view, n, want)
+		}
+	}
+	storing.Lock() // the log is not stored any more
+	got, err = d.Delete(ctx, testNamespace, map[string]string{"driver_id": "8"}, time.Second)
+	if !errors.Is(err, ErrBehind) || fmt.Sprint(got) != "[{driver 1 0} {pair 1 0}]" {
+		t.Errorf("a delete whose tombstones are not stored in time: %v %v", got, err)
+	}
+	got, err = d.Delete(ctx, testNamespace, map[string]string{"driver_id": "8"}, time.Second)
+	if !errors.Is(err, ErrBehind) || got != nil {
+		t.Errorf("a delete that could not look for keys: %v %v", got, err)
+	}
+	storing.Unlock()
+	must(t, d.awaitStored(ctx, testNamespace))
+	must(t, d.Tick(ctx, time.Now()))
+	for b, err := range st.History(ctx, store.HistoryQuery{Schema: driver.Schema, To: maxTime}) {
+		must(t, err)
+		if bytes.Contains(b.Columns[b.Schema.ValueStart()].Data, []byte("other")) {
+			t.Error("the rest of a delete was not done in the background")
 		}
 	}
 	for _, parts := range []map[string]string{{"nobody": "7"}, {"driver_id": "x"}, {"driver_id": "9223372036854775808"}, {"driver_id": "7", "city": "7"}, {"driver_id": ""}} {

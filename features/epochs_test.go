@@ -33,7 +33,7 @@ func TestAnOpenedEpochIsReadAgain(t *testing.T) {
 	h.view("v", "0s", fieldsOf("k Int64"), fieldsOf("x Float64"))
 	h.write(`{"view":"v","key":{"k":1},"event_time":"2026-01-01T00:00:00Z","values":{"x":1}}`)
 	epoch := func() int32 {
-		row, _ := readRow(h.online.View(testNamespace, "v").Table, []any{int64(1)}, maxTime-1)
+		row, _ := readRow(h.online.View(testNamespace, "v").table.(*Table), []any{int64(1)}, maxTime-1)
 		if !row.Found() {
 			t.Fatal("no row")
 		}

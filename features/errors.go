@@ -16,6 +16,9 @@ var (
 	// ErrBehind is a write that the broker has and that this process has not
 	// read back within the bound.
 	ErrBehind = errors.New("stored, but not readable here yet")
+	// ErrStoreAway is a shared online store that cannot be reached, or that was
+	// restarted and is being filled again.
+	ErrStoreAway = errors.New("the shared online store does not answer")
 )
 
 // apiError is an error with the class that Feast's clients know it by.

@@ -16,7 +16,7 @@ import (
 // offset that a topic still holds; memory bounds what the engine takes, 0: its
 // own limit.
 func LatestFrom(st *store.Store, first func(ctx context.Context, topic string) (map[int32]int64, error), memory int64, now func() int64) LatestFunc {
-	return func(ctx context.Context, s *event.Schema, topic string, apply func(*event.Batch)) (map[int32]int64, error) {
+	return func(ctx context.Context, s *event.Schema, topic string, apply func(*event.Batch) error) (map[int32]int64, error) {
 		starts, err := first(ctx, topic)
 		if err != nil {
 			return nil, err
@@ -84,12 +84,14 @@ func logHolds(m store.LatestMark, starts map[int32]int64, epochs map[int32]int32
 	return next
 }
 
-func applyAll(rows iter.Seq2[*event.Batch, error], s *event.Schema, apply func(*event.Batch)) error {
+func applyAll(rows iter.Seq2[*event.Batch, error], s *event.Schema, apply func(*event.Batch) error) error {
 	for b, err := range rows {
 		if err != nil {
 			return fmt.Errorf("read the newest rows of view %s: %w", s.Subject, err)
 		}
-		apply(b)
+		if err := apply(b); err != nil {
+			return fmt.Errorf("fill the online table of view %s: %w", s.Subject, err)
+		}
 	}
 	return nil
 }
@@ -137,7 +139,7 @@ func (k *LatestKeeper) Run(ctx context.Context) error {
 func (k *LatestKeeper) Tick(ctx context.Context, now time.Time) error {
 	var errs []error
 	for _, v := range k.online.Views("") {
-		if v.Table != nil {
+		if v.table != nil {
 			errs = append(errs, k.keep(ctx, v, now))
 		}
 	}

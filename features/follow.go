@@ -25,6 +25,10 @@ func (t *Tail) starts(ctx context.Context, state *registry.State) (map[stream.To
 	if err != nil {
 		return nil, err
 	}
+	held, err := t.held(ctx, state)
+	if err != nil {
+		return nil, err
+	}
 	for _, ns := range t.cfg.Namespaces {
 		topic := FeatureTopic(ns)
 		counts, err := t.client.Partitions(ctx, topic)
@@ -39,7 +43,7 @@ func (t *Tail) starts(ctx context.Context, state *registry.State) (map[stream.To
 		if err != nil {
 			return nil, fmt.Errorf("find offsets of %s: %w", topic, err)
 		}
-		next, err := t.fill(ctx, ns, topic)
+		next, err := t.fill(ctx, ns, topic, held, offsets)
 		if err != nil {
 			return nil, err
 		}
@@ -59,7 +63,7 @@ func (t *Tail) starts(ctx context.Context, state *registry.State) (map[stream.To
 		t.mu.Unlock()
 	}
 	for topic := range foreign {
-		if err := t.join(ctx, topic, stored[topic], starts); err != nil {
+		if err := t.join(ctx, topic, held.behind(topic, stored[topic]), starts); err != nil {
 			return nil, err
 		}
 	}
@@ -70,30 +74,38 @@ func (t *Tail) starts(ctx context.Context, state *registry.State) (map[stream.To
 	return starts, nil
 }
 
-// fill loads every online view of a namespace; the topic is then read from the
-// earliest offset that one of them lacks.
-func (t *Tail) fill(ctx context.Context, namespace, topic string) (map[int32]int64, error) {
-	if t.cfg.Latest == nil {
-		return nil, nil
-	}
-	var next map[int32]int64
+// fill loads every online view of a namespace that a shared store does not hold
+// yet; the topic is then read from the earliest offset that one of them lacks.
+func (t *Tail) fill(ctx context.Context, namespace, topic string, h held, offsets map[stream.TopicPartition]stream.Offsets) (next map[int32]int64, err error) {
+	overtaken := h.overtaken(offsets)
 	for _, v := range t.online.Views(namespace) {
-		if v.Table == nil {
+		if v.table == nil {
 			continue
 		}
-		covered, err := t.cfg.Latest(ctx, v.Schema, topic, func(b *event.Batch) { v.Table.Apply(b, t.cfg.Now()) })
-		if err != nil {
+		var covered map[int32]int64
+		if !overtaken && h.has(v) {
+			covered = h.resume(offsets)
+		} else if covered, err = t.load(ctx, v, topic, offsets); err != nil {
 			return nil, fmt.Errorf("load stored rows of view %s: %w", v.Name, err)
 		}
-		if next == nil {
-			next = covered
-			continue
-		}
-		for p := range next {
-			next[p] = min(next[p], covered[p])
+		next = earliest(next, covered)
+		if t.complete != nil {
+			t.complete[v.Schema.TableID] = v.table.state().ttl.Load()
 		}
 	}
 	return next, nil
+}
+
+// load fills a view from stored rows; without any the whole log has to be read.
+func (t *Tail) load(ctx context.Context, v *View, topic string, offsets map[stream.TopicPartition]stream.Offsets) (map[int32]int64, error) {
+	if t.cfg.Latest == nil {
+		none := map[int32]int64{}
+		for tp := range offsets {
+			none[tp.Partition] = 0
+		}
+		return none, nil
+	}
+	return t.cfg.Latest(ctx, v.Schema, topic, func(b *event.Batch) error { return v.table.apply(ctx, b, t.cfg.Now()) })
 }
 
 // decoding is the memory that one delivery of one partition needs.
@@ -247,7 +259,9 @@ func (t *Tail) apply(ctx context.Context, d *decoding, b *stream.Batch, records 
 		}
 		now := t.cfg.Now()
 		for _, rows := range d.unit.Batches {
-			t.online.Apply(rows, now)
+			if err := t.applyRows(ctx, rows, now); err != nil {
+				return err
+			}
 		}
 		if len(d.unit.Proposals) == 0 {
 			t.foldWindows(d, now)

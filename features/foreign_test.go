@@ -33,7 +33,7 @@ func (h *house) shopTopic() func(id int, spend float64) {
 func (h *house) spends(id int, want float64) {
 	h.t.Helper()
 	testenv.Eventually(h.t, 30*time.Second, func() error {
-		row, got := readRow(h.online.View(testNamespace, "shopper").Table, []any{int64(id)}, time.Now().UnixMicro())
+		row, got := readRow(h.online.View(testNamespace, "shopper").table.(*Table), []any{int64(id)}, time.Now().UnixMicro())
 		if !row.Found() || got["spend"] != want {
 			return fmt.Errorf("shopper %d: found %v, %v, want %v", id, row.Found(), got, want)
 		}
@@ -63,7 +63,7 @@ func TestSourceIsOnline(t *testing.T) {
 	h.spends(3, 33)
 	h.write(fmt.Sprintf(`{"view":"shopper","key":{"id":101},"event_time":"%s","values":{"spend":7}}`, time.Now().UTC().Format(time.RFC3339Nano)))
 	h.spends(101, 7)
-	if h.online.View(testNamespace, "shopper").Table.mixed.Load() == false {
+	if h.online.View(testNamespace, "shopper").mixed() == false {
 		t.Error("nobody notes that offsets do not say of which topic they are")
 	}
 	_, err = h.registry.Apply(t.Context(), registry.Entry{Kind: source.Kind, Namespace: testNamespace, Name: "shop", Op: registry.Delete, Expect: d.Version})
@@ -121,7 +121,7 @@ func TestRestartHoldsOtherTopics(t *testing.T) {
 			}
 		}
 		table := NewTable(s, 0)
-		must(t, applyAll(st.LatestState(t.Context(), s, mark, beyond, 0), s, func(b *event.Batch) { table.Apply(b, 1000) }))
+		must(t, applyAll(st.LatestState(t.Context(), s, mark, beyond, 0), s, func(b *event.Batch) error { return table.apply(t.Context(), b, 1000) }))
 		for _, row := range held {
 			checkLatestRow(t, table, held, row.keys, 1000)
 		}

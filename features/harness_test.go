@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"testing"
 	"time"
 
@@ -39,9 +40,11 @@ type house struct {
 const testNamespace = "demo"
 
 // openHouse starts a house whose clock stands still; the zero time lets it run.
-func openHouse(t testing.TB, now time.Time) *house {
+func openHouse(t testing.TB, now time.Time) *house { return openHouseOver(t, now, NewOnline()) }
+
+func openHouseOver(t testing.TB, now time.Time, online *Online) *house {
 	t.Helper()
-	h := &house{t: t, online: NewOnline(), now: now.UnixMicro(), live: now.IsZero()}
+	h := &house{t: t, online: online, now: now.UnixMicro(), live: now.IsZero()}
 	ctx, cancel := context.WithCancel(t.Context())
 	b, err := broker.Start(broker.Config{})
 	must(t, err)
@@ -58,16 +61,15 @@ func openHouse(t testing.TB, now time.Time) *house {
 	h.server, err = NewServer(ServerConfig{Now: h.clock, Scope: telemetry.Discard(), PushWait: 20 * time.Second}, h.online, h.writer, h.tail.Ready)
 	must(t, err)
 	h.http = httptest.NewServer(auth.Middleware(testNamespace, h.server))
-	done := make(chan error, 2)
+	done := make(chan error, 1)
 	go func() { done <- h.registry.Run(ctx) }()
-	go func() { done <- h.tail.Run(ctx) }()
+	stop := h.follow(ctx)
 	t.Cleanup(func() {
 		h.http.Close()
 		cancel()
-		for range 2 {
-			if err := <-done; err != nil {
-				t.Error(err)
-			}
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
 		}
 		_ = p.Close()
 		_ = h.client.Close()
@@ -75,6 +77,19 @@ func openHouse(t testing.TB, now time.Time) *house {
 	})
 	testenv.Eventually(t, 20*time.Second, h.tail.Ready)
 	return h
+}
+
+// follow runs the tail until what it returns is called.
+func (h *house) follow(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- h.tail.Run(ctx) }()
+	return sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			h.t.Error(err)
+		}
+	})
 }
 
 func must(t testing.TB, err error) {

@@ -63,8 +63,10 @@ func (t *Tail) watch(meter metric.Meter) error {
 		for _, v := range t.online.Views("") {
 			attrs := metric.WithAttributes(telemetry.AttrView.String(v.Name), telemetry.AttrNamespace.String(v.Schema.Namespace))
 			st := v.stats()
-			o.ObserveInt64(rows, int64(st.Rows), attrs)
-			o.ObserveInt64(size, int64(st.Used), attrs)
+			if t.online.shared == nil { // rows that are shared are nobody's to count
+				o.ObserveInt64(rows, int64(st.Rows), attrs)
+				o.ObserveInt64(size, int64(st.Used), attrs)
+			}
 			if st.Newest != 0 {
 				o.ObserveFloat64(freshness, float64(now-st.Newest)/1e6, attrs)
 			}

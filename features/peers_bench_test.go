@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os/exec"
 	"slices"
 	"strconv"
 	"sync"
@@ -22,34 +21,45 @@ import (
 	"github.com/kedge-ml/kedge/stream"
 )
 
-// BenchmarkPeers measures Kedge's handler with metrics on, a bare handler and
+// BenchmarkPeers measures Kedge's handler behind its doors, a bare handler and
 // HGETALL of as many fields from Valkey, one after another and again, on the
 // same machine: only the ratios of one run count. The Valkey client is Go, as
 // valkey-benchmark is not in the package; it sends one command at a time on
-// each of 16 connections and only finds the answer's end.
+// each of 16 connections and only finds the answer's end. Beside answers per
+// second, which other jobs of the machine change, stands what an answer costs of
+// all cores, client and server together.
 func BenchmarkPeers(b *testing.B) {
-	kedge, names := benchServer(b, measured(b))
+	kedge, names, bearer := benchServer(b, measured(b))
 	for _, s := range benchShapes {
 		b.Run(fmt.Sprintf("%dx%d", s.rows, s.features), func(b *testing.B) {
 			peers := map[string]func(time.Duration) float64{
-				"kedge": throughput(b, kedge, names, s.rows, s.features),
-				"bare":  throughput(b, bareHandler(250, 10_000), names, s.rows, s.features),
+				"kedge": throughput(b, kedge, names, s.rows, s.features, bearer),
+				"bare":  throughput(b, bareHandler(250, 10_000), names, s.rows, s.features, ""),
 			}
-			order := []string{"bare", "kedge"}
+			order, child := []string{"bare", "kedge"}, func() time.Duration { return 0 }
 			if s.rows == 1 {
-				addr := startValkey(b)
+				server := testenv.StartValkey(b)
+				addr := server.Addr
+				child = server.CPU
 				fillValkey(b, addr, s.features)
 				peers["valkey"], order = func(d time.Duration) float64 { return driveAll(b, addr, valkeyRequests(), 16, d, discardReply) }, append(order, "valkey")
 			}
-			sum := map[string]float64{}
+			sum, answers, cpu := map[string]float64{}, map[string]float64{}, map[string]time.Duration{}
 			for b.Loop() {
 				for range 3 {
 					for _, name := range order {
-						sum[name] += peers[name](2 * time.Second)
+						used, start := cpuTime()+child(), time.Now()
+						rate := peers[name](2 * time.Second)
+						sum[name] += rate
+						answers[name] += rate * time.Since(start).Seconds()
+						cpu[name] += cpuTime() + child() - used
 					}
 				}
 			}
 			for _, name := range order {
+				each := cpu[name].Seconds() * 1e6 / answers[name]
+				b.ReportMetric(each, name+"-cpu-us")
+				b.ReportMetric(each/(cpu["kedge"].Seconds()*1e6/answers["kedge"]), "x-"+name+"-cpu")
 				b.ReportMetric(sum[name]/3/float64(b.N), name+"-req/s")
 				b.ReportMetric(sum["kedge"]/sum[name], "x-"+name)
 			}
@@ -65,18 +75,18 @@ func measured(b *testing.B) telemetry.Scope {
 	return t.Scope("features")
 }
 
-func throughput(b *testing.B, h http.Handler, names []string, rows, features int) func(time.Duration) float64 {
+func throughput(b *testing.B, h http.Handler, names []string, rows, features int, header string) func(time.Duration) float64 {
 	srv := httptest.NewServer(h)
 	b.Cleanup(srv.Close)
 	return func(d time.Duration) float64 {
-		return driveAll(b, srv.Listener.Addr().String(), httpRequests(names, rows, features), 4, d, discardAnswer)
+		return driveAll(b, srv.Listener.Addr().String(), httpRequests(names, rows, features, header), 4, d, discardAnswer)
 	}
 }
 
-func httpRequests(names []string, rows, features int) (out [][]byte) {
+func httpRequests(names []string, rows, features int, header string) (out [][]byte) {
 	for i := range 64 {
 		body := benchRequest(names, features, rows, i)
-		out = append(out, fmt.Appendf(nil, "POST /get-online-features HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
+		out = append(out, fmt.Appendf(nil, "POST /get-online-features HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s", header, len(body), body))
 	}
 	return out
 }
@@ -116,12 +126,12 @@ func driveAll(b *testing.B, addr string, requests [][]byte, connections int, d t
 // reached, and counts from the scheduled time, so that a stall costs all that
 // wait behind it; and, over one connection, the largest shape back to back.
 func BenchmarkLatency(b *testing.B) {
-	kedge, names := benchServer(b, measured(b))
+	kedge, names, bearer := benchServer(b, measured(b))
 	srv := httptest.NewServer(kedge)
 	defer srv.Close()
 	addr := srv.Listener.Addr().String()
 	b.Run("1x50-at-70%", func(b *testing.B) {
-		requests := httpRequests(names, 1, 50)
+		requests := httpRequests(names, 1, 50, bearer)
 		for b.Loop() {
 			rate := 0.7 * driveAll(b, addr, requests, 4, 2*time.Second, discardAnswer)
 			report(b, paced(b, addr, requests, 4, time.Duration(4/rate*1e9), 5*time.Second))
@@ -130,7 +140,7 @@ func BenchmarkLatency(b *testing.B) {
 	})
 	b.Run("100x250-one-connection", func(b *testing.B) {
 		for b.Loop() {
-			report(b, paced(b, addr, httpRequests(names, 100, 250), 1, 0, 3*time.Second))
+			report(b, paced(b, addr, httpRequests(names, 100, 250, bearer), 1, 0, 3*time.Second))
 		}
 	})
 }
@@ -198,7 +208,7 @@ func BenchmarkReadable(b *testing.B) {
 		must(b, p.Produce(b.Context(), FeatureTopic(testNamespace), stream.Message{Key: []byte(`{"k":1}`), Value: row}))
 		for {
 			var rows Rows
-			v.get(key, time.Now().UnixMicro(), &rows)
+			must(b, lookUp(b.Context(), v, time.Now().UnixMicro(), &rows, key))
 			c := newColumn(v.Schema.Values()[0].Type, true)
 			if rows.Row(0).AppendTo(&c, 0) == Present && c.Int64s[0] == n {
 				break
@@ -208,32 +218,6 @@ func BenchmarkReadable(b *testing.B) {
 		latencies = append(latencies, time.Since(start))
 	}
 	report(b, latencies)
-}
-
-// startValkey runs a server of its own on a free port.
-func startValkey(b *testing.B) string {
-	b.Helper()
-	found := testenv.Dep(b, "python/valkey/lib")
-	out, err := exec.CommandContext(b.Context(), "find", "-L", found, "-name", "valkey-server", "-type", "f").Output()
-	must(b, err)
-	binary, _, _ := bytes.Cut(out, []byte("\n"))
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	must(b, err)
-	addr := ln.Addr().String()
-	must(b, ln.Close())
-	_, port, err := net.SplitHostPort(addr)
-	must(b, err)
-	cmd := exec.Command(string(binary), "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", b.TempDir())
-	must(b, cmd.Start())
-	b.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	testenv.Eventually(b, 20*time.Second, func() error {
-		conn, err := net.Dial("tcp", addr)
-		if err == nil {
-			err = conn.Close()
-		}
-		return err
-	})
-	return addr
 }
 
 func command(args ...string) []byte {

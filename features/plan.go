@@ -147,6 +147,9 @@ func (b *book) noView(name string) error {
 	if b.views[name] != nil {
 		return badRequest("Feature view '%s' is not served online: set online: true in its definition", name)
 	}
+	if b.unkept[name] {
+		return badRequest("Feature view '%s' aggregates windows: a shared online store keeps none; ask a process that keeps its tables in memory", name)
+	}
 	return notFound("FeatureViewNotFoundException", "Feature view %s does not exist in project %s", name, b.namespace)
 }
 

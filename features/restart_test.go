@@ -45,7 +45,7 @@ func TestRestartFromLatestState(t *testing.T) {
 		}
 		for _, now := range []int64{30, 44, 60} {
 			table := NewTable(s, 0)
-			must(t, applyAll(st.LatestState(t.Context(), s, mark, true, 0), s, func(b *event.Batch) { table.Apply(b, now) }))
+			must(t, applyAll(st.LatestState(t.Context(), s, mark, true, 0), s, func(b *event.Batch) error { return table.apply(t.Context(), b, now) }))
 			for _, row := range rows {
 				checkLatestRow(t, table, rows, row.keys, now)
 			}

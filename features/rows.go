@@ -77,16 +77,16 @@ func (t *Table) Get(key []byte, now int64, rows *Rows) {
 	rows.refs = append(rows.refs, ref)
 }
 
+func (t *Table) look(keys *Keys, now int64, rows *Rows, _ *Round) {
+	for i := range keys.Len() {
+		t.Get(keys.at(i), now, rows)
+	}
+}
+
 func (t *Table) admit(now int64) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	t.future.admit(now, func(r futureRow) { t.put(r.key, r.slot, r.block, r.v) })
-}
-
-// Expired reports whether a row of event_time is older than the ttl at now.
-func (t *Table) Expired(eventTime, now int64) bool {
-	ttl := t.ttl.Load()
-	return ttl > 0 && eventTime < now-ttl
 }
 
 // AppendTo appends the value of a column (-1: none) to c, whose type it must

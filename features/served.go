@@ -212,7 +212,7 @@ func (l *ServedLog) message(v *vector) (stream.Message, error) {
 	status := NotFound
 	if v.row.Found() {
 		status = Present
-		if v.view.expired(v.row.Version().EventTime, v.at) {
+		if v.view.Expired(v.row.Version().EventTime, v.at) {
 			status = OutsideMaxAge
 		}
 		out = v.row.Version().appendJSON(append(out, `,"version":`...))

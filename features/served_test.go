@@ -89,7 +89,7 @@ func TestServedLogReadsBack(t *testing.T) {
 	v := h.online.View(testNamespace, "v")
 	var rows Rows
 	key := encodedKey(v.Schema, []any{""})
-	v.get(key, h.clock(), &rows)
+	must(t, lookUp(t.Context(), v, h.clock(), &rows, key))
 	var names []string
 	for _, f := range v.Schema.Values() {
 		names = append(names, f.Name)
@@ -150,7 +150,7 @@ func TestServedSampling(t *testing.T) {
 // no room for is dropped and counted, by number and by bytes.
 func TestServedLogNeverBlocks(t *testing.T) {
 	l := openLibrary(t, 1<<28)
-	l.view.Spec.Online, l.view.Table = true, NewTable(l.view.Schema, 0)
+	l.view.Spec.Online, l.view.table = true, NewTable(l.view.Schema, 0)
 	for _, c := range []struct {
 		cfg  ServedConfig
 		held int
@@ -161,7 +161,7 @@ func TestServedLogNeverBlocks(t *testing.T) {
 			if !a.req.parse([]byte(`{"features":["driver:x"],"entities":{"driver_id":[1]}}`)) {
 				t.Fatal("request")
 			}
-			must(t, a.make(l.online.book(testNamespace), Limits{}.orDefault(), event.MaxTime))
+			must(t, a.make(t.Context(), l.online.book(testNamespace), Limits{}.orDefault(), event.MaxTime))
 		}
 		if len(log.queue) != c.held || log.counts.dropped.Load() != int64(100-c.held) {
 			t.Errorf("%+v: %d held, %d dropped, want %d held", c.cfg, len(log.queue), log.counts.dropped.Load(), c.held)

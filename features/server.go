@@ -152,9 +152,9 @@ func (s *Server) answer(r *http.Request, x *exchange) (err error) {
 	}
 	b := s.online.book(auth.From(r.Context()).Namespace)
 	if wantsArrow(r) {
-		return a.makeArrow(b, s.cfg.Limits, s.cfg.Now())
+		return a.makeArrow(r.Context(), b, s.cfg.Limits, s.cfg.Now())
 	}
-	return a.make(b, s.cfg.Limits, s.cfg.Now())
+	return a.make(r.Context(), b, s.cfg.Limits, s.cfg.Now())
 }
 
 // readBody reads a request's body into dst.
@@ -217,6 +217,9 @@ func (s *Server) errorBody(r *http.Request, err error) (int, []byte) {
 		return api.status, append(appendString([]byte(`{"detail":`), api.message), '}')
 	case errors.As(err, &api):
 		return api.status, api.appendDetail(nil)
+	case errors.Is(err, ErrStoreAway):
+		s.cfg.Scope.Log.WarnContext(r.Context(), "the shared online store gave no answer", telemetry.LogError, err, "path", r.URL.Path)
+		return http.StatusServiceUnavailable, (&apiError{class: "FeastError", message: ErrStoreAway.Error() + ": try again"}).appendDetail(nil)
 	case errors.Is(err, ErrBehind), errors.Is(err, context.DeadlineExceeded):
 		return http.StatusServiceUnavailable, (&apiError{class: "FeastError", message: err.Error()}).appendDetail(nil)
 	case errors.Is(err, context.Canceled):

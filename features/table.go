@@ -1,7 +1,7 @@
 package features
 
 import (
-	"fmt"
+	"context"
 	"hash/maphash"
 	"math/bits"
 	"runtime"
@@ -12,22 +12,17 @@ import (
 	"github.com/kedge-ml/kedge/event"
 )
 
-// Table is the online table of one view: the newest row of every key. Rows are
-// applied and read concurrently; a read never sees half a row.
+// Table is the online table of one view in this process's memory: the newest
+// row of every key. Rows are applied and read concurrently; a read never sees
+// half a row.
 type Table struct {
+	tableState
 	mu      sync.RWMutex // Apply shares it, Evolve and Close exclude
-	layout  atomic.Pointer[layout]
-	ttl     atomic.Int64 // µs; 0: rows do not expire
 	horizon atomic.Int64 // rows with an older event_time were evicted and are refused
+	swept   atomic.Int64 // when rows were evicted last
 	seed    maphash.Seed
 	shift   uint
 	shards  []shard
-	writers sync.Pool
-	future  waiting
-	applied atomic.Int64
-	late    atomic.Int64
-	newest  atomic.Int64 // largest event_time applied
-	mixed   atomic.Bool  // rows of foreign topics came: an offset does not say of which topic it is
 	closed  bool
 }
 
@@ -36,15 +31,10 @@ type Table struct {
 func NewTable(s *event.Schema, ttl time.Duration) *Table {
 	n := 1 << bits.Len(uint(16*runtime.GOMAXPROCS(0)-1))
 	t := &Table{seed: maphash.MakeSeed(), shards: make([]shard, n), shift: uint(64 - bits.TrailingZeros(uint(n)))}
-	l := newLayout(s)
-	t.layout.Store(l)
-	t.SetTTL(ttl)
+	t.start(s, ttl)
 	t.horizon.Store(minTime)
-	t.newest.Store(minTime)
-	t.future.due.Store(maxTime)
-	t.writers.New = func() any { return &rowWriter{} }
 	for i := range t.shards {
-		t.shards[i].layout = l
+		t.shards[i].layout = t.layout.Load()
 	}
 	return t
 }
@@ -53,15 +43,6 @@ const (
 	minTime = -1 << 63
 	maxTime = 1<<63 - 1
 )
-
-// Schema is the shape that rows are kept in.
-func (t *Table) Schema() *event.Schema { return t.layout.Load().schema }
-
-// SetTTL changes the ttl; rows are judged by it when they are read.
-func (t *Table) SetTTL(ttl time.Duration) { t.ttl.Store(ttl.Microseconds()) }
-
-// TTL is how long after its event_time a row is served; zero means for ever.
-func (t *Table) TTL() time.Duration { return time.Duration(t.ttl.Load()) * time.Microsecond }
 
 // Apply folds the rows of a batch in. A row whose event_time is after now waits
 // until then, as the point-in-time rule wants. The batch may have fewer columns
@@ -72,9 +53,8 @@ func (t *Table) Apply(b *event.Batch, now int64) {
 	if t.closed {
 		return
 	}
-	w := t.writers.Get().(*rowWriter)
+	w := t.writer(b.Schema)
 	defer t.writers.Put(w)
-	w.plan(t.layout.Load(), b.Schema)
 	horizon, late, newest := t.horizon.Load(), int64(0), int64(minTime)
 	for row := range b.Rows {
 		v := batchVersion(b, row)
@@ -93,10 +73,12 @@ func (t *Table) Apply(b *event.Batch, now int64) {
 			late++
 		}
 	}
-	t.applied.Add(int64(b.Rows))
-	t.late.Add(late)
-	for old := t.newest.Load(); newest > old && !t.newest.CompareAndSwap(old, newest); old = t.newest.Load() {
-	}
+	t.count(b.Rows, late, newest)
+}
+
+func (t *Table) apply(_ context.Context, b *event.Batch, now int64) error {
+	t.Apply(b, now)
+	return nil
 }
 
 func (t *Table) put(key, slot, block []byte, v Version) outcome {
@@ -111,16 +93,13 @@ func (t *Table) put(key, slot, block []byte, v Version) outcome {
 func (t *Table) Evolve(s *event.Schema) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	old := t.layout.Load()
-	if sameShape(old.schema, s) || t.closed {
+	if t.closed {
 		return nil
 	}
-	if err := checkEvolution(old.schema, s); err != nil {
-		return fmt.Errorf("evolve online table: %w", err)
+	l, err := t.evolved(s)
+	if l == nil {
+		return err
 	}
-	l := newLayout(s)
-	t.layout.Store(l)
-	t.future.convert(l)
 	for i := range t.shards {
 		sh := &t.shards[i]
 		sh.mu.Lock()
@@ -149,6 +128,18 @@ func (t *Table) Evict(before int64) int {
 		sh.mu.Unlock()
 	}
 	return gone
+}
+
+// tidy lets rows in that became due, and now and then evicts what is so much
+// older than the ttl that nobody will read it again.
+func (t *Table) tidy(_ context.Context, now int64, keepDead time.Duration) error {
+	t.admit(now)
+	ttl := t.TTL()
+	if every := max(ttl/4, time.Hour).Microseconds(); ttl > 0 && now-t.swept.Load() > every {
+		t.swept.Store(now)
+		t.Evict(now - (ttl + keepDead).Microseconds())
+	}
+	return nil
 }
 
 // Close gives the memory back; the table then holds nothing and takes nothing.
@@ -188,10 +179,6 @@ func (t *Table) Stats() Stats {
 		st.Used += used
 		sh.mu.RUnlock()
 	}
-	st.Waiting = t.future.len()
-	st.Applied, st.Late = t.applied.Load(), t.late.Load()
-	if newest := t.newest.Load(); newest != minTime {
-		st.Newest = newest
-	}
+	t.counts(&st)
 	return st
 }

@@ -2,6 +2,7 @@ package features
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"math"
 	"slices"
@@ -141,7 +142,12 @@ func readRow(t *Table, keys []any, now int64) (row Row, values map[string]any) {
 	var rows Rows
 	s := t.Schema()
 	t.Get(encodedKey(s, keys), now, &rows)
-	row, values = rows.Row(0), map[string]any{}
+	return rows.Row(0), valuesOf(rows.Row(0), s)
+}
+
+// valuesOf reads a row's values back by name.
+func valuesOf(row Row, s *event.Schema) map[string]any {
+	values := map[string]any{}
 	for _, f := range s.Values() {
 		c := newColumn(f.Type, true)
 		if row.AppendTo(&c, row.Column(f.Name)); c.Len() != 1 {
@@ -149,7 +155,18 @@ func readRow(t *Table, keys []any, now int64) (row Row, values map[string]any) {
 		}
 		values[f.Name] = valueAt(&c, 0)
 	}
-	return row, values
+	return values
+}
+
+// lookUp reads keys of a view as a request does.
+func lookUp(ctx context.Context, v *View, now int64, rows *Rows, encoded ...[]byte) error {
+	var keys Keys
+	var round Round
+	for _, k := range encoded {
+		keys.Add(k)
+	}
+	v.Look(&keys, now, rows, &round)
+	return round.Do(ctx, now)
 }
 
 func sameValue(a, b any) bool {
@@ -208,42 +225,6 @@ func drawValue(t *rapid.T, typ event.ColumnType) any {
 		return rapid.OneOf(rapid.Float64(), rapid.SampledFrom([]float64{math.NaN(), math.Inf(1), math.Inf(-1), math.Copysign(0, -1)})).Draw(t, "f64")
 	}
 	return strings.Repeat(rapid.String().Draw(t, "s"), rapid.SampledFrom([]int{1, 1, 1, 50}).Draw(t, "repeat"))
-}
-
-// TestTableAgainstModel applies random rows in random order, with ties and
-// tombstones and schemas that grow meanwhile, and asks at random times.
-func TestTableAgainstModel(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		keys := rapid.SampledFrom([][]event.Field{
-			fieldsOf("a Int64"), fieldsOf("a String"), fieldsOf("a String", "b String"), fieldsOf("a Int64", "b String"), fieldsOf("a Int64", "b Bool"),
-		}).Draw(t, "keys")
-		var values []event.Field
-		for i := range rapid.IntRange(1, 6).Draw(t, "columns") {
-			values = append(values, fieldsOf(fmt.Sprintf("c%d %s", i, rapid.SampledFrom(propertyTypes).Draw(t, "type")))...)
-		}
-		schema := viewSchema(keys, values)
-		table := NewTable(schema, 0)
-		defer table.Close()
-		var all []factRow
-		now := int64(6)
-		for step := range rapid.IntRange(1, 12).Draw(t, "steps") {
-			b := event.NewBatch(schema, "")
-			for i := range rapid.IntRange(0, 12).Draw(t, "rows") {
-				r := drawRow(t, schema, int64(step*100+i))
-				all = append(all, r)
-				addRow(b, r)
-			}
-			if rapid.IntRange(0, 2).Draw(t, "evolve") == 0 {
-				schema = evolved(t, schema, all)
-				if err := table.Evolve(schema); err != nil {
-					t.Fatal(err)
-				}
-			}
-			table.Apply(b, now)
-			now += rapid.Int64Range(0, 2).Draw(t, "passes")
-			checkTable(t, table, all, now)
-		}
-	})
 }
 
 func drawRow(t *rapid.T, s *event.Schema, offset int64) factRow {
@@ -307,44 +288,6 @@ func widened(v any) any {
 		return list
 	}
 	return v
-}
-
-func checkTable(t *rapid.T, table *Table, all []factRow, now int64) {
-	for _, r := range all {
-		row, got := readRow(table, r.keys, now)
-		want, ok := modelAnswer(all, r.keys, now)
-		if row.Found() != ok {
-			t.Fatalf("key %v at %d: found %v, want %v", r.keys, now, row.Found(), ok)
-		}
-		if !ok {
-			continue
-		}
-		if row.Version() != want.v {
-			t.Fatalf("key %v at %d: version %+v, want %+v", r.keys, now, row.Version(), want.v)
-		}
-		for _, f := range table.Schema().Values() {
-			if !sameValue(got[f.Name], want.values[f.Name]) {
-				t.Fatalf("key %v column %s %s: %v, want %v", r.keys, f.Name, f.Type, got[f.Name], want.values[f.Name])
-			}
-		}
-	}
-}
-
-func TestCompositeKeysAreTuples(t *testing.T) {
-	s := viewSchema(fieldsOf("a String", "b String"), fieldsOf("x Float64"))
-	table := NewTable(s, 0)
-	b := event.NewBatch(s, "")
-	addRow(b, factRow{keys: []any{"1", "23"}, v: Version{EventTime: 1, Offset: 1}, values: map[string]any{"x": 111.0}})
-	addRow(b, factRow{keys: []any{"12", "3"}, v: Version{EventTime: 2, Offset: 2}, values: map[string]any{"x": 222.0}})
-	table.Apply(b, 10)
-	for _, c := range []struct {
-		keys []any
-		want any
-	}{{[]any{"1", "23"}, 111.0}, {[]any{"12", "3"}, 222.0}, {[]any{"123", ""}, nil}} {
-		if _, got := readRow(table, c.keys, 10); got["x"] != c.want {
-			t.Errorf("key %q: %v, want %v", c.keys, got["x"], c.want)
-		}
-	}
 }
 
 // TestBlocksAreReclaimed rewrites strings of changing length for ever and

@@ -32,6 +32,9 @@ type TailConfig struct {
 	Scope      telemetry.Scope
 }
 
+// keepDead is how long a row stays after its ttl.
+const keepDead = 24 * time.Hour
+
 // Tail keeps the online tables fresh from the feature topics, and from the
 // topics that sources map to features, without a
 // consumer group: every serving process reads every partition. Rows are applied
@@ -46,6 +49,9 @@ type Tail struct {
 	moved     chan struct{} // closed and replaced when anything below changes
 	positions map[stream.TopicPartition]*position
 	filled    bool
+
+	complete map[uint64]int64 // views whose stored rows a shared store has, and their ttl; of the goroutine that keeps
+	pending  *pending         // what is to be recorded there next; likewise
 
 	foreign   map[string]foreignTopic // as of the registry offset foreignAt
 	foreignAt int64
@@ -62,7 +68,7 @@ type position struct {
 // LatestFunc calls apply with batches of rows until the newest stored row of
 // every key of a view is through, and returns, by partition of the topic, the
 // offset up to which that covers the log.
-type LatestFunc func(ctx context.Context, s *event.Schema, topic string, apply func(*event.Batch)) (next map[int32]int64, err error)
+type LatestFunc func(ctx context.Context, s *event.Schema, topic string, apply func(*event.Batch) error) (next map[int32]int64, err error)
 
 // StoredFunc says, by partition, up to which offset the rows of a topic are
 // stored.
@@ -77,7 +83,7 @@ func NewTail(cfg TailConfig, c *stream.Client, r *registry.Registry, o *Online) 
 		cfg.Refresh = time.Second
 	}
 	if cfg.KeepDead == 0 {
-		cfg.KeepDead = 24 * time.Hour
+		cfg.KeepDead = keepDead
 	}
 	if cfg.Decoder == (event.DecoderConfig{}) {
 		cfg.Decoder = event.DefaultDecoderConfig()
@@ -100,20 +106,27 @@ func (t *Tail) Run(ctx context.Context) error {
 	if err := t.watch(t.cfg.Scope.Meter); err != nil {
 		return fmt.Errorf("tail features: register metrics: %w", err)
 	}
+	if err := t.outlast(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("tail features: %w", err)
+	}
+	return nil
+}
+
+func (t *Tail) run(ctx context.Context) error {
 	state := t.registry.State()
 	t.define(state)
 	starts, err := t.starts(ctx, state)
 	if err != nil {
-		return fmt.Errorf("tail features: %w", err)
+		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return t.followRegistry(ctx, state.Offset()) })
 	g.Go(func() error { return t.keep(ctx) })
 	g.Go(func() error { return t.follow(ctx, starts, state) })
-	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
-		return fmt.Errorf("tail features: %w", err)
+	if shared := t.online.shared; shared != nil {
+		g.Go(func() error { return shared.watch(ctx) })
 	}
-	return nil
+	return g.Wait()
 }
 
 func (t *Tail) define(s *registry.State) {
@@ -145,7 +158,7 @@ func (t *Tail) followRegistry(ctx context.Context, last int64) error {
 func (t *Tail) changeOver(ctx context.Context, s *registry.State) error {
 	for _, v := range t.online.changingOver(s) {
 		for t.cfg.Latest != nil {
-			_, err := t.cfg.Latest(ctx, v.next.Schema(), FeatureTopic(v.Schema.Namespace), func(b *event.Batch) { v.next.Apply(b, t.cfg.Now()) })
+			_, err := t.cfg.Latest(ctx, v.next.state().Schema(), FeatureTopic(v.Schema.Namespace), func(b *event.Batch) error { return v.next.apply(ctx, b, t.cfg.Now()) })
 			if err == nil {
 				break
 			}
@@ -156,16 +169,15 @@ func (t *Tail) changeOver(ctx context.Context, s *registry.State) error {
 				return ctx.Err()
 			}
 		}
-		t.online.loaded[v.next.Schema().TableID] = true
+		t.online.loaded[v.next.state().Schema().TableID] = true
 	}
 	return nil
 }
 
-// keep evicts what nobody can read any more.
+// keep lets in what became due and evicts what nobody can read any more.
 func (t *Tail) keep(ctx context.Context) error {
 	tick := time.NewTicker(t.cfg.Refresh)
 	defer tick.Stop()
-	swept := map[uint64]int64{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -179,12 +191,12 @@ func (t *Tail) keep(ctx context.Context) error {
 				v.windows.sweep(now)
 				continue
 			}
-			v.Table.admit(now)
-			ttl := v.Table.TTL()
-			if every := max(ttl/4, time.Hour).Microseconds(); ttl > 0 && now-swept[v.UID] > every {
-				swept[v.UID] = now
-				v.Table.Evict(now - (ttl + t.cfg.KeepDead).Microseconds())
+			if err := v.table.tidy(ctx, now, t.cfg.KeepDead); err != nil {
+				break // rows of a shared store that is away: the next tick comes
 			}
+		}
+		if err := t.record(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, ErrStoreAway) {
+			return err
 		}
 	}
 }
@@ -241,6 +253,11 @@ func (t *Tail) Progress() Progress {
 
 // Ready says why requests cannot be answered yet.
 func (t *Tail) Ready() error {
+	if shared := t.online.shared; shared != nil {
+		if err := shared.ready(); err != nil {
+			return err
+		}
+	}
 	if p := t.Progress(); !p.Ready {
 		return fmt.Errorf("the online tables are still loading: stored rows loaded: %v, %d records behind", p.Filled, p.Behind)
 	}

@@ -56,6 +56,35 @@ func (f *waiting) admit(now int64, put func(futureRow)) {
 	f.due.Store(f.rows[0].v.EventTime)
 }
 
+// take removes every row that is due at now.
+func (f *waiting) take(now int64) (rows []futureRow) {
+	f.admit(now, func(r futureRow) { rows = append(rows, r) })
+	return rows
+}
+
+// put puts rows back.
+func (f *waiting) put(rows []futureRow) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, r := range rows {
+		heap.Push(&f.rows, r)
+	}
+	if len(f.rows) > 0 {
+		f.due.Store(f.rows[0].v.EventTime)
+	}
+}
+
+// latest is the largest event_time that waits, or minTime.
+func (f *waiting) latest() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	at := int64(minTime)
+	for i := range f.rows {
+		at = max(at, f.rows[i].v.EventTime)
+	}
+	return at
+}
+
 // convert rewrites the waiting rows for a new layout.
 func (f *waiting) convert(to *layout) {
 	f.mu.Lock()

@@ -309,7 +309,7 @@ func checkWindowTable(t *testing.T, spec *WindowSpec, p *windowPlan, rows []fact
 		}
 		key := []any{r.Int64N(4), fmt.Sprint(r.IntN(2))}
 		var got Rows
-		view.get(encodedKey(p.schema, key), now, &got)
+		must(t, lookUp(t.Context(), view, now, &got, encodedKey(p.schema, key)))
 		for f, feature := range spec.Features {
 			c := newColumn(p.schema.Values()[f].Type, true)
 			got.Row(0).AppendTo(&c, got.Row(0).Column(feature.Name))

@@ -1,6 +1,7 @@
 package serving
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -70,6 +71,7 @@ type fetched struct {
 	times [][]event.NamedTime // per row: event time of each view's row; absent where there is none
 	late  [][]bool            // per row, per view: the row was older than the view's ttl
 	rows  []features.Rows     // per view
+	keys  []features.Keys     // per view
 	cols  []event.Column      // per input
 	key   []byte
 }
@@ -77,7 +79,7 @@ type fetched struct {
 // fetch fills req with one tensor per input of m: from the online tables by
 // key, and from the caller's data. A value that is not there, is null, or is
 // older than its view's ttl is missing, as it is in the point-in-time join.
-func (f *Features) fetch(got *fetched, req *oip.Request, m *Model, rows []EntityRow, now time.Time) error {
+func (f *Features) fetch(ctx context.Context, got *fetched, req *oip.Request, m *Model, rows []EntityRow, now time.Time) error {
 	if len(m.views) > 0 {
 		if f == nil {
 			return fmt.Errorf("%w: this process has no online store: send tensors, or give it the role features", ErrFeatures)
@@ -90,10 +92,8 @@ func (f *Features) fetch(got *fetched, req *oip.Request, m *Model, rows []Entity
 		}
 	}
 	got.reset(m, len(rows))
-	for i := range m.views {
-		if err := f.lookUp(got, i, m, rows, now.UnixMicro()); err != nil {
-			return err
-		}
+	if err := f.lookUp(ctx, got, m, rows, now.UnixMicro()); err != nil {
+		return err
 	}
 	for _, i := range m.direct {
 		if err := got.fromData(i, m, rows); err != nil {
@@ -134,7 +134,7 @@ func (got *fetched) reset(m *Model, rows int) {
 		got.cols[i] = event.Column{Type: t, Nulls: make([]uint8, 0, rows)}
 	}
 	for len(got.rows) < len(m.views) {
-		got.rows = append(got.rows, features.Rows{})
+		got.rows, got.keys = append(got.rows, features.Rows{}), append(got.keys, features.Keys{})
 	}
 	got.times, got.late = make([][]event.NamedTime, rows), make([][]bool, rows)
 	for i := range got.late {
@@ -142,28 +142,54 @@ func (got *fetched) reset(m *Model, rows int) {
 	}
 }
 
-// lookUp reads one view for all rows.
-func (f *Features) lookUp(got *fetched, view int, m *Model, rows []EntityRow, now int64) error {
-	want := &m.views[view]
-	v := f.online.View(f.namespace, want.name)
-	if v == nil || v.Table == nil {
-		return fmt.Errorf("%w: view %s is not served online: define it with online: true", ErrFeatures, want.name)
-	}
-	found := &got.rows[view]
-	found.Reset()
-	keys := v.Schema.Keys()
-	for i := range rows {
-		var err error
-		if got.key, err = appendEntityKey(got.key[:0], keys, rows[i].Key, want.name); err != nil {
+// lookUp reads all views for all rows.
+func (f *Features) lookUp(ctx context.Context, got *fetched, m *Model, rows []EntityRow, now int64) error {
+	views := make([]*features.View, len(m.views))
+	var round features.Round
+	for i := range m.views {
+		want := &m.views[i]
+		v := f.online.View(f.namespace, want.name)
+		if v == nil || v.Windows() {
+			return fmt.Errorf("%w: view %s is not served online: define it with online: true", ErrFeatures, want.name)
+		}
+		views[i] = v
+		if err := got.ask(v, i, rows); err != nil {
 			return err
 		}
-		v.Table.Get(got.key, now, found)
+		v.Look(&got.keys[i], now, &got.rows[i], &round)
+	}
+	if err := round.Do(ctx, now); err != nil {
+		return fmt.Errorf("%w: %w", ErrFeatures, err)
+	}
+	for i := range m.views {
+		got.take(views[i], i, m, rows, now)
+	}
+	return nil
+}
+
+// ask encodes the keys of one view.
+func (got *fetched) ask(v *features.View, view int, rows []EntityRow) (err error) {
+	got.keys[view].Reset()
+	got.rows[view].Reset()
+	for i := range rows {
+		if got.key, err = appendEntityKey(got.key[:0], v.Schema.Keys(), rows[i].Key, v.Name); err != nil {
+			return err
+		}
+		got.keys[view].Add(got.key)
+	}
+	return nil
+}
+
+// take fills the inputs that come from one view.
+func (got *fetched) take(v *features.View, view int, m *Model, rows []EntityRow, now int64) {
+	want, found := &m.views[view], &got.rows[view]
+	for i := range rows {
 		row := found.Row(i)
 		if !row.Found() {
 			continue
 		}
 		at := row.Version().EventTime
-		got.late[i][view] = v.Table.Expired(at, now)
+		got.late[i][view] = v.Expired(at, now)
 		got.times[i] = append(got.times[i], event.NamedTime{Name: want.name, Time: at})
 	}
 	for k, input := range want.inputs {
@@ -176,7 +202,6 @@ func (f *Features) lookUp(got *fetched, view int, m *Model, rows []EntityRow, no
 			row.AppendTo(c, row.Column(want.columns[k]))
 		}
 	}
-	return nil
 }
 
 // appendEntityKey encodes the parts of a key that a view wants, in its order.

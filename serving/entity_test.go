@@ -63,7 +63,9 @@ func (st *store) put(driver int64, city string, age time.Duration, trips any, ra
 	u.Reset(c)
 	event.NewDecoder(event.DefaultDecoderConfig()).Decode(&u, event.Record{Value: []byte(line), Time: st.at})
 	for _, b := range u.Batches {
-		st.online.Apply(b, st.at)
+		if err := st.online.Apply(st.t.Context(), b, st.at); err != nil {
+			st.t.Fatal(err)
+		}
 	}
 }
 

@@ -127,7 +127,7 @@ func (s *Server) answer(ctx context.Context, sc *scratch, d *deployed, m *Model,
 	if call.Rows == nil {
 		return s.compute(ctx, sc, d, m, call)
 	}
-	if err := s.fetch(sc, m, call); err != nil {
+	if err := s.fetch(ctx, sc, m, call); err != nil {
 		return Answer{}, err
 	}
 	a, err := s.compute(ctx, sc, d, m, call)
@@ -136,11 +136,11 @@ func (s *Server) answer(ctx context.Context, sc *scratch, d *deployed, m *Model,
 }
 
 // fetch makes tensors of keys. It holds no place at the gate: look-ups are in
-// memory.
-func (s *Server) fetch(sc *scratch, m *Model, call Call) error {
+// memory, or one round trip.
+func (s *Server) fetch(ctx context.Context, sc *scratch, m *Model, call Call) error {
 	began := s.now()
 	sc.req.Reset()
-	err := s.cfg.Features.fetch(&sc.got, &sc.req, m, call.Rows, began)
+	err := s.cfg.Features.fetch(ctx, &sc.got, &sc.req, m, call.Rows, began)
 	sc.got.took = s.now().Sub(began)
 	return err
 }
@@ -248,7 +248,7 @@ func (s *Server) shadow(ctx context.Context, sc *scratch, m *Model, call Call) (
 	defer m.release()
 	if call.Rows != nil {
 		own.req = oip.Request{}
-		if err := s.fetch(own, m, call); err != nil {
+		if err := s.fetch(ctx, own, m, call); err != nil {
 			return nil, said, err
 		}
 		said.fetched = &own.got

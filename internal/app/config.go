@@ -148,8 +148,21 @@ type IngestConfig struct {
 
 // FeaturesConfig is how features are served.
 type FeaturesConfig struct {
+	Online OnlineConfig  `yaml:"online"`
 	Served ServedConfig  `yaml:"served"`
 	Limits FeatureLimits `yaml:"limits"`
+}
+
+// OnlineConfig names the Redis or Valkey in which a fleet of processes shares
+// its online rows. Without addresses each process keeps them in its memory.
+type OnlineConfig struct {
+	Addresses    []string `yaml:"addresses"` // a server, or some nodes of a cluster
+	Username     string   `yaml:"username"`  // empty: the default user
+	Password     Secret   `yaml:"password"`
+	PasswordFile string   `yaml:"password_file"` // instead; read again at every connection
+	TLS          KafkaTLS `yaml:"tls"`
+	Prefix       string   `yaml:"prefix"`  // of every key: one for each installation
+	Timeout      Duration `yaml:"timeout"` // of one read
 }
 
 // FeatureLimits bound one request for features, and one push.
@@ -223,6 +236,7 @@ func DefaultConfig() Config {
 			MaxRecord: 1 << 20, DeadLetters: 1 << 30, FutureBound: Duration(10 * time.Minute),
 		},
 		Features: FeaturesConfig{
+			Online: OnlineConfig{Prefix: "kedge", Timeout: Duration(time.Second)},
 			Served: ServedConfig{Share: 0.01, By: "key", Delay: Duration(time.Minute)},
 			Limits: FeatureLimits{Entities: 10_000, Features: 1_000, Values: 2_000_000, Body: 16 << 20, Push: 64 << 20},
 		},

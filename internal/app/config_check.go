@@ -147,6 +147,15 @@ func (c *Config) checkIngest(f *faults) {
 }
 
 func (c *Config) checkFeatures(f *faults) {
+	o := &c.Features.Online
+	for i, addr := range o.Addresses {
+		f.address(fmt.Sprintf("features.online.addresses[%d]", i), addr)
+	}
+	f.check(o.Password == "" || o.PasswordFile == "", "features.online: password and password_file exclude each other")
+	f.check(len(o.Addresses) > 0 || o.Password == "" && o.PasswordFile == "" && o.Username == "" && !o.TLS.Enabled, "features.online.addresses: is empty, but username, password or TLS are set")
+	f.check((o.TLS.CertFile == "") == (o.TLS.KeyFile == ""), "features.online.tls: cert_file and key_file go together")
+	f.check(prefixPattern(o.Prefix), "features.online.prefix: %q: want letters, digits, '-', '_', '.' and ':'", o.Prefix)
+	f.positive("features.online.timeout", o.Timeout)
 	s := &c.Features.Served
 	f.check(s.Share >= 0 && s.Share <= 1, "features.served.share: %v: want 0 to 1", s.Share)
 	f.check(s.By == "key" || s.By == "request", "features.served.by: %q: want key or request", s.By)
@@ -155,6 +164,14 @@ func (c *Config) checkFeatures(f *faults) {
 	f.check(l.Entities >= 1 && l.Features >= 1 && l.Values >= 1, "features.limits: entities, features, values: want at least 1")
 	f.atLeast("features.limits.body", l.Body, 1<<10)
 	f.atLeast("features.limits.push", l.Push, 1<<10)
+}
+
+// prefixPattern reports whether a prefix stands for itself in a key pattern.
+func prefixPattern(s string) bool {
+	other := func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-_.:", r)
+	}
+	return s != "" && !strings.ContainsFunc(s, other)
 }
 
 func (c *Config) checkRest(f *faults) {

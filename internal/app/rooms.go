@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -41,8 +42,12 @@ func (a *App) openFeatures(context.Context) (err error) {
 	if !a.hasRole("features") {
 		return nil
 	}
-	f := &featureStore{online: features.NewOnline()}
 	sc := a.tel.Scope("features")
+	shared, err := a.sharedStore(sc)
+	if err != nil {
+		return err
+	}
+	f := &featureStore{online: features.NewOnlineIn(shared)}
 	cfg := features.TailConfig{Namespaces: []string{a.cfg.Namespace}, Decoder: a.cfg.decoder(), Scope: sc}
 	cfg.HashKey = a.hashKey()
 	if cfg.Schemas, err = a.schemas(); err != nil {
@@ -86,6 +91,37 @@ func (a *App) openFeatures(context.Context) (err error) {
 	}
 	a.features = f
 	return nil
+}
+
+// sharedStore is where a fleet keeps its online rows; nil: in memory.
+func (a *App) sharedStore(sc telemetry.Scope) (*features.SharedStore, error) {
+	o := &a.cfg.Features.Online
+	if len(o.Addresses) == 0 {
+		return nil, nil
+	}
+	cfg := features.SharedConfig{Addresses: o.Addresses, Username: o.Username, Prefix: o.Prefix, Timeout: time.Duration(o.Timeout), Scope: sc}
+	cfg.Password = func() (string, error) { return string(o.Password), nil }
+	if o.PasswordFile != "" {
+		cfg.Password = func() (string, error) {
+			text, err := os.ReadFile(o.PasswordFile)
+			if err != nil {
+				return "", fmt.Errorf("features.online.password_file: %w", err)
+			}
+			return strings.TrimRight(string(text), "\r\n"), nil
+		}
+		if _, err := cfg.Password(); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	if o.TLS.Enabled {
+		if cfg.TLS, err = o.TLS.config(); err != nil {
+			return nil, fmt.Errorf("features.online.tls: %w", err)
+		}
+	}
+	s := features.NewSharedStore(cfg)
+	a.onClose("shared online store", func() error { s.Close(); return nil })
+	return s, nil
 }
 
 // server is how features are asked for.
