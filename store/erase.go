@@ -97,8 +97,16 @@ func (s *Store) awaitCleared(ctx context.Context, table string) error {
 // event_time up to at (µs) have deleted: those of the same key that the
 // comparator puts before one. Tombstones stay, so that what comes late is
 // recognised by the next call. It returns how many rows went; the view's
-// latest-state table is cleared of them too.
+// latest-state table is cleared of them too. One call waits for another: two at
+// once would count the same rows, and the first to end would make the second's
+// old parts stay.
 func (s *Store) EraseDeleted(ctx context.Context, schema *event.Schema, at int64) (int64, error) {
+	select {
+	case s.erasing <- struct{}{}:
+		defer func() { <-s.erasing }()
+	case <-ctx.Done():
+		return 0, fmt.Errorf("wait for another erasure: %w", context.Cause(ctx))
+	}
 	if err := s.Prepare(ctx, []*event.Schema{schema}); err != nil {
 		return 0, err
 	}

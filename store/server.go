@@ -24,7 +24,7 @@ func OpenServer(ctx context.Context, dsn string, opt Options) (*Store, error) {
 		return nil, errors.New("open the store: the ClickHouse address must begin with http:// or https:// (inserts go over ClickHouse's HTTP interface, port 8123 or 8443)")
 	}
 	o.Auth.Database = "" // it may not exist yet; every name is qualified
-	s := &Store{opt: opt, engine: newServerEngine(o), stop: func() error { return nil }}
+	s := &Store{opt: opt, engine: newServerEngine(o), stop: func() error { return nil }, erasing: make(chan struct{}, 1)}
 	if s.conn, err = clickhouse.Open(o); err == nil {
 		err = s.begin(ctx)
 	}

@@ -79,6 +79,8 @@ type Store struct {
 	detached bool              // system.detached_tables is there
 	buffers  sync.Pool         // of *proto.Buffer: a block's text columns take megabytes
 
+	erasing chan struct{} // holds one while deleted rows are erased
+
 	prepareMu sync.Mutex
 	prepared  atomic.Pointer[prepared]
 
@@ -112,7 +114,7 @@ func OpenEmbedded(ctx context.Context, cfg EmbeddedConfig) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{opt: cfg.Options, embedded: db, engine: embeddedEngine{db}}
+	s := &Store{opt: cfg.Options, embedded: db, engine: embeddedEngine{db}, erasing: make(chan struct{}, 1)}
 	s.opt.Cluster = ""
 	dial, stop := listenInside(db)
 	s.stop = func() error { return errors.Join(stop(), db.Close()) }

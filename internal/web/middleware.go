@@ -2,11 +2,13 @@ package web
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -20,14 +22,22 @@ import (
 // Secure sets headers that keep an answer from being framed, sniffed or
 // allowed to load anything from elsewhere.
 func Secure(next http.Handler) http.Handler {
+	fixed := []struct {
+		name  string
+		value []string // shared by all answers: who changes one replaces it
+	}{
+		{"Content-Security-Policy", []string{"default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"}},
+		{"X-Content-Type-Options", []string{"nosniff"}},
+		{"X-Frame-Options", []string{"DENY"}},
+		{"Referrer-Policy", []string{"no-referrer"}},
+		{"Cross-Origin-Resource-Policy", []string{"same-origin"}},
+		{"Cache-Control", []string{"no-store"}},
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("X-Frame-Options", "DENY")
-		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("Cross-Origin-Resource-Policy", "same-origin")
-		h.Set("Cache-Control", "no-store")
+		for i := range fixed {
+			h[fixed[i].name] = fixed[i].value
+		}
 		if r.TLS != nil {
 			h.Set("Strict-Transport-Security", "max-age=31536000")
 		}
@@ -80,6 +90,34 @@ type observer struct {
 	sc       telemetry.Scope
 	duration metric.Float64Histogram
 	next     http.Handler
+	series   sync.Map // outcome → *series; routes, methods and statuses are few
+}
+
+// outcome is what requests are told apart by, and series what is made of it
+// once.
+type (
+	outcome struct {
+		method, route string
+		status        int
+	}
+	series struct {
+		attrs  []attribute.KeyValue
+		option metric.MeasurementOption
+	}
+)
+
+func (o *observer) seriesOf(k outcome) *series {
+	if s, ok := o.series.Load(k); ok {
+		return s.(*series)
+	}
+	s := &series{attrs: []attribute.KeyValue{
+		telemetry.AttrHTTPMethod.String(k.method),
+		telemetry.AttrHTTPRoute.String(k.route),
+		telemetry.AttrHTTPStatus.Int(k.status),
+	}}
+	s.option = metric.WithAttributeSet(attribute.NewSet(s.attrs...))
+	o.series.Store(k, s)
+	return s
 }
 
 func (o *observer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -116,18 +154,18 @@ func (o *observer) finish(r *http.Request, rec *recorder, span trace.Span, took 
 		route = "unmatched"
 	}
 	status := max(rec.status, http.StatusOK)
-	attrs := []attribute.KeyValue{
-		telemetry.AttrHTTPMethod.String(knownMethod(r.Method)),
-		telemetry.AttrHTTPRoute.String(route),
-		telemetry.AttrHTTPStatus.Int(status),
+	s := o.seriesOf(outcome{knownMethod(r.Method), route, status})
+	if span.IsRecording() {
+		span.SetName(route)
+		span.SetAttributes(s.attrs...)
+		if status >= http.StatusInternalServerError {
+			span.SetStatus(codes.Error, http.StatusText(status))
+		}
 	}
-	span.SetName(route)
-	span.SetAttributes(attrs...)
-	if status >= http.StatusInternalServerError {
-		span.SetStatus(codes.Error, http.StatusText(status))
+	o.duration.Record(r.Context(), took.Seconds(), s.option)
+	if o.sc.Log.Enabled(r.Context(), slog.LevelDebug) {
+		o.sc.Log.DebugContext(r.Context(), "request", "method", r.Method, "path", r.URL.Path, "status", status, "took", took)
 	}
-	o.duration.Record(r.Context(), took.Seconds(), metric.WithAttributes(attrs...))
-	o.sc.Log.DebugContext(r.Context(), "request", "method", r.Method, "path", r.URL.Path, "status", status, "took", took)
 }
 
 // knownMethod keeps a caller from making metric series at will.
