@@ -12,6 +12,7 @@ import (
 
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/internal/telemetry"
+	"github.com/kedge-ml/kedge/internal/testenv"
 	"github.com/kedge-ml/kedge/store"
 	"github.com/kedge-ml/kedge/stream"
 )
@@ -104,11 +105,22 @@ func TestDeleteEntity(t *testing.T) {
 		}
 	}
 	storing.Lock() // the log is not stored any more
-	got, err = d.Delete(ctx, testNamespace, map[string]string{"driver_id": "8"}, time.Second)
+	hurried, hurry := context.WithCancel(ctx)
+	go func() {
+		testenv.Eventually(t, time.Minute, func() error {
+			_, _, body := h.ask("POST", "/get-online-features", []byte(`{"features":["driver:note","pair:note"],"entities":{"driver_id":[8],"zone":["a"]},"full_feature_names":true}`))
+			if strings.Count(body, `"statuses":["NOT_FOUND"]`) != 2 {
+				return errors.New(body)
+			}
+			return nil
+		})
+		hurry()
+	}()
+	got, err = d.Delete(hurried, testNamespace, map[string]string{"driver_id": "8"}, time.Minute)
 	if !errors.Is(err, ErrBehind) || fmt.Sprint(got) != "[{driver 1 0} {pair 1 0}]" {
 		t.Errorf("a delete whose tombstones are not stored in time: %v %v", got, err)
 	}
-	got, err = d.Delete(ctx, testNamespace, map[string]string{"driver_id": "8"}, time.Second)
+	got, err = d.Delete(hurried, testNamespace, map[string]string{"driver_id": "8"}, time.Minute)
 	if !errors.Is(err, ErrBehind) || got != nil {
 		t.Errorf("a delete that could not look for keys: %v %v", got, err)
 	}
