@@ -50,7 +50,8 @@ func Student(ref, cur Moments) (Test, error) {
 }
 
 // Welch is the t-test for unequal variances, two-sided; the statistic has the
-// sign of mean(ref) - mean(cur) (scipy.stats.ttest_ind, equal_var=False).
+// sign of mean(ref) - mean(cur) (scipy.stats.ttest_ind, equal_var=False). Between
+// constants that differ it is infinite, and p is 0.
 func Welch(ref, cur Moments) (Test, error) {
 	if err := checkMoments(ref, cur); err != nil {
 		return Test{}, err
@@ -61,8 +62,9 @@ func Welch(ref, cur Moments) (Test, error) {
 	n, m := float64(ref.N), float64(cur.N)
 	a, b := ref.Variance/n, cur.Variance/m
 	df := 1.0
-	if a+b > 0 {
-		df = (a + b) * (a + b) / (a*a/(n-1) + b*b/(m-1))
+	if a+b > 0 { // by shares: the squares of large variances are no numbers
+		r, s := a/(a+b), b/(a+b)
+		df = 1 / (r*r/(n-1) + s*s/(m-1))
 	}
 	return tTest(ref.Mean-cur.Mean, math.Sqrt(a+b), df), nil
 }
@@ -73,6 +75,9 @@ func checkMoments(ref, cur Moments) error {
 	}
 	if ref.Variance == 0 && cur.Variance == 0 && ref.Mean == cur.Mean {
 		return refuse(Constant, "t-test between equal constants")
+	}
+	if sum := ref.Variance + cur.Variance; math.IsInf(sum, 0) || math.IsNaN(sum) {
+		return refuse(TooLarge, "t-test: the variance is beyond the range of doubles")
 	}
 	return nil
 }
