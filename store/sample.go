@@ -40,6 +40,24 @@ func (s *Store) FirstRows(ctx context.Context, sub Subject, after time.Time, n i
 	return out, nil
 }
 
+// LastRows is the span of a subject's rows by event_time that are at most a
+// length older than its newest one, and how many they are. Without rows it is
+// empty.
+func (s *Store) LastRows(ctx context.Context, sub Subject, length time.Duration) (Extent, error) {
+	t, err := s.subjectTable(sub)
+	if err != nil {
+		return Extent{}, fmt.Errorf("last rows: %w", err)
+	}
+	table, live := s.ref(t.name), t.live()
+	sql := fmt.Sprintf("SELECT min(event_time), max(event_time), count() FROM %s WHERE %s AND event_time > (SELECT max(event_time) FROM %s WHERE %s) - toIntervalMicrosecond({length:Int64})", table, live, table, live)
+	var out Extent
+	if err := s.queryRow(ctx, sql, params{"length": strconv.FormatInt(length.Microseconds(), 10)}).Scan(&out.From, &out.To, &out.Rows); err != nil {
+		return Extent{}, fmt.Errorf("last rows of %s: %w", t.schema.Subject, err)
+	}
+	out.From, out.To = out.From.UTC(), out.To.UTC().Add(time.Microsecond)
+	return out, nil
+}
+
 // CountRows counts a subject's rows with event_time in [from, to).
 func (s *Store) CountRows(ctx context.Context, sub Subject, from, to time.Time) (uint64, error) {
 	t, err := s.subjectTable(sub)

@@ -136,6 +136,12 @@ func printPlan(w io.Writer, p app.Plan, format string) error {
 		if err := t.Flush(); err != nil {
 			return err
 		}
+		if ch.Cost != nil {
+			fmt.Fprintf(w, "    cost: %v\n", ch.Cost)
+			if ch.Cost.Beyond != "" {
+				fmt.Fprintf(w, "    warning: %s\n", ch.Cost.Beyond)
+			}
+		}
 		if ch.Refused != "" {
 			fmt.Fprintf(w, "    refused: %s\n", ch.Refused)
 		}

@@ -3,6 +3,7 @@ package report
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -37,6 +38,9 @@ func (a About) Validate() error {
 	return nil
 }
 
+// ErrUnwatched says that nothing watches what a page is to be about.
+var ErrUnwatched = errors.New("report: no monitor watches")
+
 // Gather asks for everything that a page shows.
 func Gather(ctx context.Context, about About, ask func(context.Context, query.Request) ([]query.Frame, error)) (*Data, error) {
 	if err := about.Validate(); err != nil {
@@ -59,6 +63,9 @@ func Gather(ctx context.Context, about About, ask func(context.Context, query.Re
 			return nil, err
 		}
 		answers[kind] = frames
+	}
+	if first(answers["monitors"]).Rows() == 0 {
+		return nil, fmt.Errorf("%w %s: kedge monitor list has what is", ErrUnwatched, about.View+about.Model)
 	}
 	fillHead(d, answers)
 	fillVersus(d, about, answers["version_compare"])

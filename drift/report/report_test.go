@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -86,9 +87,16 @@ func TestGatherAsksOfTwoVersions(t *testing.T) {
 			t.Errorf("%+v is accepted", bad)
 		}
 	}
-	asked := ""
-	d, err := Gather(t.Context(), About{Model: "m", Version: "2", Against: "1"}, func(_ context.Context, r query.Request) ([]query.Frame, error) {
-		if r.Kind != "version_compare" {
+	asked, nobody := "", false
+	answer := func(_ context.Context, r query.Request) ([]query.Frame, error) {
+		switch r.Kind {
+		case "monitors":
+			if nobody {
+				return nil, nil
+			}
+			return []query.Frame{{Columns: []query.Column{{Name: "state", Values: []string{"watching"}}, {Name: "reference", Values: []string{""}}}}}, nil
+		case "version_compare":
+		default:
 			return nil, nil
 		}
 		asked = fmt.Sprint(r.Version, " ", string(r.Params))
@@ -97,9 +105,14 @@ func TestGatherAsksOfTwoVersions(t *testing.T) {
 			{Columns: []query.Column{{Name: "column", Values: []string{"x"}}, {Name: "differs", Values: []bool{true}}, {Name: "effect", Values: []float64{0.4}}, {Name: "sentence", Values: []string{"x moved"}}}},
 			{Columns: []query.Column{{Name: "metric", Values: []string{"roc_auc"}}, {Name: "value", Values: []*float64{&half}}, {Name: "against", Values: []*float64{nil}}}},
 		}, nil
-	})
+	}
+	d, err := Gather(t.Context(), About{Model: "m", Version: "2", Against: "1"}, answer)
 	if err != nil || asked != `2 {"against":"1"}` {
 		t.Fatalf("asked %q: %v", asked, err)
+	}
+	nobody = true
+	if _, err := Gather(t.Context(), About{Model: "m"}, answer); !errors.Is(err, ErrUnwatched) {
+		t.Errorf("a page about what nobody watches: %v", err)
 	}
 	var page bytes.Buffer
 	if err := Write(&page, *d); err != nil {

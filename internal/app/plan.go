@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/kedge-ml/kedge/drift"
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/event/source"
 	"github.com/kedge-ml/kedge/internal/auth"
@@ -41,6 +42,7 @@ type PlannedChange struct {
 	Version uint64       `json:"version" doc:"The live version, which an apply or delete then names; 0 when there is none"`
 	Edits   []event.Edit `json:"edits,omitempty"`
 	Refused string       `json:"refused,omitempty" doc:"Why it cannot be applied"`
+	Cost    *drift.Cost  `json:"cost,omitempty" doc:"Of a Monitor: what it is expected to take a day"`
 }
 
 // Plan is the answer of POST /v1/definitions/plan.
@@ -134,6 +136,7 @@ func (a *App) planOne(ctx context.Context, c auth.Caller, state *registry.State,
 		out.Refused = err.Error()
 		return out
 	}
+	out.Cost = a.costOf(ctx, c, d)
 	if !ok {
 		return out
 	}
@@ -146,6 +149,24 @@ func (a *App) planOne(ctx context.Context, c auth.Caller, state *registry.State,
 		out.Action = actionNone
 	}
 	return out
+}
+
+// costOf estimates what a Monitor takes. What it cannot find out it leaves out:
+// a plan says what would change, whatever the store can answer now.
+func (a *App) costOf(ctx context.Context, c auth.Caller, d Definition) *drift.Cost {
+	if d.Kind != drift.MonitorKind || a.store == nil {
+		return nil
+	}
+	spec, err := drift.ParseMonitor(d.Spec)
+	if err != nil {
+		return nil
+	}
+	cost, err := drift.CostOf(ctx, a.store, c.Namespace, spec)
+	if err != nil {
+		a.tel.Scope("drift").Log.WarnContext(ctx, "the cost of a monitor is not known", "monitor", d.Name, "error", err)
+		return nil
+	}
+	return cost
 }
 
 // checkDefinition finds what is wrong with a definition by itself, and beside

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -70,6 +71,9 @@ func (a *App) keepReport(ctx context.Context, kinds map[string]KindFunc, c auth.
 		return Report{}, web.Errorf(http.StatusBadRequest, web.CodeInvalid, "%w", err)
 	}
 	d, err := report.Gather(ctx, about, func(ctx context.Context, r query.Request) ([]query.Frame, error) { return a.answer(ctx, kinds, c, r) })
+	if errors.Is(err, report.ErrUnwatched) {
+		return Report{}, web.Errorf(http.StatusNotFound, web.CodeNotFound, "%w", err)
+	}
 	if err != nil {
 		return Report{}, err
 	}
