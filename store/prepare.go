@@ -62,6 +62,27 @@ func (s *Store) remember(t *table) {
 	s.prepared.Store(next)
 }
 
+// Keep forgets the tables of other schemas than these: questions about a view or
+// model whose definition was deleted then find nothing, as after a restart. Rows
+// stay; a schema that is prepared again is known again.
+func (s *Store) Keep(schemas []*event.Schema) {
+	s.prepareMu.Lock()
+	defer s.prepareMu.Unlock()
+	old := s.prepared.Load()
+	if old == nil {
+		return
+	}
+	next := &prepared{byName: map[string]*table{}, older: map[string]*table{}, bySchema: map[*event.Schema]*table{}}
+	for _, sc := range schemas {
+		if t := s.known(sc.Table()); t != nil {
+			next.byName[t.name] = t
+			next.bySchema[t.schema] = t
+		}
+	}
+	next.split()
+	s.prepared.Store(next)
+}
+
 // known is the table of a name, or nil.
 func (s *Store) known(name string) *table {
 	p := s.prepared.Load()

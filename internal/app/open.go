@@ -228,6 +228,15 @@ func (a *App) prepareTables(ctx context.Context) error {
 	return a.store.Prepare(ctx, catalog.Schemas())
 }
 
+// keepTables lets the store forget what is not defined any more.
+func (a *App) keepTables() error {
+	catalog, err := a.catalog()
+	if err == nil {
+		a.store.Keep(catalog.Schemas())
+	}
+	return err
+}
+
 // catalog is what the registry's definitions mean to the decoder.
 func (a *App) catalog() (*event.Catalog, error) {
 	var entries []event.CatalogEntry
@@ -251,7 +260,7 @@ func (a *App) followDefinitions(ctx context.Context) error {
 			return err
 		}
 		after = state.Offset()
-		err = errors.Join(a.prepareTables(ctx), a.applyRetention(ctx), a.store.CopyDefinitions(ctx, copyOf(a.registry.Since(copied))))
+		err = errors.Join(a.prepareTables(ctx), a.keepTables(), a.applyRetention(ctx), a.store.CopyDefinitions(ctx, copyOf(a.registry.Since(copied))))
 		if err != nil && ctx.Err() == nil {
 			a.sc.Log.Error("definitions were not copied to the store; the next change tries again", "error", err)
 		}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import datetime
+import io
 import json
+import shutil
 import urllib.error
+import urllib.parse
 import urllib.request
 from typing import Any, Dict, List, Optional
 
@@ -90,16 +94,49 @@ class Client:
             ask["to"] = _time(end)
         return [Frame(f) for f in self._post("/v1/query", ask)["frames"]]
 
+    def history(self, entities, features: Optional[List[str]] = None, service: Optional[str] = None, path: Optional[str] = None):
+        """Join features to entities as they were known at each row's event_timestamp.
+
+        entities is a pandas.DataFrame or a list of dicts: key columns, event_timestamp and whatever else is to stay.
+        features are "view:feature" names; service names a feature service instead. The answer is a pandas.DataFrame;
+        with a path it is written there, as Parquet when the name ends in .parquet and else as CSV, and the path returned.
+        """
+        ask = urllib.parse.urlencode([("features", f) for f in features or []] + ([("feature_service", service)] if service else []))
+        accept = "application/vnd.apache.parquet" if path and str(path).endswith(".parquet") else "text/csv"
+        with self._open("/v1/historical-features?" + ask, _csv(entities), "text/csv", accept) as res:
+            if path is None:
+                import pandas
+
+                return pandas.read_csv(io.BytesIO(res.read()))
+            with open(path, "wb") as out:
+                shutil.copyfileobj(res, out)
+            return path
+
     def _post(self, path: str, body: dict) -> dict:
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        with self._open(path, json.dumps(body).encode(), "application/json", "application/json") as res:
+            return json.load(res)
+
+    def _open(self, path: str, body: bytes, content: str, accept: str):
+        headers = {"Content-Type": content, "Accept": accept}
         if self._key:
             headers["Authorization"] = "Bearer " + self._key
-        req = urllib.request.Request(self._server + path, data=json.dumps(body).encode(), headers=headers, method="POST")
+        req = urllib.request.Request(self._server + path, data=body, headers=headers, method="POST")
         try:
-            with urllib.request.urlopen(req, timeout=self._timeout) as res:
-                return json.load(res)
+            return urllib.request.urlopen(req, timeout=self._timeout)
         except urllib.error.HTTPError as err:
             raise _refusal(err) from None
+
+
+def _csv(rows) -> bytes:
+    """A DataFrame or a list of dicts as CSV; times as Kedge reads them."""
+    if hasattr(rows, "to_dict"):
+        rows = rows.to_dict("records")
+    out = io.StringIO()
+    w = csv.DictWriter(out, fieldnames=list(rows[0]) if rows else ["event_timestamp"], lineterminator="\n")
+    w.writeheader()
+    for r in rows:
+        w.writerow({k: _time(v) if isinstance(v, datetime.datetime) else v for k, v in r.items()})
+    return out.getvalue().encode()
 
 
 def _refusal(err: urllib.error.HTTPError) -> KedgeError:
