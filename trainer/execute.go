@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"sync"
 	"time"
 
+	"github.com/kedge-ml/kedge/model"
 	"github.com/kedge-ml/kedge/store"
 )
 
@@ -156,6 +158,8 @@ func (s *Scheduler) train(ctx context.Context, j Job, r Run) (*Result, error) {
 	if err := t.save(); err != nil {
 		return nil, err
 	}
+	spent := &tally{}
+	rec = spent.beside(rec, r.ID)
 	rows, err := j.Load(ctx)
 	if err != nil {
 		return t.finish(nil, err)
@@ -168,7 +172,7 @@ func (s *Scheduler) train(ctx context.Context, j Job, r Run) (*Result, error) {
 	if err != nil {
 		return t.finish(nil, err)
 	}
-	return t.take(ctx, best, time.Now())
+	return t.take(ctx, best, spent, time.Now())
 }
 
 // many searches: with the job's own search, or with everything chosen for it.
@@ -211,6 +215,28 @@ func (s *Scheduler) many(ctx context.Context, j Job, rows *Prepared, r Run, rec 
 	return h.best, nil
 }
 
+// tally adds up what the trials of a run cost.
+type tally struct {
+	mu   sync.Mutex
+	cost model.Cost
+}
+
+// beside returns what records as rec does and counts the runs that end, but for
+// the one that they are trials of.
+func (s *tally) beside(rec Record, parent string) Record {
+	to := rec.Run
+	rec.Run = func(r Run) error {
+		if r.ID != parent && r.State.Final() {
+			s.mu.Lock()
+			s.cost.CPU, s.cost.GPU, s.cost.GPUIdle, s.cost.EnergyKWh = s.cost.CPU+r.Cost.CPU, s.cost.GPU+r.Cost.GPU, s.cost.GPUIdle+r.Cost.GPUIdle, s.cost.EnergyKWh+r.Cost.EnergyKWh
+			s.cost.Trials++
+			s.mu.Unlock()
+		}
+		return to(r)
+	}
+	return rec
+}
+
 // bestOf is the trial with the least loss among those that succeeded.
 func bestOf(trials []Trial) (best *Trial) {
 	for i := range trials {
@@ -234,12 +260,13 @@ func (s *Scheduler) trials(ctx context.Context, r Run) ([]Trial, error) {
 }
 
 // take makes the best of many fits the run's own.
-func (t *running) take(ctx context.Context, best *Result, now time.Time) (*Result, error) {
+func (t *running) take(ctx context.Context, best *Result, spent *tally, now time.Time) (*Result, error) {
 	from := &best.Run
 	t.run.Backend, t.run.Params, t.run.Device, t.run.Rounds, t.run.Round = from.Backend, from.Params, from.Device, from.Rounds, from.Round
 	t.run.Metrics, t.run.Metric, t.run.Passed, t.run.Refused, t.run.Warnings = from.Metrics, from.Metric, from.Passed, from.Refused, from.Warnings
-	t.run.Cost, t.run.Choices = from.Cost, from.Choices
-	best.Artifact.Card.Run = t.run.ID
+	t.run.Cost, t.run.Choices = spent.cost, from.Choices
+	t.run.Cost.Wall = now.Sub(t.run.Started).Seconds()
+	best.Artifact.Card.Run, best.Artifact.Card.Cost = t.run.ID, t.run.Cost
 	t.run.Finished = now
 	return t.finish(best, t.deliver(ctx, best))
 }

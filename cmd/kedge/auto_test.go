@@ -41,6 +41,9 @@ func TestTrainAuto(t *testing.T) {
 	if !slices.ContainsFunc(r.Choices, func(c string) bool { return strings.Contains(c, "trees reach") }) {
 		t.Errorf("the choices do not say what the trees reach beside the baseline: %q", r.Choices)
 	}
+	if r.Cost.Trials < 10 {
+		t.Errorf("the cost is that of %d trials", r.Cost.Trials)
+	}
 	f := p.ask(query.Request{Kind: "models", Model: "bought"})[0]
 	if roles := wordsOf(t, f, "live"); !slices.Equal(roles, []string{"shadow", "champion"}) {
 		t.Errorf("deployed as %v", roles)

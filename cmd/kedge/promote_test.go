@@ -226,3 +226,58 @@ func (o *objects) has(digest string) error {
 	_, err := o.backend.HeadObject("models", digest+"/SHA256SUMS")
 	return err
 }
+
+// TestTorturePromotionKilled kills the installation that a model is promoted to
+// while the artefact is being written, or as soon as it is there. After the
+// restart it knows all of the version or nothing, and promoting again makes it
+// one version. Some kills have to have met it before it was registered.
+func TestTorturePromotionKilled(t *testing.T) {
+	torture(t)
+	p, digest := trainedElec(t, t.TempDir())
+	early := 0
+	for round := range 6 {
+		dir := t.TempDir()
+		q := startKedge(t, dir)
+		sign := []string{digest, ".writing-*"}[round%2]
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			var out, errs bytes.Buffer
+			run(t.Context(), []string{"promote", "--from", p.http, "--to", q.http, "elec@champion"}, strings.NewReader(""), &out, &errs)
+		}()
+		for {
+			if found, _ := filepath.Glob(filepath.Join(dir, "artifacts", sign)); len(found) > 0 {
+				break
+			}
+			select {
+			case <-done: // the sign was too short to be seen
+			default:
+				continue
+			}
+			break
+		}
+		q.kill()
+		<-done
+		q = startKedge(t, dir)
+		switch n := q.ask(query.Request{Kind: "models"})[0].Rows(); n {
+		case 0:
+			early++
+		case 1:
+			if status, body := get(t, q.http+"/v1/registry/models/elec/bundle?version=1"); status != http.StatusOK {
+				t.Errorf("round %d: registered, but %d %s", round, status, body)
+			}
+		default:
+			t.Errorf("round %d: %d versions", round, n)
+		}
+		if out, errs, status := runKedge(t, "promote", "--from", p.http, "--to", q.http, "elec@champion"); status != 0 {
+			t.Errorf("round %d: again: status %d %s%s", round, status, out, errs)
+		}
+		if n := q.ask(query.Request{Kind: "models"})[0].Rows(); n != 1 {
+			t.Errorf("round %d: %d versions after promoting again", round, n)
+		}
+		q.kill()
+	}
+	if t.Logf("%d of 6 kills came before the registration", early); early == 0 {
+		t.Error("no kill met a promotion half way")
+	}
+}

@@ -17,6 +17,7 @@ import (
 	"github.com/kedge-ml/kedge/features"
 	"github.com/kedge-ml/kedge/model"
 	"github.com/kedge-ml/kedge/registry"
+	"github.com/kedge-ml/kedge/serving"
 	"github.com/kedge-ml/kedge/trainer"
 )
 
@@ -58,7 +59,7 @@ func (a *App) bundle(ctx context.Context, namespace, name, ref string) (*Bundle,
 	if err != nil {
 		return nil, err
 	}
-	v, err := spec.Resolve(ref)
+	v, err := a.resolve(state, namespace, name, spec, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -74,6 +75,28 @@ func (a *App) bundle(ctx context.Context, namespace, name, ref string) (*Bundle,
 	}
 	b.Definitions = bundled(state, namespace, name, b.artifact)
 	return b, nil
+}
+
+// resolve finds a version by its name or an alias. Where nobody has set the
+// alias champion, it is the version that the deployment has as its champion.
+func (a *App) resolve(state *registry.State, namespace, name string, spec *trainer.ModelSpec, ref string) (trainer.ModelVersion, error) {
+	v, err := spec.Resolve(ref)
+	d, deployed := state.Get(serving.DeploymentKind, namespace, name)
+	if err == nil || ref != "champion" || !deployed {
+		return v, err
+	}
+	live, parseErr := serving.ParseDeployment(d.Spec)
+	if parseErr != nil {
+		return v, err
+	}
+	for _, l := range live.Versions {
+		for _, known := range spec.Versions {
+			if l.Version == live.Champion && l.Artifact == known.Artifact {
+				return known, nil
+			}
+		}
+	}
+	return v, err
 }
 
 // bundledKinds are the kinds that a bundle carries, what others need first.
