@@ -184,6 +184,9 @@ func (e *Ensemble) shape(f *fileModel, lim Limits) error {
 	if features > lim.Features || e.groups > lim.Groups || trees > lim.Trees {
 		return fmt.Errorf("%w: %d features, %d groups, %d trees", ErrTooLarge, features, e.groups, trees)
 	}
+	if len(e.names) == 0 { // a booster of a bare matrix has an empty list
+		e.names = nil
+	}
 	if n := len(e.names); n != 0 && n != features {
 		return fmt.Errorf("%w: %d feature names for %d features", ErrFormat, n, features)
 	}

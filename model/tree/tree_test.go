@@ -226,6 +226,21 @@ func TestDamagedModels(t *testing.T) {
 	}
 }
 
+// A booster of a matrix without names has an empty list of them: that is none.
+func TestNoFeatureNames(t *testing.T) {
+	text := randomModel(1, 1, 3, rand.New(rand.NewPCG(1, 1)))
+	for list, want := range map[string]bool{`[]`: true, `["a","b","c"]`: false} {
+		named := strings.Replace(string(text), `"learner":{`, `"learner":{"feature_names":`+list+`,`, 1)
+		e, err := Read([]byte(named), DefaultLimits())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := e.FeatureNames() == nil; got != want {
+			t.Errorf("%s: names %v", list, e.FeatureNames())
+		}
+	}
+}
+
 func TestLimits(t *testing.T) {
 	good := randomModel(3, 4, 30, rand.New(rand.NewPCG(1, 1)))
 	for name, lim := range map[string]Limits{
