@@ -33,11 +33,11 @@ func genPacked(t *rapid.T) packedCase {
 		outputs = rapid.SliceOfN(genText(), 1, 3).Draw(t, "outputs")
 		width = len(outputs)
 	}
-	model, version := rapid.SampledFrom([]string{"m", "", "x\x80"}).Draw(t, "model"), rapid.SampledFrom([]string{"1", "2"}).Draw(t, "version")
+	model, version := mostly(t, "m", "", "x\x80"), mostly(t, "1", "2")
 	shared := Prediction{
-		EventTime: rapid.OneOf(genMicros(), rapid.Just(testClock+3600_000000), rapid.Just(MaxTime+1)).Draw(t, "event_time"),
+		EventTime: mostly(t, genMicros().Draw(t, "event_time"), testClock+3600_000000, MaxTime+1),
 		Variant:   genText().Draw(t, "variant"), QueueMS: opt(t, genFloat()), FeaturesMS: opt(t, genFloat()), ComputeMS: opt(t, genFloat()),
-		Threshold: opt(t, genFloat()), Key: rapid.SampledFrom([]string{"", `{"b":1,"a":"x"}`, `{"a":null}`, `{"a":1},"id":2`, "7"}).Draw(t, "key"),
+		Threshold: opt(t, genFloat()), Key: mostly(t, `{"b":1,"a":"x"}`, "", `{"a":null}`, `{"a":1},"id":2`, "7"),
 		Trace: rapid.SampledFrom([]string{"", "abc", "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"}).Draw(t, "trace"),
 	}
 	p := NewPacker(model, version, names, kind, width, outputs)
@@ -48,7 +48,7 @@ func genPacked(t *rapid.T) packedCase {
 		typ := rapid.SampledFrom([]Type{Float32, Float64, Int64, Bool, String}).Draw(t, "type")
 		b = genPackedColumn(t, &p, b, typ, rows)
 		f := FieldSpec{Name: name, Type: ColumnType{Elem: typ}}
-		switch rapid.IntRange(0, 9).Draw(t, "field") {
+		switch rapid.IntRange(0, 29).Draw(t, "field") {
 		case 0:
 			continue
 		case 1:
@@ -56,6 +56,7 @@ func genPacked(t *rapid.T) packedCase {
 		case 2:
 			f.Retired = true
 		case 3, 4, 5:
+		default:
 			if typ == Float32 {
 				f.Type.Elem = Float64
 			}
@@ -74,6 +75,14 @@ func genPacked(t *rapid.T) packedCase {
 		c.catalog = []CatalogEntry{{Kind: ModelKind, Namespace: "default", Name: "m", UID: 7, Spec: text}}
 	}
 	return c
+}
+
+// mostly draws the first of some values nine times in ten.
+func mostly[T any](t *rapid.T, usual T, others ...T) T {
+	if rapid.IntRange(0, 9).Draw(t, "usual") > 0 {
+		return usual
+	}
+	return rapid.SampledFrom(others).Draw(t, "other")
 }
 
 func genPackedColumn(t *rapid.T, p *Packer, b []byte, typ Type, rows int) []byte {
@@ -137,15 +146,15 @@ func TestPackedIsItsTexts(t *testing.T) {
 				one.DecodePart(units[1], r, int32(row), text)
 			}
 		}
-		if d.packedPlan(units[0], Record{Time: testClock}) {
+		if d.packedPlan(units[0], Record{Time: testClock}) && units[0].Counts.Rows > 0 {
 			straight++
 		}
 		if got, want := brought(units[0]), brought(units[1]); got != want {
 			t.Fatalf("packed:\n%s\none by one:\n%s\ntexts: %s", got, want, texts)
 		}
 	})
-	if straight == 0 {
-		t.Error("no record went straight into columns")
+	if straight < 10 {
+		t.Errorf("%d records went straight into columns: too few to say anything", straight)
 	}
 }
 
