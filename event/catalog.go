@@ -7,15 +7,19 @@ import (
 	"strings"
 )
 
-// Kinds of definitions that a [Catalog] reads, beside [NamespaceKind].
+// Kinds of definitions that a [Catalog] reads, beside [NamespaceKind] and
+// [ErasureKind].
 const (
 	FeatureViewKind = "FeatureView"
 	ModelKind       = "Model"
 )
 
+// CatalogKinds are all kinds that a [Catalog] reads.
+func CatalogKinds() []string { return []string{FeatureViewKind, ModelKind, NamespaceKind, ErasureKind} }
+
 // CatalogEntry is one definition as the registry holds it.
 type CatalogEntry struct {
-	Kind      string // [FeatureViewKind], [ModelKind] or [NamespaceKind]
+	Kind      string // one of [CatalogKinds]
 	Namespace string
 	Name      string
 	UID       uint64 // never reused; decides the table's name
@@ -34,6 +38,7 @@ type space struct {
 	models  map[string]*modelTargets
 	columns int64 // of all views and signatures
 	series  int64 // how many there may be by inference; 0: no bound
+	erased  erasures
 }
 
 type modelTargets struct {
@@ -104,6 +109,12 @@ func (c *Catalog) add(d CatalogEntry) error {
 			return err
 		}
 		sp.series = spec.Quotas.Series
+	case ErasureKind:
+		spec, err := ParseErasure(d.Spec)
+		if err != nil {
+			return err
+		}
+		sp.erased.add(spec)
 	case FeatureViewKind:
 		spec, err := ParseView(d.Spec)
 		if err != nil {

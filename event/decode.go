@@ -18,6 +18,7 @@ type DecoderConfig struct {
 	MaxDepth       int           // brackets inside brackets
 	FutureBound    time.Duration // how far event_time may be ahead of the broker's clock
 	DeclaredOnly   bool          // events of unknown views and models are dead letters
+	ErasureKey     string        // of [ErasureHash]
 }
 
 // DefaultDecoderConfig returns the bounds that hold unless they are set.
@@ -109,11 +110,17 @@ func (d *Decoder) DecodePart(u *Unit, r Record, index int32, value []byte) {
 	u.met(r.Time)
 	d.begin(u, r, index, value)
 	d.record = value
+	if string(value) == ErasedRecord {
+		u.Counts.Tombstoned++
+		return
+	}
 	ok := d.envelopeText(value) && d.event() && d.finish()
 	if p := d.env.plan; p != nil && (!ok || d.env.held) {
 		p.batch.rollback()
 	}
 	switch {
+	case !ok && d.fault.reason != "" && d.mentionsErased():
+		u.Counts.Tombstoned++
 	case !ok && d.fault.reason != "":
 		d.bury()
 	case ok && d.env.held:

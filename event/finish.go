@@ -22,6 +22,10 @@ func (d *Decoder) finish() bool {
 	if e.held {
 		return true
 	}
+	if d.erased() {
+		d.u.Counts.Tombstoned++
+		return false
+	}
 	if d.u.Seen != nil && len(e.id) > 0 && d.u.Seen(e.plan.schema, e.id, d.rec.Offset, d.index) {
 		d.u.Counts.Duplicates++
 		return false

@@ -319,7 +319,7 @@ func (t *Tail) settle(ctx context.Context, offset int64) error {
 
 // update makes the catalog that decoding needs for a state, if it changed.
 func (c *catalog) update(s *registry.State) error {
-	kinds := []string{event.FeatureViewKind, event.ModelKind, event.NamespaceKind} // ingest's, so that quotas mean the same
+	kinds := event.CatalogKinds() // ingest's, so that quotas and erasures mean the same
 	changed := s.Changed(kinds...)
 	if c.c != nil && changed == c.changed {
 		return nil

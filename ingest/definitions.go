@@ -117,14 +117,14 @@ func (d *definitions) at(ctx context.Context, offset int64) (*event.Catalog, err
 }
 
 func (d *definitions) of(s *registry.State) (*event.Catalog, int64, error) {
-	changed := s.Changed(event.FeatureViewKind, event.ModelKind, event.NamespaceKind)
+	changed := s.Changed(event.CatalogKinds()...)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if changed == d.changed {
 		return d.catalog, s.Offset(), nil
 	}
 	var defs []event.CatalogEntry
-	for _, kind := range []string{event.FeatureViewKind, event.ModelKind, event.NamespaceKind} {
+	for _, kind := range event.CatalogKinds() {
 		for _, r := range s.List(kind, "") {
 			defs = append(defs, event.CatalogEntry{Kind: r.Kind, Namespace: r.Namespace, Name: r.Name, UID: r.UID, Spec: r.Spec})
 		}

@@ -57,11 +57,16 @@ func (s *Store) eraseRows(ctx context.Context, table, where string, p params) (i
 // deleteWhere rewrites the parts that hold picked rows and waits until the old
 // ones are off the disk. The engine would keep those for eight minutes.
 func (s *Store) deleteWhere(ctx context.Context, table, where string) error {
+	return s.rewrite(ctx, table, "DELETE WHERE "+where)
+}
+
+// rewrite is deleteWhere for any mutation.
+func (s *Store) rewrite(ctx context.Context, table, mutation string) error {
 	ref, cluster := s.ref(table), s.opt.onCluster()
 	if err := s.exec(ctx, fmt.Sprintf("ALTER TABLE %s%s MODIFY SETTING old_parts_lifetime = 1", ref, cluster)); err != nil {
 		return err
 	}
-	if err := s.exec(ctx, fmt.Sprintf("ALTER TABLE %s%s DELETE WHERE %s SETTINGS mutations_sync = 2", ref, cluster, where)); err != nil {
+	if err := s.exec(ctx, fmt.Sprintf("ALTER TABLE %s%s %s SETTINGS mutations_sync = 2", ref, cluster, mutation)); err != nil {
 		return fmt.Errorf("erase from %s: %w", table, err)
 	}
 	if err := s.awaitCleared(ctx, table); err != nil {

@@ -80,7 +80,7 @@ func rootCommand() *cobra.Command {
 	root.AddCommand(
 		c.runCommand(), c.checkCommand(), c.configCommand(), c.versionCommand(),
 		c.statusCommand(), c.queryCommand(), c.searchCommand(), c.topicsCommand(), c.deadLettersCommand(), c.sendCommand(), c.replayCommand(),
-		c.getCommand(), c.planCommand(), c.applyCommand(), c.deleteCommand(), c.historyCommand(), c.sourceCommand(),
+		c.getCommand(), c.planCommand(), c.applyCommand(), c.deleteCommand(), c.eraseCommand(), c.historyCommand(), c.sourceCommand(),
 		c.backupCommand(), restoreCommand(), c.doctorCommand(),
 		c.trainCommand(), workerCommand(), onnxWorkerCommand(), c.modelCommand(), c.promoteCommand(),
 		c.featuresCommand(), c.importCommand(),

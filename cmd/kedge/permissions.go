@@ -29,7 +29,7 @@ func commandPermissions() map[string]auth.Permission {
 		"dead-letters list": auth.DeadLetterRead, "dead-letters replay": auth.DeadLetterReplay,
 		"get": auth.DefinitionRead, "plan": auth.DefinitionRead, "history": auth.DefinitionRead, "apply": auth.DefinitionWrite, "delete": auth.DefinitionWrite,
 		"source draft": auth.SourceRead, "source check": auth.SourceRead,
-		"features history": auth.FeatureRead, "features delete": auth.Erase,
+		"features history": auth.FeatureRead, "features delete": auth.Erase, "erase": auth.Erase,
 		"reference set":  auth.DriftWrite,
 		"rollout status": auth.ModelRead, "rollout history": auth.ModelRead, "rollout promote": auth.RolloutWrite, "rollout rollback": auth.RolloutWrite, "rollout rehearse": auth.RolloutWrite,
 		"train": auth.RunWrite, "train cancel": auth.RunWrite, "train resume": auth.RunWrite, "train status": auth.RunRead, "train verify": auth.RunRead,

@@ -117,6 +117,9 @@ func (a *App) claim() (err error) {
 		return err
 	}
 	a.onClose("data directory", a.dir.Close)
+	if err := a.erasureKey(); err != nil {
+		return err
+	}
 	if t := a.cfg.HTTP.TLS; t.CertFile != "" {
 		if a.tls, err = web.ServerTLS(t.CertFile, t.KeyFile, t.ClientCA); err != nil {
 			return fmt.Errorf("http.tls: %w", err)

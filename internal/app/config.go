@@ -18,6 +18,7 @@ type Config struct {
 	Kafka      KafkaConfig     `yaml:"kafka"`
 	ClickHouse ClickHouse      `yaml:"clickhouse"`
 	Ingest     IngestConfig    `yaml:"ingest"`
+	Erasure    ErasureConfig   `yaml:"erasure"`
 	Features   FeaturesConfig  `yaml:"features"`
 	Retention  RetentionConfig `yaml:"retention"`
 	Telemetry  TelemetryConfig `yaml:"telemetry"`
@@ -127,6 +128,14 @@ type ClickHouse struct {
 
 	Library string `yaml:"library"` // libchdb.so; empty: looked for beside the binary and in .deps
 	Memory  Size   `yaml:"memory"`  // the embedded engine's limit
+}
+
+// ErasureConfig is about entities that were erased for good.
+type ErasureConfig struct {
+	// Key makes the hashes by which they are recognised; every process of an
+	// installation needs the same. Empty: erasure.key in the data directory, which
+	// the first start makes.
+	Key Secret `yaml:"key"`
 }
 
 // IngestConfig bounds what one unit of work holds and what an event may be.

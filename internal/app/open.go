@@ -309,6 +309,7 @@ func copyOf(versions []registry.Definition) []store.Definition {
 func (c *Config) decoder() event.DecoderConfig {
 	d := event.DefaultDecoderConfig()
 	d.MaxRecordBytes, d.FutureBound, d.DeclaredOnly = int(c.Ingest.MaxRecord), time.Duration(c.Ingest.FutureBound), c.Ingest.DeclaredOnly
+	d.ErasureKey = string(c.Erasure.Key)
 	return d
 }
 

@@ -85,6 +85,7 @@ func routePermissions() map[string]auth.Permission {
 		"/materialize-incremental": auth.FeatureWrite,
 		"/health":                  auth.Public,
 		"POST /v1/entities/delete": auth.Erase,
+		"POST /v1/erasures":        auth.Erase,
 
 		// rollouts
 		"GET /v1/rollouts/{model}":         auth.ModelRead,

@@ -345,6 +345,7 @@ func (a *App) mountRooms(api *web.API, runs []mlflow.Route) {
 			h := features.NewHistory(features.HistoryConfig{}, f.online, a.store)
 			api.Mux.Handle(features.HistoryPath, &features.HistoryHandler{History: h, Scope: sc})
 			a.deleteRoutes(api)
+			a.erasureRoutes(api)
 		}
 	}
 	for _, r := range runs {

@@ -116,10 +116,12 @@ type Broker struct {
 	cfg     Config
 	cluster *kfake.Cluster
 	addr    string
-	space   *space
-	stop    context.CancelFunc
-	running sync.WaitGroup
-	once    sync.Once
+	// listening is where this process reaches it, whatever clients are told
+	listening string
+	space     *space
+	stop      context.CancelFunc
+	running   sync.WaitGroup
+	once      sync.Once
 }
 
 // Start starts a broker and returns when it accepts connections. A taken
@@ -140,7 +142,7 @@ func Start(cfg Config) (*Broker, error) {
 		l.Close()
 		return nil, fmt.Errorf("start the embedded broker on %s with data in %s: %w", cfg.Addr, cfg.DataDir, err)
 	}
-	b := &Broker{cfg: cfg, cluster: cluster, addr: l.Addr().String()}
+	b := &Broker{cfg: cfg, cluster: cluster, addr: l.Addr().String(), listening: l.Listener.Addr().String()}
 	if err := b.keep(l); err != nil {
 		b.Close()
 		return nil, fmt.Errorf("start the embedded broker: %w", err)

@@ -1,0 +1,247 @@
+package app
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ClickHouse/ch-go/compress"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/kedge-ml/kedge/internal/testenv"
+	"github.com/kedge-ml/kedge/store/chdb"
+)
+
+// erasedSubject is who is erased, in no other text.
+const erasedSubject = "canary-subject-7391"
+
+// found are the files below a folder whose bytes, as they are or decompressed,
+// have the subject, by what they belong to.
+func (r *running) found(t *testing.T) map[string]int {
+	t.Helper()
+	tables := map[string]string{} // folder → table
+	err := r.store.Embedded().Query(t.Context(), chdb.Statement{SQL: "SELECT name, arrayJoin(data_paths) FROM system.tables WHERE database = 'kedge'"}, "TabSeparated", func(b []byte) error {
+		for line := range strings.Lines(string(b)) {
+			if name, path, ok := strings.Cut(strings.TrimSpace(line), "\t"); ok {
+				tables[filepath.Base(strings.TrimSuffix(path, "/"))] = name
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]int{}
+	err = filepath.WalkDir(r.cfg.DataDir, func(path string, d fs.DirEntry, err error) error {
+		if os.IsNotExist(err) || err == nil && d.IsDir() { // parts come and go
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return nil
+		}
+		if !bytes.Contains(raw, []byte(erasedSubject)) && !bytes.Contains(decompressed(raw), []byte(erasedSubject)) {
+			return nil
+		}
+		rel, _ := filepath.Rel(r.cfg.DataDir, path)
+		owner := strings.Join(strings.Split(rel, string(filepath.Separator))[:1], "/")
+		for folder, name := range tables {
+			if strings.Contains(path, folder) {
+				owner = "table " + strings.TrimRight(name, "0123456789abcdef_")
+			}
+		}
+		if at := strings.Index(rel, "partitions/"); at >= 0 {
+			owner = "log " + strings.Split(rel[at+len("partitions/"):], "/")[0]
+		}
+		out[owner]++
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// decompressed is all that a file of the engine holds in compressed frames
+// (checksum, method, sizes, data); what is none is left out. Logs of the broker
+// are read as batches by their producers' codecs.
+func decompressed(raw []byte) []byte {
+	var out []byte
+	for at := 0; at+25 <= len(raw); {
+		size := int(binary.LittleEndian.Uint32(raw[at+17:]))
+		if size < 9 || at+16+size > len(raw) {
+			break
+		}
+		if plain, err := io.ReadAll(compress.NewReader(bytes.NewReader(raw[at : at+16+size]))); err == nil || len(plain) > 0 {
+			out = append(out, plain...)
+		}
+		at += 16 + size
+	}
+	codecs := kgo.DefaultDecompressor()
+	for at := 0; at+61 <= len(raw); {
+		size := int(binary.BigEndian.Uint32(raw[at+8:]))
+		if size < 49 || at+12+size > len(raw) || raw[at+16] != 2 {
+			break
+		}
+		codec := kgo.CompressionCodecType(binary.BigEndian.Uint16(raw[at+21:]) & 7)
+		if plain, err := codecs.Decompress(raw[at+61:at+12+size], codec); err == nil {
+			out = append(out, plain...)
+		}
+		at += 12 + size
+	}
+	return out
+}
+
+// TestErasure: what is planted about somebody in every store is found there
+// first; then it is erased, and neither found nor let in again, while others'
+// rows stay and the ledger still adds up.
+func TestErasure(t *testing.T) {
+	r := startApp(t, func(c *Config) { c.Features.Served.Share = 1 })
+	at := time.Now().UTC().Add(-time.Minute).Format(time.RFC3339)
+	events := func(who string) string {
+		return fmt.Sprintf(`{"view":"person","key":{"person_id":%[1]q},"event_time":%[2]q,"values":{"age":41}}
+{"view":"visit","key":{"person_id":%[1]q,"shop":"s1"},"event_time":%[2]q,"values":{"paid":7.5}}
+{"view":"order","key":{"order_id":"o-%[3]d"},"event_time":%[2]q,"values":{"person_id":%[1]q,"sum":3}}
+{"model":"churn","version":"1","id":"p-%[3]d","key":{"person_id":%[1]q},"event_time":%[2]q,"inputs":{"age":41},"output":{"score":0.5}}
+{"model":"churn","prediction_id":"p-%[3]d","event_time":%[2]q,"label":1}
+{"model":"churn","key":{"person_id":%[1]q},"event_time":%[2]q,"label":0}
+{"view":"person","key":{"person_id":%[1]q},"event_time":%[2]q,"values":{"age":"no number"}}
+`, who, at, len(who))
+	}
+	send := func(who string) {
+		t.Helper()
+		if status, text := r.call("POST", "/v1/events", events(who), "Content-Type", "application/x-ndjson"); status != 200 {
+			t.Fatalf("send: %d %s", status, text)
+		}
+	}
+	online := func(who string) string {
+		_, text := r.call("POST", "/get-online-features", fmt.Sprintf(`{"features":["person:age"],"entities":{"person_id":[%q]}}`, who))
+		return text
+	}
+	ask := func(body string) string {
+		_, text := r.call("POST", "/v1/query", body)
+		return text
+	}
+	for _, path := range []string{"registered-models/create", "model-versions/create"} {
+		if status, text := r.call("POST", "/api/2.0/mlflow/"+path, `{"name":"churn_model","source":"file:///elsewhere"}`); status != 200 {
+			t.Fatalf("%s: %d %s", path, status, text)
+		}
+	}
+	send(erasedSubject)
+	send("somebody-else")
+	testenv.Eventually(t, time.Minute, func() error {
+		if text := online(erasedSubject); !strings.Contains(text, "41") {
+			return fmt.Errorf("online: %s", text)
+		}
+		return nil
+	})
+	want := []string{"table features", "table predictions", "table labels", "table dead_letters", "log kedge.default.features-0", "log kedge.default.predictions-0", "log kedge.default.labels-0", "log kedge.default.served-0"}
+	testenv.Eventually(t, time.Minute, func() error { // the test can see
+		online(erasedSubject)
+		there := r.found(t)
+		for _, w := range want {
+			if there[w] == 0 {
+				return fmt.Errorf("%s does not have what was planted: %v", w, there)
+			}
+		}
+		return nil
+	})
+
+	status, text := r.call("POST", "/v1/erasures", fmt.Sprintf(`{"entity":{"person_id":%q}}`, erasedSubject))
+	var cert ErasureCertificate
+	if err := json.Unmarshal([]byte(text), &cert); err != nil || status != 200 {
+		t.Fatalf("erase: %d %s", status, text)
+	}
+	r.checkCertificate(t, cert, text)
+	if there := r.found(t); len(there) > 0 {
+		t.Errorf("after the certificate it is still in %v", there)
+	}
+	if strings.Contains(r.log.String(), erasedSubject) {
+		t.Error("the log names who was erased")
+	}
+	if text := online(erasedSubject); strings.Contains(text, "41") {
+		t.Errorf("online: %s", text)
+	}
+	if text := ask(`{"kind":"rows","view":"person"}`); !strings.Contains(text, "somebody-else") || strings.Contains(text, erasedSubject) {
+		t.Errorf("rows: %s", text)
+	}
+
+	send(erasedSubject) // once more
+	send("third")
+	testenv.Eventually(t, time.Minute, func() error {
+		if text := ask(`{"kind":"rows","view":"person"}`); !strings.Contains(text, "third") {
+			return fmt.Errorf("rows: %s", text)
+		}
+		return r.awaitLogs(t.Context(), "default")
+	})
+	for name, text := range map[string]string{"rows": ask(`{"kind":"rows","view":"person"}`), "visits": ask(`{"kind":"rows","view":"visit"}`), "predictions": ask(`{"kind":"rows","model":"churn"}`), "dead letters": ask(`{"kind":"dead_letters"}`), "online": online(erasedSubject)} {
+		if strings.Contains(text, erasedSubject) && name != "online" || name == "online" && strings.Contains(text, "41") {
+			t.Errorf("%s has who was erased, who was sent once more: %s", name, text)
+		}
+	}
+	if _, again := r.call("POST", "/v1/erasures", fmt.Sprintf(`{"entity":{"person_id":%q}}`, erasedSubject)); !strings.Contains(again, cert.ID) {
+		t.Errorf("once more: %s", again)
+	}
+	if there := r.found(t); len(there) > 0 {
+		t.Errorf("what was sent once more is in %v", there)
+	}
+	parts, _, err := r.store.AuditLedger(t.Context(), "", time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := int64(0)
+	for _, p := range parts {
+		refused += p.Tombstoned
+		if p.GapRows != 0 || p.DuplicateRows != 0 {
+			t.Errorf("the ledger no longer adds up: %+v", p)
+		}
+	}
+	if refused == 0 {
+		t.Error("the ledger counts nobody as tombstoned")
+	}
+}
+
+// checkCertificate: it says what was there and is there, names nobody, and its
+// digests hold.
+func (r *running) checkCertificate(t *testing.T, cert ErasureCertificate, text string) {
+	t.Helper()
+	if strings.Contains(text, erasedSubject) {
+		t.Error("the certificate names who was erased")
+	}
+	before := map[string]int64{}
+	for _, f := range cert.Tables {
+		before[strings.TrimRight(f.Table, "0123456789abcdef_")] += f.Before
+		if f.After != 0 {
+			t.Errorf("%+v: something is left", f)
+		}
+	}
+	for _, table := range []string{"features", "predictions", "labels"} {
+		if before[table] == 0 {
+			t.Errorf("the certificate knows nothing of %s: %v", table, slices.Sorted(maps.Keys(before)))
+		}
+	}
+	if before["dead_letters"]+before["dead_letter"] == 0 || len(cert.Logs) != 4 || len(cert.Retrain) != 1 || len(cert.Views) != 2 {
+		t.Errorf("certificate: %s", text)
+	}
+	sum, mac := cert.SHA256, cert.MAC
+	if err := cert.seal([]byte(r.cfg.Erasure.Key)); err != nil || cert.SHA256 != sum || cert.MAC != mac {
+		t.Errorf("the certificate's digests do not hold: %v", err)
+	}
+	cert.Tables[0].After++
+	if err := cert.seal([]byte(r.cfg.Erasure.Key)); err != nil || cert.SHA256 == sum || cert.MAC == mac {
+		t.Errorf("an edit is not seen: %v", err)
+	}
+}
