@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -54,7 +56,8 @@ func TestNamespaceDefinition(t *testing.T) {
 
 // TestNamespaceBounds: beyond its quota of rows a namespace's topics wait, and
 // say why; imports are refused; a raised quota lets them go on, with nothing lost;
-// its tables have its retention.
+// its tables have its retention. Requests beyond its quota are refused, and
+// counted.
 func TestNamespaceBounds(t *testing.T) {
 	p := startKedge(t, t.TempDir())
 	file := filepath.Join(t.TempDir(), "ns.yaml")
@@ -114,6 +117,18 @@ func TestNamespaceBounds(t *testing.T) {
 		return nil
 	})
 	p.mustBalance()
+	apply("quotas: {requests_per_second: 2}")
+	testenv.Eventually(t, time.Minute, func() error {
+		for range 20 {
+			if status, body := get(t, p.http+"/v1/status"); status == http.StatusTooManyRequests && strings.Contains(body, "quota of requests") {
+				return nil
+			}
+		}
+		return errors.New("every request is answered")
+	})
+	if _, body := get(t, p.http+"/metrics"); !strings.Contains(body, `kedge_namespace_requests_refused_total{`) {
+		t.Error("no metric counts what was refused")
+	}
 }
 
 // clickhouseText asks the read-only port.

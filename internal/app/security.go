@@ -156,6 +156,9 @@ func (a *App) openAuth(ctx context.Context) error {
 	if cfg.Grafana, err = a.cfg.Auth.Grafana.tokens("grafana", &a.cfg); err != nil {
 		return err
 	}
+	if err := a.countRefusals(&cfg); err != nil {
+		return err
+	}
 	a.door = auth.NewGate(cfg)
 	a.warnOfOpenDoors()
 	if a.cfg.Auth.Enabled {

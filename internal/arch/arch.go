@@ -77,6 +77,7 @@ func owners() map[string][]string {
 		"github.com/grafana/grafana-plugin-sdk-go": {"grafana-plugin", "alerts"},
 		"github.com/danielgtaylor/huma":            {"internal/web", "internal/app"},
 		"github.com/coreos/go-oidc":                {"internal/auth"},
+		"golang.org/x/time":                        {"internal/app"},
 		"github.com/spf13/cobra":                   {"cmd"},
 		"github.com/NVIDIA/go-nvml":                {"internal/gpu"},
 		"github.com/google/go-containerregistry":   {"internal/image"},

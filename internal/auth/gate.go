@@ -61,7 +61,7 @@ type GateConfig struct {
 	Tokens    *Tokens              // nil: no JWTs
 	Grafana   *Tokens              // nil: no forwarded identities of Grafana
 	Decided   func(Decision)       // is told of refusals and changes; nil: nobody is
-	Allow     func(Caller) bool    // the caller's request quota; nil: none
+	Allow     func(Caller) bool    // takes a call off the quota of the caller's namespace; nil: there is none
 	Now       func() time.Time     // nil: time.Now
 	Guarded   func(string, string) // counts decisions by outcome and method; nil: nobody
 }
@@ -203,10 +203,6 @@ func (g *Gate) Middleware(next http.Handler) http.Handler {
 			g.answer(w, r, Caller{}, Undeclared, err)
 			return
 		}
-		if g.cfg.Allow != nil && caller.Known() && !g.cfg.Allow(*caller) {
-			g.answer(w, r, *caller, Undeclared, web.Errorf(http.StatusTooManyRequests, CodeTooMany, "namespace %q is over its quota of requests: wait a second", caller.Namespace))
-			return
-		}
 		next.ServeHTTP(w, withoutNamespace(r.WithContext(withCaller(r.Context(), caller))))
 	})
 }
@@ -280,10 +276,16 @@ func (g *Gate) called(ctx context.Context, call Call) (Caller, error) {
 	if !c.May(call.Need) {
 		return c, Forbidden(c, call.Need)
 	}
-	if g.cfg.Allow != nil && !g.cfg.Allow(c) {
-		return c, web.Errorf(http.StatusTooManyRequests, CodeTooMany, "namespace %q is over its quota of requests: wait a second", c.Namespace)
+	return c, g.within(c, call.Need)
+}
+
+// within holds a caller to the quota of its namespace, for what it may do
+// there: what is refused anyway, or open to all, costs a namespace nothing.
+func (g *Gate) within(c Caller, need Permission) error {
+	if g.cfg.Allow == nil || need == Public || g.cfg.Allow(c) {
+		return nil
 	}
-	return c, nil
+	return web.Errorf(http.StatusTooManyRequests, CodeTooMany, "namespace %q is over its quota of requests: wait a second", c.Namespace)
 }
 
 // Guard returns what closes a route to callers without its permission.
@@ -292,6 +294,10 @@ func (g *Gate) Guard(need Permission, what string, next http.Handler) http.Handl
 		c, _ := r.Context().Value(callerKey{}).(*Caller)
 		if c == nil || !c.May(need) {
 			g.deny(w, r, c, need)
+			return
+		}
+		if err := g.within(*c, need); err != nil {
+			g.answer(w, r, *c, need, err)
 			return
 		}
 		if !need.Changes() {

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/kedge-ml/kedge/internal/web"
 	"github.com/kedge-ml/kedge/registry"
 	"github.com/kedge-ml/kedge/registry/memlog"
 )
@@ -278,6 +279,44 @@ func TestGuessingIsHeldUp(t *testing.T) {
 	o.clock.Time = o.clock.Add(failureEvery + time.Second)
 	if got := guess(1); got != 401 {
 		t.Errorf("after the wait one is looked at again: %d", got)
+	}
+}
+
+// TestQuotaOfRequests: what a caller may do counts against its namespace's
+// quota; what it may not, or all may, does not, so that nobody can use up
+// another's.
+func TestQuotaOfRequests(t *testing.T) {
+	left := map[string]int{"team": 2, "side": 2}
+	o := newOffice(t, func(c *GateConfig) {
+		c.Allow = func(c Caller) bool { left[c.Namespace]--; return left[c.Namespace] >= 0 }
+	})
+	secret, _ := o.key(t, "team:viewer")
+	bearer := []string{"Authorization", "Bearer " + secret}
+	other := append([]string{NamespaceHeader, "side"}, bearer...)
+	for range 5 {
+		o.ask(Public, "/x", bearer...)
+		o.ask(QueryRead, "/x")
+		if got := o.ask(QueryRead, "/x", other...).Code; got != http.StatusForbidden {
+			t.Errorf("in another's namespace: %d", got)
+		}
+	}
+	if left["team"] != 2 || left["side"] != 2 {
+		t.Errorf("calls that were refused or public cost something: %v", left)
+	}
+	if got := o.ask(QueryRead, "/x", bearer...).Code; got != http.StatusOK {
+		t.Errorf("within the quota: %d", got)
+	}
+	call := Call{Credential: Credential{Authorization: "Bearer " + secret}, Need: QueryRead, What: "/rpc"}
+	if _, err := o.Call(t.Context(), call); err != nil {
+		t.Errorf("an RPC within the quota: %v", err)
+	}
+	over := o.ask(QueryRead, "/x", bearer...)
+	if over.Code != http.StatusTooManyRequests || over.Header().Get("Retry-After") != "1" {
+		t.Errorf("beyond the quota: %d, Retry-After %q", over.Code, over.Header().Get("Retry-After"))
+	}
+	var refusal *web.Error
+	if _, err := o.Call(t.Context(), call); !errors.As(err, &refusal) || refusal.Status != http.StatusTooManyRequests {
+		t.Errorf("an RPC beyond the quota: %v", err)
 	}
 }
 

@@ -22,6 +22,8 @@ const (
 	MetricIngestThrottled  = "kedge.ingest.throttled"             // counter s, by namespace: units that waited for their quota
 	MetricNamespaceRows    = "kedge.namespace.rows"               // gauge, by namespace: what is stored of one with a quota of rows or bytes
 	MetricNamespaceBytes   = "kedge.namespace.storage"            // gauge By, as before: compressed
+	MetricNamespaceRefused = "kedge.namespace.requests.refused"   // counter, by namespace: beyond its quota
+	MetricAuthRefused      = "kedge.auth.refused"                 // counter, by code and method
 	MetricIngestDeadBytes  = "kedge.ingest.dead_letters.dropped"  // counter By, by namespace: bytes beyond the cap
 	MetricIngestRetries    = "kedge.ingest.retries"               // counter, by phase
 	MetricLedgerGap        = "kedge.ledger.gap_rows"              // gauge
