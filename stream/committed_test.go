@@ -23,7 +23,7 @@ func (w *world) transact(rounds int) []*kgo.Client {
 	plain := w.franz(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.NoCompression()))
 	var producers, open []*kgo.Client
 	for i := range 4 {
-		c := w.franz(kgo.TransactionalID(fmt.Sprintf("%s-%d", w.topic, i)), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+		c := w.franz(kgo.TransactionalID(fmt.Sprintf("%s-%d", w.topic, i)), kgo.TransactionTimeout(5*time.Minute), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 		producers = append(producers, c)
 	}
 	began := map[*kgo.Client]bool{}
