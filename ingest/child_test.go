@@ -107,7 +107,7 @@ func (j *job) run(ctx context.Context) (err error) {
 		s, err = store.OpenServer(ctx, j.StoreDSN, store.DefaultOptions())
 	}
 	if err != nil {
-		return err
+		return unlessStopped(ctx, err)
 	}
 	if s != nil {
 		defer s.Close()
@@ -144,25 +144,34 @@ func (j *job) serveStore(ctx context.Context, s *store.Store) error {
 	return s.Embedded().Serve(ctx, l, chdb.Access{})
 }
 
+// unlessStopped is an error of a start, which is none of a child that was told
+// to stop meanwhile: it has nothing to drain.
+func unlessStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
 func (j *job) ingest(ctx context.Context, s *store.Store) error {
 	client, err := stream.NewClient(stream.Config{Brokers: strings.Split(j.Brokers, ","), RequestTimeout: 5 * time.Second})
 	if err != nil {
-		return err
+		return unlessStopped(ctx, err)
 	}
 	defer client.Close()
 	log, err := client.OpenLog(ctx, "kedge.registry")
 	if err != nil {
-		return err
+		return unlessStopped(ctx, err)
 	}
 	reg, err := registry.Open(ctx, log)
 	if err != nil {
-		return err
+		return unlessStopped(ctx, err)
 	}
 	scope := telemetry.Discard()
 	scope.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	c, err := ingest.New(j.Ingest.config(), client, reg, s, scope)
 	if err != nil {
-		return err
+		return unlessStopped(ctx, err)
 	}
 	c.Without(j.Ingest.Guards)
 	if j.Ingest.Faults {
