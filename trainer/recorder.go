@@ -82,8 +82,8 @@ func (r Run) Row() (store.TrainingRun, error) {
 func (c *recorder) record(ctx context.Context, of Run) Record {
 	return Record{
 		Run: func(r Run) error {
-			if r.State == Cancelled && ctx.Err() != nil && !errors.Is(context.Cause(ctx), errByHand) {
-				return nil // the process stops; the run does not
+			if r.State.Final() && r.State != Succeeded && ctx.Err() != nil && !errors.Is(context.Cause(ctx), errByHand) {
+				return nil // the process stops, or leads no more; the run did not end
 			}
 			if r.Trigger == "" {
 				r.Trigger, r.Who = of.Trigger, of.Who

@@ -91,19 +91,12 @@ func NewRunID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// Orphans returns, as failed, the runs that another process left unfinished.
-// Call it at start with every stored run that is not final.
-func Orphans(runs []Run, owner string, now time.Time) []Run {
-	var out []Run
-	for _, r := range runs {
-		if r.State.Final() || r.Owner == owner {
-			continue
-		}
-		r.State, r.Finished, r.Revision = Failed, now, r.Revision+1
-		r.Error = "orphaned: the process that ran it is gone; resume it from its last checkpoint, or start it again"
-		out = append(out, r)
-	}
-	return out
+// orphan is a run that was left unfinished, by another process or by this one
+// when it led before, as failed.
+func orphan(r Run, now time.Time) Run {
+	r.State, r.Finished, r.Revision = Failed, now, r.Revision+1
+	r.Error = "orphaned: the process that ran it is gone; resume it from its last checkpoint, or start it again"
+	return r
 }
 
 // stateOf maps how a fit ended to the run's state.

@@ -184,8 +184,8 @@ func (s *Scheduler) recover(ctx context.Context) error {
 		return err
 	}
 	for _, r := range left {
-		if r.Trigger == ByMLflow || s.known(r.ID) || r.State == Running && r.Owner == s.cfg.Owner {
-			continue
+		if r.Trigger == ByMLflow || s.known(r.ID) {
+			continue // nobody's, or under way here
 		}
 		at, err := loadCheckpoint(s.cfg.Checkpoints, r.ID)
 		switch {
@@ -202,10 +202,8 @@ func (s *Scheduler) recover(ctx context.Context) error {
 			s.enqueue(r)
 			continue
 		}
-		for _, orphan := range Orphans([]Run{r}, s.cfg.Owner, time.Now()) {
-			if err := s.rec.run(orphan); err != nil {
-				return err
-			}
+		if err := s.rec.run(orphan(r, time.Now())); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package trainer
 
 import (
+	"context"
 	"encoding/json"
 	"testing"
 	"time"
@@ -34,6 +35,19 @@ func TestQueueOrder(t *testing.T) {
 	} {
 		if got := pick1(c.queue, c.running, Resources{CPUs: 4}, limit); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
+	}
+}
+
+// TestStoppedRunsDoNotEnd: what a run says while its process stops, or leads no
+// more, is not how the run ended; nothing of it is stored.
+func TestStoppedRunsDoNotEnd(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	rec := newRecorder(SchedulerConfig{}, nil).record(ctx, Run{}) // without a store, storing is a panic
+	stop()
+	for _, s := range []State{Failed, Cancelled, Pruned} {
+		if err := rec.Run(Run{State: s}); err != nil {
+			t.Errorf("%s: %v", s, err)
 		}
 	}
 }

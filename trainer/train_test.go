@@ -237,11 +237,7 @@ func TestGate(t *testing.T) {
 
 func TestRunsThatDoNotFinish(t *testing.T) {
 	now := time.Now()
-	out := Orphans([]Run{
-		{ID: "a", State: Running, Owner: "old"}, {ID: "b", State: Succeeded, Owner: "old"},
-		{ID: "c", State: Running, Owner: "me"}, {ID: "d", State: Queued, Owner: "old", Revision: 4},
-	}, "me", now)
-	if len(out) != 2 || out[0].ID != "a" || out[1].ID != "d" || out[1].Revision != 5 || out[0].State != Failed || out[0].Finished != now {
+	if out := orphan(Run{ID: "d", State: Running, Owner: "old", Revision: 4}, now); out.ID != "d" || out.Revision != 5 || out.State != Failed || out.Finished != now {
 		t.Errorf("%+v", out)
 	}
 	for err, want := range map[error]State{nil: Succeeded, ErrPruned: Pruned, ErrCancelled: Cancelled, ErrWorker: Failed} {

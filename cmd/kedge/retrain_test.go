@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kedge-ml/kedge/internal/kafkatest"
 	"github.com/kedge-ml/kedge/internal/testenv"
 	"github.com/kedge-ml/kedge/query"
 	"github.com/kedge-ml/kedge/trainer"
@@ -112,7 +113,8 @@ func TestTortureKilledRunResumes(t *testing.T) {
 }
 
 // TestCancelBetweenRounds ends a run that is under way, and takes another out
-// of the queue, both by way of a process that does not run the queue.
+// of the queue, both by way of a second process. A run of before that process
+// came is orphaned: who leads may have changed, and it kept no checkpoint.
 func TestCancelBetweenRounds(t *testing.T) {
 	t.Setenv("KEDGE_TRAINER_LIBRARY", needXGBoost(t))
 	t.Setenv("KEDGE_TRAINER_CPUS", "1")
@@ -122,15 +124,25 @@ func TestCancelBetweenRounds(t *testing.T) {
 	p := startKedge(t, t.TempDir())
 	elecHead(t, p, 3000)
 	t.Setenv("KEDGE_CLICKHOUSE_SHARE", "")
-	q := launchKedge(t, "run", "--data-dir", t.TempDir(), "--http", "127.0.0.1:0", "--brokers", p.kafka, "--clickhouse", "http://kedge:for-the-test@"+share, "--roles", "query,features,trainer")
 	job := elecJob(t, "  backend: xgboost\n  params: {rounds: 100000, extra: {max_depth: 3}}\n")
-	first := strings.TrimSpace(p.must("train", "-f", job, "--detach"))
-	testenv.Eventually(t, time.Minute, func() error {
-		if r := p.run(first); r.Round == 0 {
-			return fmt.Errorf("run %s is %s", r.ID, r.State)
-		}
-		return nil
-	})
+	begun := func() string {
+		t.Helper()
+		id := strings.TrimSpace(p.must("train", "-f", job, "--detach"))
+		testenv.Eventually(t, time.Minute, func() error {
+			if r := p.run(id); r.Round == 0 {
+				return fmt.Errorf("run %s is %s: %s", r.ID, r.State, r.Error)
+			}
+			return nil
+		})
+		return id
+	}
+	lost := begun()
+	q := launchKedge(t, "run", "--data-dir", t.TempDir(), "--http", "127.0.0.1:0", "--brokers", p.kafka, "--clickhouse", "http://kedge:for-the-test@"+share, "--roles", "query,features,trainer")
+	kafkatest.AwaitMembers(t, p.kafka, "kedge.leases.trainer", 2)
+	if r := p.endedRun(lost); r.State != trainer.Failed || !strings.Contains(r.Error, "orphaned") {
+		t.Errorf("a run of before: %s %q", r.State, r.Error)
+	}
+	first := begun()
 	second := strings.TrimSpace(q.must("train", "-f", job, "--detach"))
 	if r := p.run(second); r.State != trainer.Queued {
 		t.Errorf("a second run began beside one that takes the only CPU: %s", r.State)

@@ -339,6 +339,32 @@ func (c *Cluster) Ready(t testing.TB) {
 	c.ready(t)
 }
 
+// AwaitMembers waits until a group has so many members and is at rest.
+func AwaitMembers(t testing.TB, addr, group string, n int) {
+	t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(addr, ",")...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	describe := kmsg.NewPtrDescribeGroupsRequest()
+	describe.Groups = []string{group}
+	testenv.Eventually(t, time.Minute, func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		found, err := describe.RequestWith(ctx, client)
+		if err != nil {
+			return err
+		}
+		for _, g := range found.Groups {
+			if g.State == "Stable" && len(g.Members) == n {
+				return nil
+			}
+		}
+		return fmt.Errorf("group %s: want %d members at rest: %+v", group, n, found.Groups)
+	})
+}
+
 // Evict removes all members of a group, as an operator does who knows that
 // they are dead and does not wait for their sessions to end.
 func Evict(t testing.TB, addr, group string) {
