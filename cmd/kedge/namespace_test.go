@@ -126,9 +126,12 @@ func TestNamespaceBounds(t *testing.T) {
 		}
 		return errors.New("every request is answered")
 	})
-	if _, body := get(t, p.http+"/metrics"); !strings.Contains(body, `kedge_namespace_requests_refused_total{`) {
-		t.Error("no metric counts what was refused")
-	}
+	testenv.Eventually(t, time.Minute, func() error { // a scrape counts as well
+		if _, body := get(t, p.http+"/metrics"); !strings.Contains(body, `kedge_namespace_requests_refused_total{`) {
+			return fmt.Errorf("no metric counts what was refused: %.200s", body)
+		}
+		return nil
+	})
 }
 
 // clickhouseText asks the read-only port.
