@@ -318,11 +318,15 @@ func (a *App) retrainDue(ns string, tables []store.Forgotten) []RetrainDue {
 			subjects = append(subjects, t.Subject)
 		}
 	}
-	root, err := os.OpenRoot(a.dir.Sub(artifactsDir))
-	if err != nil || len(subjects) == 0 {
+	if len(subjects) == 0 {
 		return out
 	}
-	defer root.Close() //nolint:errcheck // it was only read
+	root, err := os.OpenRoot(a.dir.Sub(artifactsDir))
+	if err != nil {
+		root = nil // then nothing is known of any version, and each is named
+	} else {
+		defer root.Close() //nolint:errcheck // it was only read
+	}
 	for _, d := range a.registry.State().List(trainer.ModelKind, ns) {
 		spec, err := trainer.ParseModel(d.Spec)
 		if err != nil {
@@ -342,6 +346,9 @@ func (a *App) retrainDue(ns string, tables []store.Forgotten) []RetrainDue {
 func learntFrom(root *os.Root, v trainer.ModelVersion, subjects []string) string {
 	if v.Artifact == "" {
 		return "its artefact is not Kedge's: what it learnt from is not known"
+	}
+	if root == nil {
+		return "the artefacts cannot be read: what it learnt from is not known"
 	}
 	a, err := model.Load(root, v.Artifact, model.DefaultLimits())
 	if err != nil {
