@@ -195,7 +195,7 @@ func (c *campaign) run(t *testing.T) {
 			k := &killer{w: w, more: s.more, random: rand.New(rand.NewPCG(c.seed, uint64(s.share))), phases: filepath.Join(w.dir, "phases"), landed: c.landed}
 			began := time.Now()
 			k.run(s.share, c.batch, c.events*int64(s.share)/int64(c.kills))
-			t.Logf("%s: %d kills, %d events sent, %v", s.name, s.share, w.next, time.Since(began).Round(time.Second))
+			t.Logf("%s: %d kills, %d events sent, %v; landed so far:\n%s", s.name, s.share, w.next, time.Since(began).Round(time.Second), k.histogram())
 		})
 	}
 	text := (&killer{landed: c.landed}).histogram()

@@ -177,6 +177,8 @@ func boolToRC(ok bool) int32 {
 }
 
 // OnLog sends the library's log lines to fn, which must not call the library.
+// The library keeps the receiver per thread: only what is called from the thread
+// that called OnLog is heard, so a caller stays on it with [runtime.LockOSThread].
 // A process has room for a limited number of callbacks: call it once.
 func (l *Library) OnLog(fn func(line string)) error {
 	callback := purego.NewCallback(func(text *byte) { fn(strings.TrimRight(cString(text), "\n")) })

@@ -397,6 +397,8 @@ func TestLibraryTellsItsBuildAndDevice(t *testing.T) {
 	if major < 3 {
 		t.Errorf("version %d", major)
 	}
+	runtime.LockOSThread() // the library logs to the thread that asked
+	defer runtime.UnlockOSThread()
 	var lines atomic.Int64
 	if err := l.OnLog(func(line string) { lines.Add(1); t.Log(line) }); err != nil {
 		t.Fatal(err)
