@@ -28,9 +28,10 @@ TESTFLAGS ?= -p 2 -timeout 30m
 HEAVY := ingest|cmd/kedge|stream|stream/broker|store|features|internal/script|internal/kafkatest
 
 FETCHED := $(patsubst third_party/%/fetch.sh,$(DEPS)/%.stamp,$(wildcard third_party/*/fetch.sh))
-VENVS   := $(patsubst third_party/python/%/requirements.txt,$(DEPS)/python/%.stamp,$(wildcard third_party/python/*/requirements.txt))
+CUDA    := $(DEPS)/python/xgboost-cuda.stamp
+VENVS   := $(filter-out $(CUDA),$(patsubst third_party/python/%/requirements.txt,$(DEPS)/python/%.stamp,$(wildcard third_party/python/*/requirements.txt)))
 
-.PHONY: rules build plugin run demo test race bench torture lint fix gen check dist deps deps-run clients clean
+.PHONY: rules build plugin run demo test race bench torture lint fix gen check dist deps deps-run cuda clients clean
 
 build: ## bin/kedge
 	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/kedge ./cmd/kedge
@@ -44,6 +45,8 @@ demo: deps-run build ## a rollout decided by outcomes; REAL names a folder with 
 deps-run: $(DEPS)/chdb.stamp ## what `make run` needs
 
 deps: deps-run $(FETCHED) $(VENVS) ## what the tests need beside it
+
+cuda: $(CUDA) ## XGBoost's library for NVIDIA GPUs (130 MB), which only trainer.library or KEDGE_LIBXGBOOST makes use of
 
 $(DEPS)/chdb.stamp: third_party/chdb/package.json third_party/chdb/package-lock.json third_party/chdb/.npmrc
 	mkdir -p $(DEPS)/chdb

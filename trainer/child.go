@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strings"
 	"time"
 
 	"github.com/kedge-ml/kedge/internal/gpu"
@@ -41,9 +42,9 @@ func (t *tail) Write(p []byte) (int, error) {
 
 // startChild runs the training process. Its threads sleep while they wait: on
 // busy cores spinning ones made the same job six times slower.
-func startChild(command []string) (*child, error) {
+func startChild(command []string, gpus []string) (*child, error) {
 	c := &child{cmd: exec.Command(command[0], command[1:]...)}
-	c.cmd.Env = append(os.Environ(), "OMP_WAIT_POLICY=passive")
+	c.cmd.Env = append(append(os.Environ(), "OMP_WAIT_POLICY=passive"), visible(gpus)...)
 	c.cmd.Stderr = &c.stderr
 	in, err1 := c.cmd.StdinPipe()
 	out, err2 := c.cmd.StdoutPipe()
@@ -228,12 +229,21 @@ type childError struct {
 func (e *childError) Error() string { return e.text }
 func (e *childError) Unwrap() error { return e.sentinel }
 
-// meter reads a GPU's energy while a run is under way.
-func meter(ctx context.Context, every time.Duration) func() gpu.Usage {
+// visible is the environment in which a program sees the GPUs that it was
+// given and no others. Nil: nobody gives any, and it sees what this process does.
+func visible(gpus []string) []string {
+	if gpus == nil {
+		return nil
+	}
+	return []string{"CUDA_DEVICE_ORDER=PCI_BUS_ID", "CUDA_VISIBLE_DEVICES=" + strings.Join(gpus, ",")}
+}
+
+// meter reads the energy of a run's GPUs while it is under way.
+func meter(ctx context.Context, gpus []string, every time.Duration) func() gpu.Usage {
 	inv, err := gpu.Open()
 	if err != nil {
 		return func() gpu.Usage { return gpu.Usage{} }
 	}
-	usage := gpu.Watch(ctx, inv, every)
+	usage := gpu.Watch(ctx, inv, gpus, every)
 	return func() gpu.Usage { defer inv.Close(); return usage() }
 }

@@ -26,7 +26,8 @@ import (
 //	                          and the job's parameters
 //	KEDGE_GOLDEN              float32 rows, row-major, little-endian
 //	KEDGE_OUT                 the folder for what it makes
-//	CUDA_VISIBLE_DEVICES      "" where the job asks for the CPU
+//	CUDA_VISIBLE_DEVICES      the UUIDs of the GPUs that the run was given; ""
+//	                          where it was given none or asks for the CPU
 //
 // and leaves in KEDGE_OUT model.json (XGBoost) or model.onnx (one float input
 // [N, inputs]), golden.f32 (its answers to KEDGE_GOLDEN, float32), and may
@@ -38,6 +39,7 @@ type Command struct {
 	Env  []string      // added to this process's
 	Dir  string        // where temporary folders go; default: the system's
 	Wait time.Duration // from asking the program to stop to killing it; default 10 s
+	GPUs []string      // UUIDs of those that the run may use; nil: all that there are
 }
 
 // Name is "command" and the program's.
@@ -65,7 +67,7 @@ func (c *Command) Fit(ctx context.Context, data Data, p Params, watch Watch) (*F
 	start := time.Now()
 	usage := func() gpu.Usage { return gpu.Usage{} }
 	if p.Device != CPU {
-		usage = meter(ctx, time.Second)
+		usage = meter(ctx, c.GPUs, time.Second)
 	}
 	state, err := c.run(ctx, dir, env, watch)
 	used := usage()
@@ -90,8 +92,8 @@ func (c *Command) prepare(dir string, data Data, p Params) ([]string, error) {
 	env := append(os.Environ(), c.Env...)
 	env = append(env, "KEDGE_TRAIN="+path("train.parquet"), "KEDGE_PARAMS="+path("params.json"),
 		"KEDGE_GOLDEN="+path("golden.f32"), "KEDGE_OUT="+path("out"))
-	if p.Device == CPU {
-		env = append(env, "CUDA_VISIBLE_DEVICES=")
+	if env = append(env, visible(c.GPUs)...); p.Device == CPU {
+		env = append(env, visible([]string{})...)
 	}
 	parts := map[string]*Matrix{"train.parquet": data.Train}
 	if data.Valid != nil && data.Valid.Rows() > 0 {

@@ -111,6 +111,25 @@ func TestCommandRefuses(t *testing.T) {
 	}
 }
 
+// A program sees the GPUs that its run was given, whatever this process sees,
+// and none where the job asks for the CPU.
+func TestCommandSeesItsGPUs(t *testing.T) {
+	t.Setenv("CUDA_VISIBLE_DEVICES", "7")
+	data := prepared(t, 200, "real", model.Regression)
+	for _, c := range []struct {
+		gpus   []string
+		device Device
+		want   string
+	}{{nil, Auto, "7"}, {nil, CPU, ""}, {[]string{}, Auto, ""}, {[]string{"GPU-b", "GPU-c"}, Auto, "GPU-b,GPU-c"}, {[]string{"GPU-b"}, CPU, ""}} {
+		var line string
+		cmd := &Command{Argv: []string{"/bin/sh", "-c", "echo seen=$CUDA_VISIBLE_DEVICES"}, Dir: t.TempDir(), GPUs: c.gpus}
+		cmd.Fit(t.Context(), data, Params{Task: model.Regression, Device: c.device}, Watch{Log: func(s string) { line = s }})
+		if line != "seen="+c.want {
+			t.Errorf("%q on %s: %q, want %q", c.gpus, c.device, line, c.want)
+		}
+	}
+}
+
 // Cancelling ends the program and what it started.
 func TestCommandCancel(t *testing.T) {
 	data := prepared(t, 200, "real", model.Regression)

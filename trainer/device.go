@@ -27,6 +27,9 @@ type deviceFacts struct {
 	gpu   error // why there is none
 }
 
+// errNoneGiven is why a run trains on the CPU of a machine with GPUs.
+var errNoneGiven = fmt.Errorf("%w: the run was given none of this machine's: its resources.gpus is 0, or its namespace's quota is", gpu.ErrNoGPU)
+
 // gpuFacts asks the driver.
 func gpuFacts() (devices int, why error) {
 	inv, err := gpu.Open()

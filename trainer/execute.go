@@ -78,7 +78,7 @@ func (s *Scheduler) Verify(ctx context.Context, namespace, id string) (Verificat
 }
 
 // backend is what a job learns with; nil for auto, which chooses.
-func (s *Scheduler) backend(j *JobSpec) (Backend, error) {
+func (s *Scheduler) backend(j *JobSpec, gpus []string) (Backend, error) {
 	switch j.Backend {
 	case "linear":
 		return Linear{}, nil
@@ -87,21 +87,21 @@ func (s *Scheduler) backend(j *JobSpec) (Backend, error) {
 		if len(argv) == 0 {
 			return nil, fmt.Errorf("%w: command %q: the server's configuration (trainer.commands) does not name it", ErrParam, j.Command)
 		}
-		return &Command{Argv: argv}, nil
+		return &Command{Argv: argv, GPUs: gpus}, nil
 	case "xgboost":
 		if s.cfg.Library == "" {
 			return nil, fmt.Errorf("backend xgboost: %w", s.cfg.NoLibrary)
 		}
-		return &XGBoost{Library: s.cfg.Library}, nil
+		return &XGBoost{Library: s.cfg.Library, GPUs: gpus}, nil
 	}
 	return nil, nil
 }
 
-// execute does a run to its end and records it.
-func (s *Scheduler) execute(ctx context.Context, r Run) {
-	job, err := s.job(ctx, r)
+// execute does a run to its end, on the GPUs that it was given, and records it.
+func (s *Scheduler) execute(ctx context.Context, r Run, gpus []string) {
+	job, err := s.job(ctx, r, gpus)
 	if err == nil {
-		_, err = s.train(ctx, job, r)
+		_, err = s.train(ctx, job, r, gpus)
 	} else {
 		t := newRunning(s.cfg.Owner, &job, s.rec.record(ctx, r))
 		_, err = t.finish(nil, err)
@@ -122,7 +122,7 @@ func (s *Scheduler) execute(ctx context.Context, r Run) {
 }
 
 // job is what a queued run asks for, with the rows that it saw if it ran before.
-func (s *Scheduler) job(ctx context.Context, r Run) (Job, error) {
+func (s *Scheduler) job(ctx context.Context, r Run, gpus []string) (Job, error) {
 	spec := r.Spec
 	j := Job{Name: spec.Model, Namespace: r.Namespace, Params: spec.Params, Segments: spec.Segments, Gate: spec.Gate, Split: spec.Split.cut, Run: &r}
 	var until store.Bounds
@@ -132,7 +132,7 @@ func (s *Scheduler) job(ctx context.Context, r Run) (Job, error) {
 	j.Source = s.data.Source(r.Namespace, spec.Data, until)
 	j.Params.Threads = spec.Resources.CPUs
 	var err error
-	if j.Backend, err = s.backend(spec); err != nil {
+	if j.Backend, err = s.backend(spec, gpus); err != nil {
 		return j, err
 	}
 	if spec.Backend == "xgboost" && j.Params.Rounds == 0 {
@@ -149,7 +149,7 @@ func (s *Scheduler) job(ctx context.Context, r Run) (Job, error) {
 }
 
 // train chooses between one fit and many.
-func (s *Scheduler) train(ctx context.Context, j Job, r Run) (*Result, error) {
+func (s *Scheduler) train(ctx context.Context, j Job, r Run, gpus []string) (*Result, error) {
 	rec := s.rec.record(ctx, r)
 	if r.Spec.Search == nil && r.Spec.Backend != "auto" {
 		return Train(ctx, s.cfg.Owner, j, rec)
@@ -168,7 +168,7 @@ func (s *Scheduler) train(ctx context.Context, j Job, r Run) (*Result, error) {
 	if err := t.save(); err != nil {
 		return nil, err
 	}
-	best, err := s.many(ctx, j, rows, r, rec)
+	best, err := s.many(ctx, j, rows, r, rec, gpus)
 	if err != nil {
 		return t.finish(nil, err)
 	}
@@ -176,13 +176,13 @@ func (s *Scheduler) train(ctx context.Context, j Job, r Run) (*Result, error) {
 }
 
 // many searches: with the job's own search, or with everything chosen for it.
-func (s *Scheduler) many(ctx context.Context, j Job, rows *Prepared, r Run, rec Record) (*Result, error) {
+func (s *Scheduler) many(ctx context.Context, j Job, rows *Prepared, r Run, rec Record, gpus []string) (*Result, error) {
 	child := j
 	child.Run, child.Deliver, child.Resume, child.Parent = nil, nil, nil, r.ID
 	if r.Spec.Search == nil {
 		var trees Backend
 		if s.cfg.Library != "" {
-			trees = &XGBoost{Library: s.cfg.Library}
+			trees = &XGBoost{Library: s.cfg.Library, GPUs: gpus}
 		}
 		out, err := trainAuto(ctx, s.cfg.Owner, child, rows, trees, rec)
 		for _, c := range out.Choices {

@@ -27,6 +27,7 @@ type SchedulerConfig struct {
 	Namespace   string
 	Owner       string               // of this process's life: a run with another one is nobody's
 	Capacity    Resources            // what runs may occupy together
+	GPUs        []string             // UUIDs of the GPUs in it; a run sees those that it is given
 	Quotas      map[string]Resources // per namespace; one that is absent may take all
 	Commands    map[string][]string  // programs that jobs may name
 	Library     string               // libxgboost; empty: NoLibrary says why
@@ -61,6 +62,7 @@ type Scheduler struct {
 // active is a run under way.
 type active struct {
 	run    Run
+	gpus   []string // given to it
 	cancel context.CancelCauseFunc
 }
 
@@ -96,10 +98,11 @@ func (s *Scheduler) Submit(ctx context.Context, q Request) (Run, error) {
 	}
 	now := time.Now()
 	frozen := spec.frozen(q.Name, now)
+	frozen.Resources.GPUs = frozen.wantsGPUs(s.limit(q.Namespace).GPUs)
 	if err := s.fits(q.Namespace, frozen.Resources); err != nil {
 		return Run{}, err
 	}
-	if _, err := s.backend(&frozen); err != nil {
+	if _, err := s.backend(&frozen, nil); err != nil {
 		return Run{}, err
 	}
 	r := Run{ID: NewRunID(), Namespace: q.Namespace, Job: q.Name, Owner: s.cfg.Owner, Who: q.Who, Why: q.Why, Trigger: q.Trigger,
@@ -218,12 +221,12 @@ func (s *Scheduler) known(id string) bool {
 // start begins every queued run that there is room for.
 func (s *Scheduler) start(ctx context.Context, running *sync.WaitGroup) {
 	for {
-		r, runCtx, ok := s.next(ctx)
+		r, gpus, runCtx, ok := s.next(ctx)
 		if !ok {
 			return
 		}
 		running.Go(func() {
-			s.execute(runCtx, r)
+			s.execute(runCtx, r, gpus)
 			s.mu.Lock()
 			s.active[r.ID].cancel(nil)
 			delete(s.active, r.ID)
@@ -235,12 +238,12 @@ func (s *Scheduler) start(ctx context.Context, running *sync.WaitGroup) {
 
 // next takes the run to start now. A run that waits for its namespace's quota
 // is passed over; one that waits for capacity is not, or small runs would keep
-// a large one waiting for ever.
-func (s *Scheduler) next(ctx context.Context) (Run, context.Context, bool) {
+// a large one waiting for ever. It is given GPUs that no other run has.
+func (s *Scheduler) next(ctx context.Context) (Run, []string, context.Context, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if ctx.Err() != nil {
-		return Run{}, nil, false
+		return Run{}, nil, nil, false
 	}
 	var runs []Run
 	for _, a := range s.active {
@@ -248,13 +251,34 @@ func (s *Scheduler) next(ctx context.Context) (Run, context.Context, bool) {
 	}
 	at := pick1(s.queue, runs, s.cfg.Capacity, s.limit)
 	if at < 0 {
-		return Run{}, nil, false
+		return Run{}, nil, nil, false
 	}
 	r := s.queue[at]
 	s.queue = slices.Delete(s.queue, at, at+1)
+	gpus := s.free(r.Spec.Resources.GPUs)
 	runCtx, cancel := context.WithCancelCause(ctx)
-	s.active[r.ID] = &active{r, cancel}
-	return r, runCtx, true
+	s.active[r.ID] = &active{r, gpus, cancel}
+	return r, gpus, runCtx, true
+}
+
+// free picks n GPUs that no run holds; nil on a machine that has none to give.
+func (s *Scheduler) free(n int) []string {
+	if len(s.cfg.GPUs) == 0 {
+		return nil
+	}
+	held := map[string]bool{}
+	for _, a := range s.active {
+		for _, g := range a.gpus {
+			held[g] = true
+		}
+	}
+	out := []string{}
+	for _, g := range s.cfg.GPUs {
+		if len(out) < n && !held[g] {
+			out = append(out, g)
+		}
+	}
+	return out
 }
 
 // pick1 is the place in the queue of the run to start beside those that run;

@@ -3,6 +3,7 @@ package trainer
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"testing"
 	"time"
 
@@ -34,6 +35,54 @@ func TestQueueOrder(t *testing.T) {
 		"empty":                  {nil, nil, -1},
 	} {
 		if got := pick1(c.queue, c.running, Resources{CPUs: 4}, limit); got != c.want {
+			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
+	}
+}
+
+// TestRunsAreGivenGPUs: runs beside each other never see the same GPU, a run
+// that wants none sees none, and one that ended leaves its own to the next.
+func TestRunsAreGivenGPUs(t *testing.T) {
+	s := NewScheduler(SchedulerConfig{Capacity: Resources{CPUs: 8, GPUs: 3}, GPUs: []string{"GPU-a", "GPU-b", "GPU-c"}}, &Stored{})
+	queue := func(id string, gpus int) {
+		s.enqueue(Run{ID: id, Created: time.Now(), Spec: &JobSpec{Resources: Resources{CPUs: 1, GPUs: gpus}}})
+	}
+	begin := func(id string, want ...string) {
+		t.Helper()
+		r, gpus, _, ok := s.next(t.Context())
+		if !ok || r.ID != id || gpus == nil || !slices.Equal(gpus, want) {
+			t.Fatalf("%v: run %q is given %q, want %q and %q", ok, r.ID, gpus, id, want)
+		}
+	}
+	queue("one", 1)
+	queue("none", 0)
+	queue("two", 2)
+	queue("late", 1)
+	begin("one", "GPU-a")
+	begin("none")
+	begin("two", "GPU-b", "GPU-c")
+	if _, _, _, ok := s.next(t.Context()); ok {
+		t.Fatal("a fourth GPU")
+	}
+	delete(s.active, "two")
+	begin("late", "GPU-b")
+	if none := NewScheduler(SchedulerConfig{}, &Stored{}).free(1); none != nil {
+		t.Errorf("a machine without GPUs gives %q: want nil, so that its driver says why", none)
+	}
+	for name, c := range map[string]struct {
+		job         JobSpec
+		limit, want int
+	}{
+		"auto":                    {JobSpec{Backend: "auto"}, 2, 1},
+		"trees":                   {JobSpec{Backend: "xgboost", Params: Params{Device: CUDA}}, 2, 1},
+		"trees, quota of none":    {JobSpec{Backend: "xgboost"}, 0, 0},
+		"trees on the CPU":        {JobSpec{Backend: "xgboost", Params: Params{Device: CPU}}, 2, 0},
+		"linear":                  {JobSpec{Backend: "linear"}, 2, 0},
+		"a program":               {JobSpec{Backend: "command"}, 2, 0},
+		"a program that wants it": {JobSpec{Backend: "command", Params: Params{Device: CUDA}}, 2, 1},
+		"a program that says two": {JobSpec{Backend: "command", Resources: Resources{GPUs: 2}}, 4, 2},
+	} {
+		if got := c.job.wantsGPUs(c.limit); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
 		}
 	}

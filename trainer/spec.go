@@ -71,7 +71,7 @@ type SplitSpec struct {
 // Resources are what a run occupies while it trains.
 type Resources struct {
 	CPUs int `json:"cpus,omitempty"` // default 1; the back-end's threads
-	GPUs int `json:"gpus,omitempty"`
+	GPUs int `json:"gpus,omitempty"` // default: 1 for trees that may use one where the namespace may take one
 }
 
 // RegisterSpec says what becomes of a model that passes its gate.
@@ -133,6 +133,7 @@ func (j *JobSpec) faults() (faults []error) {
 		}
 	}
 	check(j.Resources.CPUs >= 0 && j.Resources.GPUs >= 0, "resources: less than none")
+	check(j.Resources.GPUs <= 1 || j.Backend == "command", "resources: %d GPUs: only a program (backend command) can use several", j.Resources.GPUs)
 	if r := j.Register; r != nil {
 		check(slices.Contains([]string{"", "shadow", "canary", "champion"}, r.Deploy), "register: deploy %q: want shadow, canary or champion", r.Deploy)
 		check(!r.Off || r.Alias == "" && r.Deploy == "", "register: off beside an alias or a deployment")
@@ -169,6 +170,16 @@ func (j JobSpec) frozen(name string, now time.Time) JobSpec {
 	}
 	j.Triggers = nil
 	return j
+}
+
+// wantsGPUs is how many GPUs a run is to be given where its namespace may take
+// so many: what it asks for, or the one that trees can use. A program gets what
+// it asks for.
+func (j *JobSpec) wantsGPUs(limit int) int {
+	if j.Resources.GPUs > 0 || j.Params.Device == CPU || j.Backend == "linear" || j.Backend == "command" && j.Params.Device != CUDA {
+		return j.Resources.GPUs
+	}
+	return min(1, limit)
 }
 
 // cut is the job's split of a matrix.

@@ -76,10 +76,18 @@ func (w *worker) run() error {
 	w.cancel = make(chan struct{})
 	go w.listen()
 	b, err := w.train()
-	if err != nil {
+	if err == nil {
+		err = w.deliver(b)
+	}
+	return w.fullGPU(err)
+}
+
+// fullGPU says what can be done where a GPU had no room.
+func (w *worker) fullGPU(err error) error {
+	if err == nil || w.told != "cuda" || !strings.Contains(err.Error(), "out of memory") && !strings.Contains(err.Error(), "cudaErrorMemoryAllocation") {
 		return err
 	}
-	return w.deliver(b)
+	return fmt.Errorf("%w: the GPU's memory is full: train fewer rows or inputs, with a smaller max_depth or max_bin, when nobody else holds it, or with device cpu: %w", ErrDevice, err)
 }
 
 func (w *worker) readJob() error {
@@ -188,7 +196,7 @@ func (w *worker) newBooster(state []byte) (*xgb.Booster, error) {
 	if err != nil {
 		return nil, err
 	}
-	return b, b.Restore(state)
+	return b, errors.Join(b.Restore(state), b.Set(xgb.Param{Name: "device", Value: w.told})) // the state may come from another machine
 }
 
 // train runs the rounds.

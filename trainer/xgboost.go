@@ -25,6 +25,7 @@ type XGBoost struct {
 	Library string        // path of libxgboost; see [xgb.Find]
 	Command []string      // what runs [WorkerMain]; default: this program with "train-worker"
 	Grace   time.Duration // from asking a process to stop to killing it; default 10 s
+	GPUs    []string      // UUIDs of those that the run may use; nil: all that there are
 }
 
 // Name is "xgboost".
@@ -51,8 +52,8 @@ func (x *XGBoost) Fit(ctx context.Context, data Data, p Params, watch Watch) (*F
 		command = []string{self, "train-worker"}
 	}
 	start := time.Now()
-	usage := meter(ctx, time.Second)
-	c, err := startChild(command)
+	usage := meter(ctx, x.GPUs, time.Second)
+	c, err := startChild(command, x.GPUs)
 	if err != nil {
 		usage()
 		return nil, err
@@ -124,6 +125,11 @@ func (x *XGBoost) job(data Data, p Params, resume *Checkpoint) (workerJob, error
 		j.Resume = &workerResume{Rounds: resume.Rounds, Best: resume.Best}
 	}
 	n, why := gpuFacts()
+	if x.GPUs != nil && why == nil {
+		if n = len(x.GPUs); n == 0 {
+			why = errNoneGiven
+		}
+	}
 	if j.GPUs = n; why != nil {
 		j.NoGPU = why.Error()
 	}

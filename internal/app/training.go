@@ -70,7 +70,7 @@ func (a *App) openTrainer(context.Context) (err error) {
 		return err
 	}
 	cfg := trainer.SchedulerConfig{
-		Namespace: a.cfg.Namespace, Owner: fmt.Sprintf("%s/%d/%d", hostname(), os.Getpid(), a.started.UnixNano()), Capacity: a.cfg.Trainer.capacity(),
+		Namespace: a.cfg.Namespace, Owner: fmt.Sprintf("%s/%d/%d", hostname(), os.Getpid(), a.started.UnixNano()),
 		Quotas: map[string]trainer.Resources{}, Commands: a.cfg.Trainer.Commands, Artifacts: t.artifacts, Checkpoints: t.checkpoints,
 		Live: a.incumbent, Deploy: a.deployVersion, Log: a.tel.Scope("trainer").Log,
 	}
@@ -82,27 +82,32 @@ func (a *App) openTrainer(context.Context) (err error) {
 		return err
 	}
 	cfg.Library, cfg.NoLibrary = xgb.Find(a.cfg.Trainer.Library, root)
+	cfg.Capacity, cfg.GPUs = a.cfg.Trainer.capacity()
 	history := features.NewHistory(features.HistoryConfig{}, a.features.online, a.store)
 	t.scheduler = trainer.NewScheduler(cfg, &trainer.Stored{History: history, Store: a.store, Registry: a.registry})
 	a.trainer = t
 	return nil
 }
 
-// capacity is what runs may take together on this machine.
-func (c *TrainerConfig) capacity() trainer.Resources {
+// capacity is what runs may take together on this machine, and the UUIDs of the
+// GPUs in it.
+func (c *TrainerConfig) capacity() (trainer.Resources, []string) {
 	out := trainer.Resources{CPUs: c.CPUs, GPUs: c.GPUs}
 	if out.CPUs == 0 {
 		out.CPUs = runtime.GOMAXPROCS(0)
 	}
-	if out.GPUs == 0 {
-		if inv, err := gpu.Open(); err == nil {
-			if list, err := inv.Devices(); err == nil {
-				out.GPUs = len(list)
-			}
-			inv.Close()
+	var uuids []string
+	if inv, err := gpu.Open(); err == nil {
+		list, _ := inv.Devices()
+		for _, d := range list {
+			uuids = append(uuids, d.UUID)
 		}
+		inv.Close()
 	}
-	return out
+	if out.GPUs == 0 || len(uuids) > 0 && out.GPUs > len(uuids) {
+		out.GPUs = len(uuids)
+	}
+	return out, uuids[:min(out.GPUs, len(uuids))] // without the driver's word, programs may still count devices of another make
 }
 
 func hostname() string {

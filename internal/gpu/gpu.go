@@ -10,6 +10,7 @@ package gpu
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -74,20 +75,29 @@ func (m *Meter) Usage() Usage {
 	return Usage{Held: m.held, Idle: m.idle, EnergyKWh: joules / joulesPerKWh}
 }
 
-// Watch reads the first device at once and then every so often, until the
-// function that it returns is called: that answers what was used meanwhile. A
-// reading that fails is left out.
-func Watch(ctx context.Context, inv *Inventory, every time.Duration) func() Usage {
+// Watch reads devices at once and then every so often, until the function that
+// it returns is called: that answers what was used meanwhile, added up over
+// them. They are named by their UUIDs; nil: the first one. A reading that fails
+// is left out.
+func Watch(ctx context.Context, inv *Inventory, uuids []string, every time.Duration) func() Usage {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
-	var m Meter
+	meters := map[string]*Meter{}
 	go func() {
 		defer close(done)
 		tick := time.NewTicker(every)
 		defer tick.Stop()
 		for {
-			if list, err := inv.Devices(); err == nil && len(list) > 0 {
-				m.Add(time.Now(), list[0])
+			list, _ := inv.Devices()
+			now := time.Now()
+			for _, d := range list {
+				if uuids == nil && d.Index != 0 || uuids != nil && !slices.Contains(uuids, d.UUID) {
+					continue
+				}
+				if meters[d.UUID] == nil {
+					meters[d.UUID] = new(Meter)
+				}
+				meters[d.UUID].Add(now, d)
 			}
 			select {
 			case <-ctx.Done():
@@ -96,5 +106,13 @@ func Watch(ctx context.Context, inv *Inventory, every time.Duration) func() Usag
 			}
 		}
 	}()
-	return func() Usage { cancel(); <-done; return m.Usage() }
+	return func() (sum Usage) {
+		cancel()
+		<-done
+		for _, m := range meters {
+			u := m.Usage()
+			sum.Held, sum.Idle, sum.EnergyKWh = sum.Held+u.Held, sum.Idle+u.Idle, sum.EnergyKWh+u.EnergyKWh
+		}
+		return sum
+	}
 }

@@ -64,9 +64,21 @@ func TestWatchCountsIdleTime(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		used := Watch(t.Context(), inv, time.Second)
+		used := Watch(t.Context(), inv, nil, time.Second)
+		list, err := inv.Devices()
+		if err != nil {
+			t.Fatal(err)
+		}
+		usedThree := Watch(t.Context(), inv, []string{list[2].UUID, list[5].UUID, list[7].UUID, "GPU-absent"}, time.Second)
+		usedNone := Watch(t.Context(), inv, []string{}, time.Second)
 		time.Sleep(10*time.Minute + time.Millisecond)
 		u := used()
+		if three := usedThree(); three.Held != 30*time.Minute || three.Idle != 18*time.Minute || math.Abs(three.EnergyKWh-0.15) > 1e-9 {
+			t.Errorf("three devices: %+v", three)
+		}
+		if none := usedNone(); none != (Usage{}) {
+			t.Errorf("no device: %+v", none)
+		}
 		if u.Held != 10*time.Minute || u.Idle != 6*time.Minute || math.Abs(u.EnergyKWh-0.05) > 1e-9 {
 			t.Errorf("%+v, want 10m held, 6m of them idle, 300 W for 10 minutes", u)
 		}
