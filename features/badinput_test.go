@@ -118,7 +118,7 @@ func TestSlowBody(t *testing.T) {
 	must(t, err)
 	served := make(chan error, 1)
 	go func() {
-		served <- web.Serve(ctx, ln, auth.Middleware(testNamespace, h.server), web.Limits{Body: 200 * time.Millisecond}, time.Minute, slog.New(slog.DiscardHandler))
+		served <- web.Serve(ctx, ln, auth.Middleware(testNamespace, h.server), web.Limits{Body: 200 * time.Millisecond, Plain: PlainPaths()}, time.Minute, slog.New(slog.DiscardHandler))
 	}()
 	conn, err := net.Dial("tcp", ln.Addr().String())
 	must(t, err)

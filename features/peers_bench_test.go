@@ -3,8 +3,10 @@ package features
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -18,6 +20,7 @@ import (
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/internal/telemetry"
 	"github.com/kedge-ml/kedge/internal/testenv"
+	"github.com/kedge-ml/kedge/internal/web"
 	"github.com/kedge-ml/kedge/stream"
 )
 
@@ -76,11 +79,34 @@ func measured(b *testing.B) telemetry.Scope {
 }
 
 func throughput(b *testing.B, h http.Handler, names []string, rows, features int, header string) func(time.Duration) float64 {
-	srv := httptest.NewServer(h)
-	b.Cleanup(srv.Close)
+	addr := benchListen(b, h, header != "")
 	return func(d time.Duration) float64 {
-		return driveAll(b, srv.Listener.Addr().String(), httpRequests(names, rows, features, header), 4, d, discardAnswer)
+		return driveAll(b, addr, httpRequests(names, rows, features, header), 4, d, discardAnswer)
 	}
+}
+
+// benchListen serves a handler: a bare one by net/http alone, Kedge's as its
+// ports are served.
+func benchListen(b *testing.B, h http.Handler, plain bool) (addr string) {
+	b.Helper()
+	if !plain {
+		srv := httptest.NewServer(h)
+		b.Cleanup(srv.Close)
+		return srv.Listener.Addr().String()
+	}
+	ln, err := web.Listen("bench", "127.0.0.1:0")
+	must(b, err)
+	ctx, stop := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() {
+		limits := web.Limits{Header: 10 * time.Second, Body: 30 * time.Second, Write: time.Minute, Plain: PlainPaths()}
+		served <- web.Serve(ctx, ln, h, limits, 10*time.Second, slog.New(slog.DiscardHandler))
+	}()
+	b.Cleanup(func() {
+		stop()
+		must(b, <-served)
+	})
+	return ln.Addr().String()
 }
 
 func httpRequests(names []string, rows, features int, header string) (out [][]byte) {
@@ -127,9 +153,7 @@ func driveAll(b *testing.B, addr string, requests [][]byte, connections int, d t
 // wait behind it; and, over one connection, the largest shape back to back.
 func BenchmarkLatency(b *testing.B) {
 	kedge, names, bearer := benchServer(b, measured(b))
-	srv := httptest.NewServer(kedge)
-	defer srv.Close()
-	addr := srv.Listener.Addr().String()
+	addr := benchListen(b, kedge, true)
 	b.Run("1x50-at-70%", func(b *testing.B) {
 		requests := httpRequests(names, 1, 50, bearer)
 		for b.Loop() {

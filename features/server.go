@@ -78,6 +78,10 @@ func (s *Server) Paths() []string {
 	return []string{"/get-online-features", "/push", "/write-to-online-store", "/materialize", "/materialize-incremental", "/health"}
 }
 
+// PlainPaths are those of the paths that are asked often and for little, for
+// [web.Limits].
+func PlainPaths() []string { return []string{"/get-online-features"} }
+
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/get-online-features" && r.Method == http.MethodPost {

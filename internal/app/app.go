@@ -19,6 +19,7 @@ import (
 
 	"github.com/kedge-ml/kedge/alerts/push"
 	"github.com/kedge-ml/kedge/drift"
+	"github.com/kedge-ml/kedge/features"
 	"github.com/kedge-ml/kedge/ingest"
 	"github.com/kedge-ml/kedge/internal/auth"
 	"github.com/kedge-ml/kedge/internal/telemetry"
@@ -187,6 +188,7 @@ func (a *App) serve(ctx context.Context) error {
 		Header: time.Duration(a.cfg.HTTP.HeaderTimeout),
 		Body:   time.Duration(a.cfg.HTTP.BodyTimeout),
 		Write:  time.Duration(a.cfg.HTTP.BodyTimeout) + time.Duration(a.cfg.HTTP.QueryTimeout),
+		Plain:  features.PlainPaths(),
 	}
 	return web.Serve(ctx, web.OverTLS(a.ln, a.tls), a.fronted(h), lim, time.Duration(a.cfg.Drain)/2, a.tel.Scope("http").Log)
 }

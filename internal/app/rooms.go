@@ -323,7 +323,7 @@ func (a *App) serveFeast(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	lim := web.Limits{Header: time.Duration(a.cfg.HTTP.HeaderTimeout), Body: time.Duration(a.cfg.HTTP.BodyTimeout), Write: 2 * time.Duration(a.cfg.HTTP.BodyTimeout)}
+	lim := web.Limits{Header: time.Duration(a.cfg.HTTP.HeaderTimeout), Body: time.Duration(a.cfg.HTTP.BodyTimeout), Write: 2 * time.Duration(a.cfg.HTTP.BodyTimeout), Plain: features.PlainPaths()}
 	return web.Serve(ctx, web.OverTLS(a.features.feast, a.tls), a.fronted(h), lim, time.Duration(a.cfg.Drain)/2, a.tel.Scope("feast").Log)
 }
 

@@ -20,6 +20,11 @@ type Limits struct {
 	Header time.Duration // to send its header
 	Body   time.Duration // to send its body
 	Write  time.Duration // to be answered
+
+	// Plain are paths whose POSTs are mostly small and come often. Their handlers
+	// read the body and answer at once: they neither stream nor take the
+	// connection over, and keep nothing of a request beyond it.
+	Plain []string
 }
 
 // Listen opens a TCP port; a taken one is an error that names it.
@@ -101,20 +106,25 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, lim Limits, dra
 		ReadHeaderTimeout: lim.Header,
 		ReadTimeout:       lim.Body,
 		WriteTimeout:      lim.Write,
-		IdleTimeout:       2 * time.Minute,
+		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
-	done := make(chan error, 1)
-	go func() { done <- srv.Serve(ln) }()
+	done, p := make(chan error, 1), newPlain(srv, lim)
+	go func() { done <- srv.Serve(plainListener{ln, p}) }()
 	select {
 	case err := <-done:
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+		defer cancel()
+		_ = p.drain(stop)
 		return fmt.Errorf("serve %s: %w", ln.Addr(), err)
 	case <-ctx.Done():
 	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 	defer cancel()
-	err := srv.Shutdown(stop)
+	drained := make(chan error, 1)
+	go func() { drained <- p.drain(stop) }()
+	err := errors.Join(srv.Shutdown(stop), <-drained)
 	if err != nil {
 		err = errors.Join(fmt.Errorf("serve %s: requests still running after %v: %w", ln.Addr(), drain, err), srv.Close())
 	}
