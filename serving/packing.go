@@ -35,10 +35,7 @@ func (s *Server) record(ctx context.Context, sc *scratch, policy Policy, m *Mode
 			count = n / 2 // these rows are longer than the others
 			continue
 		}
-		buf := make([]byte, 0, len(a.ID)+len(sc.out))
-		buf = append(append(buf, a.ID...), sc.out...)
-		msg := stream.Message{Key: buf[:len(a.ID):len(a.ID)], Value: buf[len(a.ID):], Headers: call.headers()}
-		if err := s.rec.put(ctx, policy, parcel{msg, n}); err != nil {
+		if err := s.rec.put(ctx, policy, sc.parcel(a.ID, n, &call)); err != nil {
 			return fmt.Errorf("record prediction %s: %w", a.ID, err)
 		}
 		first += n
@@ -182,14 +179,17 @@ func (s *Server) recordEach(ctx context.Context, sc *scratch, policy Policy, m *
 			p.Key = call.entityKey()
 		}
 		sc.out = event.AppendPredictionJSON(sc.out[:0], p)
-		buf := make([]byte, 0, len(id)+len(sc.out))
-		buf = append(append(buf, id...), sc.out...)
-		msg := stream.Message{Key: buf[:len(id):len(id)], Value: buf[len(id):], Headers: call.headers()}
-		if err := s.rec.put(ctx, policy, parcel{msg, 1}); err != nil {
+		if err := s.rec.put(ctx, policy, sc.parcel(id, 1, &call)); err != nil {
 			return fmt.Errorf("record prediction %s: %w", id, err)
 		}
 	}
 	return nil
+}
+
+// parcel is the record in sc.out, of so many rows; it is valid as long as that.
+func (sc *scratch) parcel(id string, rows int, call *Call) parcel {
+	sc.key = append(sc.key[:0], id...)
+	return parcel{msg: stream.Message{Key: sc.key, Value: sc.out, Headers: call.headers()}, rows: rows}
 }
 
 // entityKey is the record's key where a caller named an entity alone.

@@ -61,6 +61,7 @@ type scratch struct {
 	rows   []float32
 	values []float32
 	out    []byte
+	key    []byte // of the record in out
 	inputs []event.NamedValue
 	scores []event.NamedFloat
 	got    fetched

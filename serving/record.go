@@ -50,6 +50,7 @@ type produce func(ctx context.Context, topic string, msgs ...stream.Message) err
 type parcel struct {
 	msg  stream.Message
 	rows int
+	in   *block // the ring's memory that the record is in
 }
 
 func (p *parcel) bytes() int { return len(p.msg.Key) + len(p.msg.Value) }
@@ -67,6 +68,7 @@ type recorder struct {
 	counts struct{ recorded, dropped, sampled, failed atomic.Uint64 }
 
 	mu           sync.Mutex
+	memory       arena
 	waiting      []parcel
 	records      int // waiting and under way
 	bytes        int
@@ -92,8 +94,8 @@ func newRecorder(records, bytes int, topic string, send produce, log *slog.Logge
 	return &recorder{most: records, mostBytes: bytes, topic: topic, send: send, log: log, wake: make(chan struct{}, 1)}
 }
 
-// put hands a record over, or counts why not. It waits only under Block, and
-// then no longer than ctx; the error is the context's.
+// put hands a copy of a record over, or counts why not. It waits only under
+// Block, and then no longer than ctx; the error is the context's.
 func (r *recorder) put(ctx context.Context, p Policy, one parcel) error {
 	for {
 		room := r.offer(p, one)
@@ -123,6 +125,7 @@ func (r *recorder) offer(p Policy, one parcel) (room <-chan struct{}) {
 		r.counts.sampled.Add(uint64(one.rows))
 		return nil
 	case r.records == 0, r.records < r.most && r.bytes+size <= r.mostBytes: // a record beyond all bounds goes alone
+		one.msg.Key, one.msg.Value, one.in = r.memory.keep(one.msg.Key, one.msg.Value)
 		r.waiting = append(r.waiting, one)
 		r.records++
 		r.bytes += size
@@ -190,6 +193,9 @@ func (r *recorder) settle(batch []parcel, became *atomic.Uint64) {
 	became.Add(uint64(rows))
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for i := range batch {
+		r.memory.release(batch[i].in)
+	}
 	r.records -= len(batch)
 	r.bytes -= bytes
 	if r.room != nil {

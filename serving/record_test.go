@@ -143,7 +143,7 @@ func TestRingIsBoundedInBytes(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { rec.run(ctx, time.Second); close(done) }()
-	long := parcel{stream.Message{Value: make([]byte, 45)}, 10}
+	long := parcel{msg: stream.Message{Value: make([]byte, 45)}, rows: 10}
 	for range 3 {
 		if err := rec.put(ctx, Drop, long); err != nil {
 			t.Fatal(err)
@@ -192,7 +192,7 @@ func TestRefusedRecordsHoldUpNobody(t *testing.T) {
 	}
 	rec := newRecorder(10, 10<<20, "t", send, slog.New(slog.DiscardHandler))
 	for key, size := range map[string]int{"fine": 1, "huge": 1 << 20, "late": 1} {
-		rec.put(t.Context(), Block, parcel{stream.Message{Key: []byte(key), Value: make([]byte, size)}, 1})
+		rec.put(t.Context(), Block, parcel{msg: stream.Message{Key: []byte(key), Value: make([]byte, size)}, rows: 1})
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"time"
@@ -46,6 +47,10 @@ func (c *call) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 	if err := protocol.WriteRequest(rw, c.version, correlation, c.clientID, c.Message); err != nil {
 		return nil, err
 	}
+	return c.read(rw)
+}
+
+func (c *call) read(rw io.Reader) (protocol.Message, error) {
 	id, m, err := protocol.ReadResponse(rw, c.ApiKey(), c.version)
 	if err != nil {
 		return nil, err
@@ -54,6 +59,46 @@ func (c *call) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 		return nil, fmt.Errorf("%w: response %d answers another request", ErrCorrupt, id)
 	}
 	return answer{m}, nil
+}
+
+// produceCall sends a record set as it lies in memory, where the library copies it
+// page by page into a request of its own.
+type produceCall struct {
+	call
+	tp      TopicPartition
+	timeout time.Duration
+	set     []byte // its length first
+}
+
+// RawExchange sends the request and reads its response.
+func (c *produceCall) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
+	if c.version < 3 || c.version > 8 {
+		return nil, fmt.Errorf("produce: the broker speaks version %d of the request, wanted 3 to 8", c.version)
+	}
+	if _, err := rw.Write(c.head()); err != nil {
+		return nil, err
+	}
+	if _, err := rw.Write(c.set); err != nil {
+		return nil, err
+	}
+	return c.read(rw)
+}
+
+// head is the request up to its record set.
+func (c *produceCall) head() []byte {
+	text := func(b []byte, s string) []byte { return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...) }
+	b := make([]byte, 4, 64+len(c.clientID)+len(c.tp.Topic))
+	b = binary.BigEndian.AppendUint16(b, uint16(protocol.Produce))
+	b = binary.BigEndian.AppendUint16(b, uint16(c.version))
+	b = binary.BigEndian.AppendUint32(b, uint32(correlation))
+	b = text(b, c.clientID)
+	b = append(b, 0xff, 0xff) // no transaction
+	b = append(b, 0xff, 0xff) // acknowledged by all replicas in sync
+	b = binary.BigEndian.AppendUint32(b, uint32(c.timeout/time.Millisecond))
+	b = text(binary.BigEndian.AppendUint32(b, 1), c.tp.Topic)
+	b = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(b, 1), uint32(c.tp.Partition))
+	binary.BigEndian.PutUint32(b, uint32(len(b)-4+len(c.set)))
+	return b
 }
 
 // exchange sends req to a broker and waits for its response for at most wait

@@ -1,16 +1,13 @@
 package stream
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"math"
-	"time"
 
 	kafka "github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/initproducerid"
 	"github.com/segmentio/kafka-go/protocol/produce"
 	"github.com/segmentio/kafka-go/protocol/rawproduce"
@@ -36,6 +33,8 @@ type sealed struct {
 	records int
 	firstMS int64
 	maxMS   int64
+
+	attempts int // to send it
 }
 
 // send writes a batch with acks from all replicas and returns the offset of
@@ -56,6 +55,7 @@ func (l *lane) send(ctx context.Context, b *sealed) (int64, error) {
 			sealBatch(b.bytes, b.records, 0, b.firstMS, b.maxMS, l.id, l.castagnoli)
 			stamped = true
 		}
+		b.attempts++
 		offset, err = l.attempt(ctx, b.bytes)
 		if forgotten(err) {
 			l.id.producer = -1
@@ -108,15 +108,13 @@ func (l *lane) attempt(ctx context.Context, set []byte) (int64, error) {
 
 func (l *lane) produce(ctx context.Context, leader int32, set []byte) (int64, error) {
 	wait := l.c.cfg.RequestTimeout
-	m, err := l.c.exchange(ctx, leader, wait, &rawproduce.Request{
-		Acks: -1, Timeout: int32(wait / time.Millisecond),
-		Topics: []rawproduce.RequestTopic{{Topic: l.tp.Topic, Partitions: []rawproduce.RequestPartition{{
-			Partition: l.tp.Partition, RecordSet: protocol.RawRecordSet{Reader: bytes.NewReader(set)}}}}},
+	m, err := l.c.send(ctx, wait, &produceCall{
+		call: call{Message: &rawproduce.Request{}, broker: leader, clientID: l.c.cfg.ClientID}, tp: l.tp, timeout: wait, set: set,
 	})
 	if err != nil {
 		return 0, err
 	}
-	res := m.(*produce.Response)
+	res := m.(answer).Message.(*produce.Response)
 	if len(res.Topics) != 1 || len(res.Topics[0].Partitions) != 1 {
 		return 0, fmt.Errorf("%w: produce response for %d topics", ErrCorrupt, len(res.Topics))
 	}

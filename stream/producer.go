@@ -51,6 +51,8 @@ type Producer struct {
 	space   *semaphore.Weighted
 	senders chan struct{}
 
+	memory sync.Pool // of batches that were sent: *[]byte
+
 	mu     sync.Mutex
 	lanes  map[TopicPartition]*outbox
 	turn   uint32 // where the next keyless message goes
@@ -186,7 +188,7 @@ func (p *Producer) accept(ctx context.Context, tp TopicPartition, m *Message) (*
 	last := len(box.pending) - 1
 	if last < 0 || len(box.pending[last].bytes)+size > p.cfg.BatchBytes {
 		p.turn++
-		box.pending = append(box.pending, &parcel{done: make(chan struct{}), sealed: sealed{bytes: openBatch(make([]byte, 0, box.expect))}})
+		box.pending = append(box.pending, &parcel{done: make(chan struct{}), sealed: sealed{bytes: openBatch(p.room(box.expect))}})
 		last++
 	}
 	box.pending[last].add(m, weight)
@@ -196,6 +198,25 @@ func (p *Producer) accept(ctx context.Context, tp TopicPartition, m *Message) (*
 		go p.drain(box)
 	}
 	return box.pending[last], nil
+}
+
+// room returns memory for a batch, of one that was sent if there is any: batches are
+// most of what a busy producer would leave to the garbage collector.
+func (p *Producer) room(expect int) []byte {
+	if used, ok := p.memory.Get().(*[]byte); ok {
+		return (*used)[:0]
+	}
+	return make([]byte, 0, expect)
+}
+
+// reuse gives a batch's memory to those that come. Not after a second attempt: the
+// first one's connection may still be reading it.
+func (p *Producer) reuse(b *parcel) {
+	if b.attempts == 1 && b.err == nil {
+		used := b.bytes[:0]
+		p.memory.Put(&used)
+	}
+	b.bytes = nil
 }
 
 func (b *parcel) add(m *Message, weight int64) {
@@ -226,6 +247,7 @@ func (p *Producer) drain(box *outbox) {
 		_, b.err = box.lane.send(ctx, &b.sealed)
 		cancel()
 		<-p.senders
+		p.reuse(b)
 		p.space.Release(b.weight)
 		close(b.done)
 	}
