@@ -239,7 +239,8 @@ func visible(gpus []string) []string {
 }
 
 // meter reads the energy of a run's GPUs while it is under way.
-func meter(ctx context.Context, gpus []string, every time.Duration) func() gpu.Usage {
+func meter(ctx context.Context, gpus []string) func() gpu.Usage {
+	const every = 250 * time.Millisecond
 	inv, err := gpu.Open()
 	if err != nil {
 		return func() gpu.Usage { return gpu.Usage{} }

@@ -67,7 +67,7 @@ func (c *Command) Fit(ctx context.Context, data Data, p Params, watch Watch) (*F
 	start := time.Now()
 	usage := func() gpu.Usage { return gpu.Usage{} }
 	if p.Device != CPU {
-		usage = meter(ctx, c.GPUs, time.Second)
+		usage = meter(ctx, c.GPUs)
 	}
 	state, err := c.run(ctx, dir, env, watch)
 	used := usage()

@@ -135,9 +135,9 @@ func TestCUDATrainsAndSaysSo(t *testing.T) {
 	}
 }
 
-// The tolerance: on inputs that both cut alike, no probability of a thousand
-// differs by more than 0.01 between the devices' models on average over the
-// rows, and the logloss on rows that neither saw by no more than 0.5 %.
+// The tolerance: on inputs that both cut alike, the devices' models differ by no
+// more than 0.01 in the probability of a row that neither saw, on average, and
+// by no more than 0.5 % in the logloss of those rows.
 func TestCUDAAgreesWithCPU(t *testing.T) {
 	x, _ := cuda(t)
 	data := steps(30_000)
@@ -152,7 +152,11 @@ func TestCUDAAgreesWithCPU(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		predictor, err := model.NewPredictor(&model.Signature{Kind: model.XGBoost, Inputs: make([]model.Input, 8)}, f.Model, model.DefaultLimits())
+		a, err := pack(f, data, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		predictor, err := a.Predictor(model.DefaultLimits())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -205,6 +209,12 @@ func TestCUDAIsMetered(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("while training: utilisation %.2f, %.0f W, %d MB beyond the %d MB before; energy counter %.0f J", most.Utilization, most.Power, (most.MemoryUsed-before)>>20, before>>20, most.Energy)
+	testenv.Eventually(t, 20*time.Second, func() error { // the last run's work has left the readings
+		if list, err := inv.Devices(); err != nil || list[0].Utilization > 0 {
+			return fmt.Errorf("still working: %+v, %v", list, err)
+		}
+		return nil
+	})
 	p.Rounds = 300
 	f, err := x.Fit(t.Context(), Data{Train: m, Golden: goldenRows(m)}, p, Watch{})
 	if err != nil {

@@ -52,7 +52,7 @@ func (x *XGBoost) Fit(ctx context.Context, data Data, p Params, watch Watch) (*F
 		command = []string{self, "train-worker"}
 	}
 	start := time.Now()
-	usage := meter(ctx, x.GPUs, time.Second)
+	usage := meter(ctx, x.GPUs)
 	c, err := startChild(command, x.GPUs)
 	if err != nil {
 		usage()

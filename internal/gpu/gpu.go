@@ -75,32 +75,36 @@ func (m *Meter) Usage() Usage {
 	return Usage{Held: m.held, Idle: m.idle, EnergyKWh: joules / joulesPerKWh}
 }
 
-// Watch reads devices at once and then every so often, until the function that
-// it returns is called: that answers what was used meanwhile, added up over
-// them. They are named by their UUIDs; nil: the first one. A reading that fails
-// is left out.
+// Watch reads devices at once, then every so often, and a last time when the
+// function that it returns is called: that answers what was used meanwhile,
+// added up over them, also of a run shorter than the interval. They are named by
+// their UUIDs; nil: the first one. A reading that fails is left out.
 func Watch(ctx context.Context, inv *Inventory, uuids []string, every time.Duration) func() Usage {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	meters := map[string]*Meter{}
+	read := func() {
+		list, _ := inv.Devices()
+		now := time.Now()
+		for _, d := range list {
+			if uuids == nil && d.Index != 0 || uuids != nil && !slices.Contains(uuids, d.UUID) {
+				continue
+			}
+			if meters[d.UUID] == nil {
+				meters[d.UUID] = new(Meter)
+			}
+			meters[d.UUID].Add(now, d)
+		}
+	}
 	go func() {
 		defer close(done)
 		tick := time.NewTicker(every)
 		defer tick.Stop()
 		for {
-			list, _ := inv.Devices()
-			now := time.Now()
-			for _, d := range list {
-				if uuids == nil && d.Index != 0 || uuids != nil && !slices.Contains(uuids, d.UUID) {
-					continue
-				}
-				if meters[d.UUID] == nil {
-					meters[d.UUID] = new(Meter)
-				}
-				meters[d.UUID].Add(now, d)
-			}
+			read()
 			select {
 			case <-ctx.Done():
+				read()
 				return
 			case <-tick.C:
 			}
