@@ -24,8 +24,12 @@ import (
 	"github.com/kedge-ml/kedge/serving/ort"
 )
 
-// The test binary is its own ONNX process, as kedge is, and a broker apart.
+// The test binary is its own ONNX process, as kedge is, and a broker or a server
+// apart.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == "server" {
+		os.Exit(serverMain(os.Args[2]))
+	}
 	if len(os.Args) > 1 && os.Args[1] == "broker" {
 		os.Exit(brokerMain())
 	}
