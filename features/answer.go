@@ -2,10 +2,7 @@ package features
 
 import (
 	"context"
-	"encoding/binary"
-	"math"
 	"net/http"
-	"strconv"
 
 	"github.com/kedge-ml/kedge/event"
 )
@@ -13,21 +10,25 @@ import (
 // answer turns one request into a response. Its memory is reused; everything
 // it reads of the tables it copies first.
 type answer struct {
-	req      request
-	keys     []keyColumn
-	asked    []Keys   // per plan view
-	rows     []Rows   // per plan view
-	states   [][]byte // per plan view, per row: a Status; NullValue does not occur
-	times    [][]byte // per plan view: its `"event_timestamps":[…]` text
-	statuses [][]byte // per plan view: its `"statuses":[…]` text when no value is null
-	ages     [][]byte // per plan view: its `,"ages":[…]` text
-	plain    []bool   // per plan view: every row is present and has the plan's layout
-	key      []byte
-	status   []byte
-	out      []byte
-	n        int        // entity rows
-	served   *ServedLog // nil: nothing is written down
-	picks    []pick     // of this request, for served
+	req    request
+	keys   []keyColumn
+	asked  []Keys   // per plan view
+	rows   []Rows   // per plan view
+	states [][]byte // per plan view, per row: a Status; NullValue does not occur
+	tails  []tail   // per plan view
+	plain  []bool   // per plan view: every row is present and has the plan's layout
+	key    []byte
+	status []byte
+	out    []byte
+	n      int        // entity rows
+	served *ServedLog // nil: nothing is written down
+	picks  []pick     // of this request, for served
+}
+
+// tail is what follows the values of every feature of a view.
+type tail struct {
+	text []byte // `],"statuses":[…],"event_timestamps":[…]}` when no value is null
+	rest int    // where the text goes on after the statuses
 }
 
 // keyColumn is one member of the request that is a join key.
@@ -36,8 +37,6 @@ type keyColumn struct {
 	column *entityColumn
 	typ    event.Type // of the first view that asks for it; Unknown: none does
 }
-
-const epochTime = `"1970-01-01T00:00:00Z"`
 
 // Limits bound what one request may ask for. The zero value of a field is not
 // a limit of zero but its default.
@@ -80,28 +79,6 @@ func (a *answer) find(ctx context.Context, b *book, lim Limits, now int64) (*pla
 		a.served.record(p, a, now)
 	}
 	return p, nil
-}
-
-// make fills a.out with the response to a.req as of now.
-func (a *answer) make(ctx context.Context, b *book, lim Limits, now int64) error {
-	p, err := a.find(ctx, b, lim, now)
-	if err != nil {
-		return err
-	}
-	a.out = append(a.out[:0], `{"results":[`...)
-	for i := range a.keys {
-		a.writeKey(&a.keys[i])
-	}
-	for i := range p.features {
-		if f := &p.features[i]; !f.hidden {
-			a.writeFeature(p, f)
-		}
-	}
-	if err := a.writeDerived(p); err != nil {
-		return err
-	}
-	a.writeMetadata(p)
-	return nil
 }
 
 // checkEntities finds the join keys and the number of rows.
@@ -235,9 +212,7 @@ func (a *answer) lookup(ctx context.Context, p *plan, now int64) error {
 		a.asked = append(a.asked, Keys{})
 		a.rows = append(a.rows, Rows{})
 		a.states = append(a.states, nil)
-		a.times = append(a.times, nil)
-		a.statuses = append(a.statuses, nil)
-		a.ages = append(a.ages, nil)
+		a.tails = append(a.tails, tail{})
 		a.plain = append(a.plain, false)
 	}
 	a.picks = a.picks[:0]
@@ -292,225 +267,4 @@ func badKey(f event.Field, v *entityValue, row int) error {
 		text = append(text[:77], "..."...)
 	}
 	return badRequest("Entity key %s in row %d: invalid literal for %s: %s", f.Name, row, f.Type, text)
-}
-
-func (a *answer) describe(i int, v *planView, now int64) {
-	rows := &a.rows[i]
-	states, times := a.states[i][:0], append(a.times[i][:0], `,"event_timestamps":[`...)
-	statuses := append(a.statuses[i][:0], `],"statuses":[`...)
-	ages := append(a.ages[i][:0], `,"ages":[`...)
-	plain := true
-	for row := range rows.refs {
-		if row > 0 {
-			times, statuses, ages = append(times, ','), append(statuses, ','), append(ages, ',')
-		}
-		r := rows.Row(row)
-		state := NotFound
-		if !r.Found() {
-			times, ages = append(times, epochTime...), append(ages, "null"...)
-		} else {
-			at := r.Version().EventTime
-			times = append(appendTime(append(times, '"'), at), '"')
-			if a.req.ages {
-				ages = appendFloat(ages, float64(now-at)/1e6)
-			}
-			state = Present
-			if v.view.Expired(at, now) {
-				state = OutsideMaxAge
-			}
-		}
-		plain = plain && state == Present && r.layout == v.layout
-		states = append(states, byte(state))
-		statuses = append(append(append(statuses, '"'), state.String()...), '"')
-	}
-	a.states[i], a.times[i], a.statuses[i] = states, append(times, ']'), append(statuses, ']')
-	a.ages[i], a.plain[i] = append(ages, ']'), plain
-}
-
-func (a *answer) writeKey(k *keyColumn) {
-	a.startResult()
-	for row := range k.column.values {
-		if row > 0 {
-			a.out = append(a.out, ',')
-		}
-		a.writeKeyValue(k, &k.column.values[row])
-	}
-	a.constantTail()
-}
-
-func (a *answer) writeKeyValue(k *keyColumn, v *entityValue) {
-	switch k.typ {
-	case event.Int32, event.Int64:
-		n, _ := v.integer()
-		a.out = strconv.AppendInt(a.out, n, 10)
-	case event.Timestamp:
-		t, _ := v.timestamp()
-		a.out = strconv.AppendInt(a.out, floorDiv(t, 1_000_000), 10)
-	default:
-		a.out = v.appendJSON(a.out)
-	}
-}
-
-func (a *answer) startResult() {
-	if a.out[len(a.out)-1] == '}' {
-		a.out = append(a.out, ',')
-	}
-	a.out = append(a.out, `{"values":[`...)
-}
-
-// constantTail ends the result of a column that the request itself gave.
-func (a *answer) constantTail() {
-	a.out = append(a.out, `],"statuses":[`...)
-	for row := range a.n {
-		if row > 0 {
-			a.out = append(a.out, ',')
-		}
-		a.out = append(a.out, `"PRESENT"`...)
-	}
-	a.constantTimes()
-}
-
-func (a *answer) constantTimes() {
-	a.out = append(a.out, `],"event_timestamps":[`...)
-	for row := range a.n {
-		if row > 0 {
-			a.out = append(a.out, ',')
-		}
-		a.out = append(a.out, epochTime...)
-	}
-	a.out = append(a.out, `]}`...)
-}
-
-func (a *answer) writeFeature(p *plan, f *planFeature) {
-	a.startResult()
-	nulls := a.writeValues(p, f)
-	if nulls {
-		a.out = append(a.out, `],"statuses":[`...)
-		a.out = append(a.out, a.status...)
-		a.out = append(a.out, ']')
-	} else {
-		a.out = append(a.out, a.statuses[f.view]...)
-	}
-	a.out = append(a.out, a.times[f.view]...)
-	if a.req.ages {
-		a.out = append(a.out, a.ages[f.view]...)
-	}
-	a.out = append(a.out, '}')
-}
-
-// writeValues writes a feature's values and, when a row states null, the
-// statuses into a.status.
-func (a *answer) writeValues(p *plan, f *planFeature) (nulls bool) {
-	if a.plain[f.view] && !f.typ.List && fixedWidth(f.typ) == 8 {
-		nulls = a.writeWide(p, f)
-	} else {
-		nulls = a.writeAny(p, f)
-	}
-	if nulls {
-		a.writeStatuses(p, f)
-	}
-	return nulls
-}
-
-// writeWide writes an eight-byte column when every row is there and has the
-// plan's layout: the common case, without a look at anything but the slot.
-func (a *answer) writeWide(p *plan, f *planFeature) (nulls bool) {
-	rows := &a.rows[f.view]
-	at, bit := p.views[f.view].layout.columns[f.column].at, byte(1)<<(f.column&7)
-	mask := slotNulls + f.column>>3
-	out := a.out
-	for i := range rows.refs {
-		if i > 0 {
-			out = append(out, ',')
-		}
-		slot := rows.data[rows.refs[i].at:]
-		if slot[mask]&bit != 0 {
-			out, nulls = append(out, "null"...), true
-			continue
-		}
-		v := binary.LittleEndian.Uint64(slot[at:])
-		switch f.typ.Elem {
-		case event.Float64:
-			out = appendFloat(out, math.Float64frombits(v))
-		case event.Int64:
-			out = strconv.AppendInt(out, int64(v), 10)
-		default:
-			out = appendNumberJSON(out, f.typ.Elem, number{i: int64(v)})
-		}
-	}
-	a.out = out
-	return nulls
-}
-
-func (a *answer) writeAny(p *plan, f *planFeature) (nulls bool) {
-	rows, l := &a.rows[f.view], p.views[f.view].layout
-	out := a.out
-	for row, state := range a.states[f.view] {
-		if row > 0 {
-			out = append(out, ',')
-		}
-		if Status(state) != Present {
-			out = append(out, "null"...)
-			continue
-		}
-		r := rows.Row(row)
-		column := f.column
-		if r.layout != l {
-			column = r.Column(f.name)
-		}
-		if column < 0 || slotNull(r.slot, column) {
-			out, nulls = append(out, "null"...), true
-			continue
-		}
-		out = r.appendJSON(out, column)
-	}
-	a.out = out
-	return nulls
-}
-
-func (a *answer) writeStatuses(p *plan, f *planFeature) {
-	a.status = a.status[:0]
-	for row, state := range a.states[f.view] {
-		if row > 0 {
-			a.status = append(a.status, ',')
-		}
-		st := Status(state)
-		if r := a.rows[f.view].Row(row); st == Present {
-			column := f.column
-			if r.layout != p.views[f.view].layout {
-				column = r.Column(f.name)
-			}
-			if column < 0 || slotNull(r.slot, column) {
-				st = NullValue
-			}
-		}
-		a.status = append(append(append(a.status, '"'), st.String()...), '"')
-	}
-}
-
-// appendJSON writes a value that is not null.
-func (r Row) appendJSON(dst []byte, column int) []byte {
-	c := &r.layout.columns[column]
-	if c.variable >= 0 {
-		return appendVariableJSON(dst, r.layout.variable(r.slot, r.block, c.variable), c.typ)
-	}
-	return appendNumberJSON(dst, c.typ.Elem, getFixed(r.slot[c.at:], c.typ.Elem))
-}
-
-func (a *answer) writeMetadata(p *plan) {
-	a.out = append(a.out, `],"metadata":{"feature_names":[`...)
-	for i := range a.keys {
-		if i > 0 {
-			a.out = append(a.out, ',')
-		}
-		a.out = appendString(a.out, a.keys[i].name)
-	}
-	if len(a.keys) > 0 && len(p.names) > 0 {
-		a.out = append(a.out, ',')
-	}
-	a.out = append(append(a.out, p.names...), ']')
-	if a.req.versions {
-		a.out = append(a.out, p.metadata...)
-	}
-	a.out = append(a.out, `}}`...)
 }

@@ -91,7 +91,7 @@ func (c *planCache) put(text []byte, service, fullNames bool, p *plan) {
 // planFor resolves what a request asks for.
 func (b *book) planFor(r *request) (*plan, error) {
 	service := len(r.service) > 0
-	text := r.featureKey
+	text := r.features
 	if service {
 		text = r.service
 	}
@@ -105,9 +105,7 @@ func (b *book) planFor(r *request) (*plan, error) {
 			return nil, err
 		}
 	} else {
-		for _, f := range r.features {
-			refs = append(refs, string(f))
-		}
+		refs = r.featureNames()
 	}
 	p, err := b.resolve(refs, r.fullNames)
 	if err == nil {

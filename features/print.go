@@ -110,13 +110,36 @@ func appendBytes(dst, b []byte) []byte {
 // unquoted.
 func appendTime(dst []byte, micros int64) []byte {
 	t := time.UnixMicro(micros).UTC()
-	switch {
-	case micros%1_000_000 == 0:
-		return t.AppendFormat(dst, "2006-01-02T15:04:05Z")
-	case micros%1_000 == 0:
-		return t.AppendFormat(dst, "2006-01-02T15:04:05.000Z")
+	year, month, day := t.Date()
+	if year < 0 || year > 9999 {
+		return t.AppendFormat(dst, "2006-01-02T15:04:05.000000Z")
 	}
-	return t.AppendFormat(dst, "2006-01-02T15:04:05.000000Z")
+	hour, minute, second := t.Clock()
+	dst = appendDigits(dst, year, 4)
+	dst = appendDigits(append(dst, '-'), int(month), 2)
+	dst = appendDigits(append(dst, '-'), day, 2)
+	dst = appendDigits(append(dst, 'T'), hour, 2)
+	dst = appendDigits(append(dst, ':'), minute, 2)
+	dst = appendDigits(append(dst, ':'), second, 2)
+	switch fraction := t.Nanosecond() / 1_000; {
+	case fraction == 0:
+	case fraction%1_000 == 0:
+		dst = appendDigits(append(dst, '.'), fraction/1_000, 3)
+	default:
+		dst = appendDigits(append(dst, '.'), fraction, 6)
+	}
+	return append(dst, 'Z')
+}
+
+// appendDigits writes n, which is not negative, with leading zeros.
+func appendDigits(dst []byte, n, digits int) []byte {
+	at := len(dst)
+	dst = append(dst, "000000"[:digits]...)
+	for i := at + digits - 1; n > 0; i-- {
+		dst[i] = '0' + byte(n%10)
+		n /= 10
+	}
+	return dst
 }
 
 // appendNumberJSON writes a fixed-width value of a type. Timestamps are whole

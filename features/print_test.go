@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -38,4 +39,23 @@ func TestFloatsAsPythonWritesThem(t *testing.T) {
 			t.Errorf("%x: %s, Python writes %s", values[i], got, want)
 		}
 	}
+}
+
+// TestTimesAsRFC3339 compares with the standard library's layouts.
+func TestTimesAsRFC3339(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		micros := rapid.OneOf(rapid.Int64Range(-62_135_596_800_000_000, 253_402_300_799_999_999), rapid.Int64Range(-300_000_000, 300_000_000), rapid.Int64()).Draw(t, "µs")
+		micros -= micros % rapid.SampledFrom([]int64{1, 1_000, 1_000_000}).Draw(t, "unit")
+		layout := "2006-01-02T15:04:05.000000Z"
+		at := time.UnixMicro(micros).UTC()
+		if year := at.Year(); year >= 0 && year <= 9999 {
+			layout = map[bool]string{true: "2006-01-02T15:04:05Z", false: "2006-01-02T15:04:05.000Z"}[micros%1_000_000 == 0]
+			if micros%1_000 != 0 {
+				layout = "2006-01-02T15:04:05.000000Z"
+			}
+		}
+		if got, want := string(appendTime(nil, micros)), at.Format(layout); got != want {
+			t.Fatalf("%d: %s, want %s", micros, got, want)
+		}
+	})
 }

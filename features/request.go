@@ -1,6 +1,7 @@
 package features
 
 import (
+	"bytes"
 	"encoding/base64"
 
 	"github.com/kedge-ml/kedge/event"
@@ -25,22 +26,22 @@ type entityValue struct {
 // request is a parsed POST /get-online-features. Its memory is reused; raw
 // slices alias the body or scratch.
 type request struct {
-	entities   []entityColumn
-	service    []byte // feature_service; nil or empty: none
-	features   [][]byte
-	featureKey []byte // the features list's own text: equal texts mean equal lists
-	fullNames  bool
-	versions   bool // include_feature_view_version_metadata
-	ages       bool // include_ages, ours
-	hasEntity  bool
-	scratch    []byte
+	entities  []entityColumn
+	service   []byte // feature_service; nil or empty: none
+	features  []byte // the list's own text: equal texts mean equal lists
+	known     []byte // a text that was read as such a list by an earlier request
+	fullNames bool
+	versions  bool // include_feature_view_version_metadata
+	ages      bool // include_ages, ours
+	hasEntity bool
+	scratch   []byte
 }
 
 func (r *request) reset() {
 	for i := range r.entities {
 		r.entities[i].values = r.entities[i].values[:0]
 	}
-	*r = request{entities: r.entities[:0], features: r.features[:0], scratch: r.scratch[:0]}
+	*r = request{entities: r.entities[:0], known: r.known, scratch: r.scratch[:0]}
 }
 
 // parse reads a request's body. false means that the body is not what a client
@@ -98,17 +99,42 @@ func (r *request) content(raw []byte, plain bool) []byte {
 	return r.scratch[start:len(r.scratch):len(r.scratch)]
 }
 
+// maxKnown is the longest list that is remembered.
+const maxKnown = 64 << 10
+
+// parseFeatures finds the list's end. A program asks for one list again and
+// again: where the text goes on as a list that was read before, it is that one.
 func (r *request) parseFeatures(s *scanner) bool {
 	s.space()
+	if text := s.b[s.i:]; len(r.known) > 0 && bytes.HasPrefix(text, r.known) {
+		r.features = text[:len(r.known)]
+		s.i += len(r.known)
+		return true
+	}
 	start := s.i
-	r.features = r.features[:0]
 	ok := s.array(func() bool {
-		raw, plain, ok := s.text()
-		r.features = append(r.features, r.content(raw, plain))
+		_, _, ok := s.text()
 		return ok
 	})
-	r.featureKey = s.b[start:s.i]
+	r.features = s.b[start:s.i]
+	if ok && len(r.features) <= maxKnown {
+		r.known = append(r.known[:0], r.features...)
+	}
 	return ok
+}
+
+// featureNames reads the list.
+func (r *request) featureNames() (names []string) {
+	s := &scanner{b: r.features}
+	s.array(func() bool {
+		raw, plain, ok := s.text()
+		if !plain {
+			raw = appendUnescaped(nil, raw)
+		}
+		names = append(names, string(raw))
+		return ok
+	})
+	return names
 }
 
 func (r *request) parseEntities(s *scanner) bool {

@@ -185,10 +185,7 @@ func (r *request) fromNode(n *node) {
 		}
 	}
 	if f := n.member("features"); f != nil {
-		for i := range f.items {
-			r.features = append(r.features, []byte(f.items[i].text))
-		}
-		r.featureKey = f.appendJSON(nil)
+		r.features = f.appendJSON(nil)
 	}
 	if s := n.member("feature_service"); s != nil && s.kind == kindString {
 		r.service = []byte(s.text)
