@@ -24,6 +24,9 @@ type Config struct {
 
 	TLS  *tls.Config // nil: plain text
 	SASL SASL        // zero: no authentication
+	// Dial connects to a broker's address; nil: TCP. TLS is spoken over what it
+	// returns.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	// RequestTimeout bounds one request, beside what the request itself waits
 	// for; 10 s when zero.
@@ -97,6 +100,7 @@ func NewClient(cfg Config) (*Client, error) {
 	c := &Client{cfg: cfg, addr: kafka.TCP(cfg.Brokers...), mechanism: mechanism, log: cfg.Logger}
 	c.transport = &kafka.Transport{
 		ClientID:    cfg.ClientID,
+		Dial:        cfg.Dial,
 		TLS:         cfg.TLS,
 		SASL:        mechanism,
 		DialTimeout: cfg.DialTimeout,
@@ -121,6 +125,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Dial == nil {
+		c.Dial = (&net.Dialer{}).DialContext
 	}
 	return c
 }

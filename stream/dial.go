@@ -36,7 +36,7 @@ func (c *Client) dialer() *kafka.Dialer {
 // library sets a deadline of its own, the connection has that of dialing:
 // authentication would wait for ever otherwise.
 func (c *Client) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+	conn, err := c.cfg.Dial(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}

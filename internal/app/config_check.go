@@ -92,7 +92,7 @@ func (c *Config) checkKafka(f *faults) {
 	k := &c.Kafka
 	if c.EmbeddedBroker() {
 		f.address("kafka.listen", k.Listen)
-		f.check(!k.TLS.Enabled && k.SASL.Mechanism == "", "kafka.tls, kafka.sasl: the embedded broker has neither; they are for kafka.brokers")
+		f.check(!k.TLS.Enabled && k.SASL.Mechanism == "", "kafka.tls, kafka.sasl: are for kafka.brokers: the embedded broker takes http.tls and API keys")
 	}
 	for i, b := range k.Brokers {
 		f.address(fmt.Sprintf("kafka.brokers[%d]", i), b)

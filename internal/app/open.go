@@ -59,6 +59,7 @@ func (a *App) openBroker(context.Context) error {
 		Addr: a.cfg.Kafka.Listen, Advertise: a.cfg.Kafka.Advertise, DataDir: a.dir.Sub("broker"),
 		DefaultPartitions: a.cfg.Kafka.Partitions, RetentionMS: time.Duration(a.cfg.Kafka.Retention).Milliseconds(), RetentionBytes: int64(a.cfg.Kafka.RetentionSize),
 		SyncWrites: a.cfg.Durability == "power", HelloTimeout: time.Duration(a.cfg.HTTP.HeaderTimeout), FrameTimeout: time.Duration(a.cfg.HTTP.BodyTimeout),
+		TLS: a.tls, Guard: a.brokerGuard(),
 	})
 	if err != nil {
 		return err
@@ -74,6 +75,7 @@ func (a *App) openKafka(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	cfg = a.ownBroker(cfg)
 	cfg.Logger = a.tel.Scope("stream").Log
 	if a.client, err = stream.NewClient(cfg); err != nil {
 		return err
@@ -177,7 +179,7 @@ func (a *App) openStorePorts(context.Context) error {
 		name, addr string
 		access     chdb.Access
 	}{
-		{"read-only ClickHouse port", ch.Listen, chdb.Access{ReadOnly: true}},
+		{"read-only ClickHouse port", ch.Listen, chdb.Access{ReadOnly: true, Reader: a.clickhouseReader()}},
 		{"store port", ch.Share, chdb.Access{User: "kedge", Password: string(ch.SharePassword)}},
 	} {
 		if p.addr == "" {
@@ -188,7 +190,7 @@ func (a *App) openStorePorts(context.Context) error {
 			return err
 		}
 		p.access.Header, p.access.Body = time.Duration(a.cfg.HTTP.HeaderTimeout), time.Duration(a.cfg.HTTP.BodyTimeout)
-		a.ports = append(a.ports, storePort{p.name, ln, p.access})
+		a.ports = append(a.ports, storePort{p.name, web.OverTLS(ln, a.tls), p.access})
 		a.onClose(p.name, func() error { _ = ln.Close(); return nil }) // closed already where it was served
 	}
 	return nil

@@ -58,11 +58,11 @@ func (c *Config) doors() []door {
 		{"http.listen", c.HTTP.Listen, closed, want},
 		{"http.feast", c.HTTP.Feast, closed, want},
 		{"grpc", c.GRPC, closed, want},
-		{"clickhouse.listen", c.ClickHouse.Listen, false, "another address: it has no password"},
-		{"clickhouse.share", c.ClickHouse.Share, false, "another address: it speaks no TLS"},
+		{"clickhouse.listen", c.ClickHouse.Listen, closed, want},
+		{"clickhouse.share", c.ClickHouse.Share, closed, want},
 	}
 	if c.EmbeddedBroker() {
-		out = append(out, door{"kafka.listen", c.Kafka.Listen, false, "kafka.brokers of your own"})
+		out = append(out, door{"kafka.listen", c.Kafka.Listen, closed, want})
 	}
 	return out
 }

@@ -38,7 +38,7 @@ var guardSettings = []string{
 // tableFunctions neither read nor reach anything.
 var tableFunctions = []string{"numbers", "numbers_mt", "zeros", "zeros_mt", "generateseries", "generate_series", "values"}
 
-func (g *guard) query(ctx context.Context, req *request, sink func([]byte) error) error {
+func (g *guard) query(ctx context.Context, reader Reader, req *request, sink func([]byte) error) error {
 	for name := range req.Settings {
 		if !slices.Contains(guardSettings, name) {
 			return refuse("the setting %s cannot be chosen here", name)
@@ -54,7 +54,7 @@ func (g *guard) query(ctx context.Context, req *request, sink func([]byte) error
 		return context.Cause(ctx)
 	}
 	return g.db.withFresh(ctx, fmt.Sprintf("reader-%d", g.count.Add(1)), func(h *handle) error {
-		if err := g.admit(h, req); err != nil {
+		if err := g.admit(h, reader, req); err != nil {
 			return err
 		}
 		return because(ctx, h.query(ctx, req.Statement, req.format, sink))
@@ -62,7 +62,7 @@ func (g *guard) query(ctx context.Context, req *request, sink func([]byte) error
 }
 
 // admit checks the statement and makes the session read-only for good.
-func (g *guard) admit(h *handle, req *request) error {
+func (g *guard) admit(h *handle, reader Reader, req *request) error {
 	if a := h.classify(req.SQL); a.Class != ReadOnly || a.Statements != 1 {
 		return refuse("only one SELECT is answered here")
 	}
@@ -74,7 +74,7 @@ func (g *guard) admit(h *handle, req *request) error {
 			return err
 		}
 	}
-	if err := g.tree(h, Statement{SQL: req.SQL, Params: req.Params}, 0); err != nil {
+	if err := g.tree(h, reader, Statement{SQL: req.SQL, Params: req.Params}, 0); err != nil {
 		return err
 	}
 	if err := h.apply(req.Settings); err != nil {
@@ -88,7 +88,7 @@ func (g *guard) database(name string) bool {
 }
 
 // tree checks a SELECT's syntax tree, and those of the views it reads.
-func (g *guard) tree(h *handle, s Statement, depth int) error {
+func (g *guard) tree(h *handle, reader Reader, s Statement, depth int) error {
 	if depth > 8 {
 		return refuse("views nested more than 8 deep")
 	}
@@ -113,7 +113,7 @@ func (g *guard) tree(h *handle, s Statement, depth int) error {
 			names = append(names, name) // the right side of IN may be a table
 		}
 	}
-	return g.tables(h, names, depth)
+	return g.tables(h, reader, names, depth)
 }
 
 func isNode(line, kind string) bool {
@@ -150,12 +150,12 @@ func outward(name string) bool {
 			return true
 		}
 	}
-	return slices.Contains([]string{"file", "input", "sleep", "sleepeachrow", "addresstoline", "addresstolinewithinlines", "addresstosymbol", "demangle", "generateserialid", "hasthreadfuzzer", "getmacro", "naivebayesclassifier", "nlpdictionary", "lemmatize", "synonyms"}, name)
+	return slices.Contains([]string{"file", "input", "sleep", "sleepeachrow", "addresstoline", "addresstolinewithinlines", "addresstosymbol", "demangle", "generateserialid", "hasthreadfuzzer", "getmacro", "hascolumnintable", "naivebayesclassifier", "nlpdictionary", "lemmatize", "synonyms"}, name)
 }
 
 // tables looks up what the names stand for. Names that are no table (columns,
 // aliases, common table expressions) are not found and do no harm.
-func (g *guard) tables(h *handle, names []string, depth int) error {
+func (g *guard) tables(h *handle, reader Reader, names []string, depth int) error {
 	for _, name := range names {
 		name, _, _ = strings.Cut(name, " (alias ")
 		db, table, qualified := strings.Cut(name, ".")
@@ -165,7 +165,7 @@ func (g *guard) tables(h *handle, names []string, depth int) error {
 		if qualified && !g.database(db) && g.exists(h, db) {
 			return refuse("database %s cannot be read here", db)
 		}
-		if err := g.table(h, db, table, depth); err != nil {
+		if err := g.table(h, reader, db, table, depth); err != nil {
 			return err
 		}
 	}
@@ -177,22 +177,36 @@ func (g *guard) exists(h *handle, db string) bool {
 	return err != nil || len(rows) > 0
 }
 
-func (g *guard) table(h *handle, db, table string, depth int) error {
+func (g *guard) table(h *handle, reader Reader, db, table string, depth int) error {
 	rows, err := h.lines(Statement{
-		SQL:    "SELECT concat(engine, '\t', as_select) FROM system.tables WHERE database = if({db:String} = '', currentDatabase(), {db:String}) AND name = {table:String}",
+		SQL:    "SELECT concat(database, '\t', engine, '\t', as_select) FROM system.tables WHERE database = if({db:String} = '', currentDatabase(), {db:String}) AND name = {table:String}",
 		Params: map[string]string{"db": EscapeParam(db), "table": EscapeParam(table)},
 	})
 	if err != nil || len(rows) == 0 {
 		return err
 	}
-	engine, sel, _ := strings.Cut(strings.Join(rows, "\n"), "\t")
+	of, rest, _ := strings.Cut(strings.Join(rows, "\n"), "\t")
+	engine, sel, _ := strings.Cut(rest, "\t")
 	switch {
+	case !g.readable(reader, of, table):
+		return refuse("table %s.%s is not yours to read", of, table)
 	case strings.HasSuffix(engine, "View") && sel != "":
-		return g.tree(h, Statement{SQL: sel}, depth+1)
+		return g.tree(h, reader, Statement{SQL: sel}, depth+1)
 	case strings.HasSuffix(engine, "MergeTree"), strings.HasPrefix(engine, "System"), engine == "Memory", engine == "Null", engine == "View", engine == "Join", engine == "Set":
 		return nil
 	}
 	return refuse("table %s has the engine %s, which cannot be read here", table, engine)
+}
+
+// readable reports whether a table is the reader's.
+func (g *guard) readable(r Reader, database, table string) bool {
+	switch {
+	case r.Table == nil:
+		return true
+	case database == "system":
+		return slices.Contains([]string{"one", "numbers", "numbers_mt", "zeros", "zeros_mt"}, table)
+	}
+	return database == g.db.cfg.Database && r.Table(table)
 }
 
 // ownFunctions refuses to run while user-defined functions exist, for their

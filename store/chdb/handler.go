@@ -29,10 +29,22 @@ type Access struct {
 	Password string // empty: anyone who reaches the listener
 	ReadOnly bool   // only SELECT on the engine's own database and system
 
+	// Reader says what the sender of a user and password may read; nil: whoever
+	// is let in reads everything. Its error is what the client is told.
+	Reader func(ctx context.Context, user, password, from string) (Reader, error)
+
 	// What a client may take to send a request's head (10 s when zero) and all
 	// of it (no limit when zero; an insert that says max_execution_time has that
 	// long).
 	Header, Body time.Duration
+}
+
+// Reader is what a client of a read-only port may read.
+type Reader struct {
+	// Table decides about a table of the engine's own database. nil: all of them,
+	// and what the engine says of itself; else of system nothing but one and
+	// numbers.
+	Table func(name string) bool
 }
 
 // maxStatement bounds the text of a statement; insert data is not part of it.
@@ -54,9 +66,10 @@ type server struct {
 }
 
 func (s *server) serve(w http.ResponseWriter, r *http.Request) {
-	if !s.access.admits(r) {
+	reader, err := s.access.admit(r)
+	if err != nil {
 		w.Header().Set("WWW-Authenticate", `Basic realm="ClickHouse"`)
-		fail(w, http.StatusUnauthorized, &Error{Code: 516, Message: "Code: 516. DB::Exception: Authentication failed: password is incorrect, or there is no user with such name. (AUTHENTICATION_FAILED)"})
+		fail(w, http.StatusUnauthorized, &Error{Code: 516, Message: "Code: 516. DB::Exception: Authentication failed: " + err.Error() + ". (AUTHENTICATION_FAILED)"})
 		return
 	}
 	if r.URL.Path == "/ping" || (r.Method == http.MethodGet && r.URL.RawQuery == "") {
@@ -64,7 +77,7 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	out := &answer{w: w}
-	err := s.answer(r, out)
+	err = s.answer(r, reader, out)
 	if err == nil {
 		err = out.close()
 	}
@@ -73,21 +86,27 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// admits compares digests, so that the time taken says nothing about the
-// password's length or beginning.
-func (a Access) admits(r *http.Request) bool {
-	if a.Password == "" {
-		return true
-	}
+// admit finds out who sends a request.
+func (a Access) admit(r *http.Request) (Reader, error) {
 	user, pass, ok := r.BasicAuth()
 	if !ok {
 		user, pass = r.Header.Get("X-ClickHouse-User"), r.Header.Get("X-ClickHouse-Key")
 	}
-	same := func(got, want string) int {
-		g, w := sha256.Sum256([]byte(got)), sha256.Sum256([]byte(want))
-		return subtle.ConstantTimeCompare(g[:], w[:])
+	if a.Reader != nil {
+		q := r.URL.Query()
+		return a.Reader(r.Context(), first(user, q.Get("user")), first(pass, q.Get("password")), r.RemoteAddr)
 	}
-	return same(user, a.User)&same(pass, a.Password) == 1
+	if a.Password == "" || same(user, a.User)&same(pass, a.Password) == 1 {
+		return Reader{}, nil
+	}
+	return Reader{}, errors.New("password is incorrect, or there is no user with such name")
+}
+
+// same compares digests, so that the time taken says nothing about the
+// password's length or beginning.
+func same(got, want string) int {
+	g, w := sha256.Sum256([]byte(got)), sha256.Sum256([]byte(want))
+	return subtle.ConstantTimeCompare(g[:], w[:])
 }
 
 // request is a parsed HTTP request.
@@ -101,7 +120,7 @@ type request struct {
 	insertAs string    // format of data
 }
 
-func (s *server) answer(r *http.Request, out *answer) error {
+func (s *server) answer(r *http.Request, reader Reader, out *answer) error {
 	req, err := parseRequest(r, out)
 	if err != nil {
 		return err
@@ -110,7 +129,7 @@ func (s *server) answer(r *http.Request, out *answer) error {
 		return out.hello(revision, s.db.Version())
 	}
 	if s.access.ReadOnly {
-		return s.guard.query(r.Context(), req, out.write)
+		return s.guard.query(r.Context(), reader, req, out.write)
 	}
 	if req.data != nil {
 		return s.insert(r.Context(), req, out)

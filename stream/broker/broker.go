@@ -41,10 +41,12 @@ package broker
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -79,6 +81,12 @@ type Config struct {
 	ReserveBytes int64         // free space kept on the disk; the smaller of 256 MiB and a twentieth of it when zero, none when negative
 	Sweep        time.Duration // how often retention is looked at; 1 minute when zero
 	Logger       *slog.Logger  // nil discards
+
+	// TLS is spoken with clients outside of this process; nil: plain text.
+	TLS *tls.Config
+	// Guard has clients authenticate with SASL/PLAIN; nil: whoever connects may
+	// do everything.
+	Guard Guard
 }
 
 func (c Config) withDefaults() Config {
@@ -118,6 +126,7 @@ type Broker struct {
 	addr    string
 	// listening is where this process reaches it, whatever clients are told
 	listening string
+	listener  *listener
 	space     *space
 	stop      context.CancelFunc
 	running   sync.WaitGroup
@@ -137,12 +146,14 @@ func Start(cfg Config) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	cluster, err := load(cfg, l)
-	if err != nil {
+	b := &Broker{cfg: cfg, addr: l.Addr().String(), listening: l.Listener.Addr().String(), listener: l}
+	if cfg.Guard != nil {
+		l.users = newPrincipals(b.grant)
+	}
+	if b.cluster, err = load(cfg, l); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("start the embedded broker on %s with data in %s: %w", cfg.Addr, cfg.DataDir, err)
 	}
-	b := &Broker{cfg: cfg, cluster: cluster, addr: l.Addr().String(), listening: l.Listener.Addr().String()}
 	if err := b.keep(l); err != nil {
 		b.Close()
 		return nil, fmt.Errorf("start the embedded broker: %w", err)
@@ -171,6 +182,12 @@ func prepare(cfg Config) error {
 	}
 	if err != nil {
 		return err
+	}
+	// A start makes its own users and says what they may do.
+	for _, file := range []string{"acls.json", "sasl.json"} {
+		if err := removeIfThere(filepath.Join(cfg.DataDir, file)); err != nil {
+			return err
+		}
 	}
 	return takeSnapshots(cfg.DataDir)
 }
@@ -232,7 +249,29 @@ func options(cfg Config, l *listener) []kfake.Opt {
 	if cfg.MinSession > 0 {
 		opts = append(opts, kfake.GroupMinSessionTimeout(cfg.MinSession))
 	}
+	if l.users != nil {
+		opts = append(opts, l.users.options()...)
+	}
 	return opts
+}
+
+// Private reports whether this process's own clients have to use [Broker.Dial],
+// with [Broker.Credentials].
+func (b *Broker) Private() bool { return b.cfg.TLS != nil || b.cfg.Guard != nil }
+
+// Dial connects from within this process, whatever the address: without TLS,
+// by sockets that nobody else can reach.
+func (b *Broker) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	return b.listener.dial(ctx)
+}
+
+// Credentials are the user and password of this process itself for
+// connections of [Broker.Dial]; empty where none are asked for.
+func (b *Broker) Credentials() (user, password string) {
+	if b.listener.users == nil {
+		return "", ""
+	}
+	return owner, b.listener.users.secret
 }
 
 // Addr returns the address that clients connect to.
@@ -258,6 +297,9 @@ func (b *Broker) Close() {
 		b.stop()
 		b.running.Wait()
 		b.cluster.Close()
+		if b.cfg.Guard != nil && b.cfg.DataDir != "" {
+			_ = removeIfThere(filepath.Join(b.cfg.DataDir, "sasl.json")) // good for nothing: the next start makes others
+		}
 	})
 }
 

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -65,7 +66,9 @@ func (b *Broker) setSegmentBytes(topic string, value *string) error {
 
 // ask sends one request over a connection of its own.
 func (b *Broker) ask(req kmsg.Request, res kmsg.Response) error {
-	conn, err := net.DialTimeout("tcp", b.listening, 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	conn, err := b.listener.dial(ctx)
 	if err != nil {
 		return err
 	}
@@ -73,6 +76,33 @@ func (b *Broker) ask(req kmsg.Request, res kmsg.Response) error {
 	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		return err
 	}
+	if user, password := b.Credentials(); user != "" {
+		if err := authenticate(conn, user, password); err != nil {
+			return err
+		}
+	}
+	return exchange(conn, req, res)
+}
+
+// authenticate says who asks, over SASL/PLAIN.
+func authenticate(conn net.Conn, user, password string) error {
+	hello, heard := kmsg.NewPtrSASLHandshakeRequest(), kmsg.NewPtrSASLHandshakeResponse()
+	hello.Mechanism = "PLAIN"
+	hello.SetVersion(1)
+	heard.SetVersion(1)
+	if err := exchange(conn, hello, heard); err != nil {
+		return err
+	}
+	proof, proved := kmsg.NewPtrSASLAuthenticateRequest(), kmsg.NewPtrSASLAuthenticateResponse()
+	proof.SASLAuthBytes = []byte("\x00" + user + "\x00" + password)
+	if err := exchange(conn, proof, proved); err != nil {
+		return err
+	}
+	return errors.Join(kerr.ErrorForCode(heard.ErrorCode), kerr.ErrorForCode(proved.ErrorCode))
+}
+
+// exchange sends a request and reads its answer.
+func exchange(conn net.Conn, req kmsg.Request, res kmsg.Response) error {
 	if _, err := conn.Write(kmsg.NewRequestFormatter().AppendRequest(nil, req, 1)); err != nil {
 		return err
 	}

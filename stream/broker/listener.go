@@ -1,11 +1,15 @@
 package broker
 
 import (
+	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -24,6 +28,21 @@ type listener struct {
 	hello      time.Duration
 	frame      time.Duration
 	create     atomic.Pointer[creator] // nil: clients may not create topics by asking
+
+	tls   *tls.Config // nil: plain
+	guard Guard       // nil: anybody
+	users *principals // nil without a guard
+
+	begin   sync.Once
+	arrived chan arrival // connections from outside, and of this process
+	closed  chan struct{}
+	end     sync.Once
+}
+
+type arrival struct {
+	conn net.Conn
+	err  error
+	own  bool // made within this process
 }
 
 // hostPort is an address by name.
@@ -43,7 +62,8 @@ func listen(cfg Config) (*listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start the embedded broker: listen on %s: %w", cfg.Addr, err)
 	}
-	l := &listener{Listener: inner, advertised: inner.Addr(), maxFrame: max(100<<20, 2*cfg.MaxMessageBytes), hello: cfg.HelloTimeout, frame: cfg.FrameTimeout}
+	l := &listener{Listener: inner, advertised: inner.Addr(), maxFrame: max(100<<20, 2*cfg.MaxMessageBytes), hello: cfg.HelloTimeout, frame: cfg.FrameTimeout,
+		tls: cfg.TLS, guard: cfg.Guard, arrived: make(chan arrival), closed: make(chan struct{})}
 	if cfg.Advertise != "" {
 		if _, _, err := net.SplitHostPort(cfg.Advertise); err != nil {
 			inner.Close()
@@ -59,15 +79,94 @@ func (l *listener) only(string, string) (net.Listener, error) { return l, nil }
 
 // Accept returns the next connection.
 func (l *listener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
+	l.begin.Do(func() { go l.listen() })
+	for {
+		var next arrival
+		select {
+		case next = <-l.arrived:
+		case <-l.closed:
+			return nil, net.ErrClosed
+		}
+		if next.err != nil {
+			return nil, next.err
+		}
+		if conn := l.open(next); conn != nil {
+			return conn, nil
+		}
+	}
+}
+
+// open makes a connection one that kfake may have; nil where it has gone.
+func (l *listener) open(a arrival) net.Conn {
+	if err := a.conn.SetReadDeadline(time.Now().Add(l.hello)); err != nil {
+		a.conn.Close()
+		return nil
+	}
+	c := &framed{Conn: a.conn, listener: l}
+	if l.tls != nil && !a.own {
+		c.Conn = tls.Server(a.conn, l.tls) // shakes hands at the first read
+	}
+	if l.guard != nil {
+		c.session = newSession(l.users, l.guard, a.own)
+	}
+	return c
+}
+
+// listen takes connections from outside until the listener is closed.
+func (l *listener) listen() {
+	for {
+		conn, err := l.Listener.Accept()
+		select {
+		case l.arrived <- arrival{conn: conn, err: err}:
+		case <-l.closed:
+			if conn != nil {
+				conn.Close()
+			}
+			return
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+	}
+}
+
+// Close stops listening.
+func (l *listener) Close() error {
+	l.end.Do(func() { close(l.closed) })
+	return l.Listener.Close()
+}
+
+// dial connects from within this process, by a pair of sockets that nobody else
+// can reach.
+func (l *listener) dial(ctx context.Context) (net.Conn, error) {
+	ours, theirs, err := socketPair()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("connect to the embedded broker: %w", err)
 	}
-	if err := conn.SetReadDeadline(time.Now().Add(l.hello)); err != nil {
-		conn.Close()
-		return nil, err
+	select {
+	case l.arrived <- arrival{conn: theirs, own: true}:
+		return ours, nil
+	case <-l.closed:
+		err = net.ErrClosed
+	case <-ctx.Done():
+		err = context.Cause(ctx)
 	}
-	return &framed{Conn: conn, listener: l}, nil
+	return nil, errors.Join(err, ours.Close(), theirs.Close())
+}
+
+func socketPair() (a, b net.Conn, err error) {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	var ends [2]net.Conn
+	for i, fd := range fds {
+		f := os.NewFile(uintptr(fd), "broker")
+		conn, e := net.FileConn(f)
+		err = errors.Join(err, e, f.Close())
+		ends[i] = conn
+	}
+	return ends[0], ends[1], err
 }
 
 // Addr returns the address that clients are told.
@@ -78,14 +177,15 @@ func (l *listener) Addr() net.Addr { return l.advertised }
 type framed struct {
 	net.Conn
 	listener *listener
-	ready    []byte // read, checked, and not handed out yet
-	body     int    // bytes of the frame still to read
+	session  *session // nil: anybody may do everything
+	ready    []byte   // read, checked, and not handed out yet
+	body     int      // bytes of the frame still to read
 }
 
 // Read reads from the connection, refusing it at the first frame that is no
 // Kafka request.
 func (c *framed) Read(b []byte) (int, error) {
-	if len(c.ready) == 0 && c.body == 0 {
+	for len(c.ready) == 0 && c.body == 0 {
 		if err := c.next(); err != nil {
 			return 0, err
 		}
@@ -103,8 +203,27 @@ func (c *framed) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// idle lets the client wait as long as it likes with its next request.
-func (c *framed) idle() error { return c.Conn.SetReadDeadline(time.Time{}) }
+// idle lets a client that is known wait as long as it likes with its next
+// request.
+func (c *framed) idle() error {
+	if c.stranger() {
+		return nil
+	}
+	return c.Conn.SetReadDeadline(time.Time{})
+}
+
+// stranger reports whether the client has yet to say who it is: until then all
+// of it takes the time that a first request may.
+func (c *framed) stranger() bool { return c.session != nil && c.session.client == nil }
+
+// Write writes one answer.
+func (c *framed) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	if c.session != nil {
+		c.session.wrote()
+	}
+	return n, err
+}
 
 // next reads the beginning of a frame: length, kind and version. Once it has
 // begun, it has to end: half of one would be held for ever.
@@ -113,8 +232,10 @@ func (c *framed) next() error {
 	if _, err := io.ReadFull(c.Conn, head[:1]); err != nil {
 		return err
 	}
-	if err := c.Conn.SetReadDeadline(time.Now().Add(c.listener.frame)); err != nil {
-		return err
+	if !c.stranger() {
+		if err := c.Conn.SetReadDeadline(time.Now().Add(c.listener.frame)); err != nil {
+			return err
+		}
 	}
 	if _, err := io.ReadFull(c.Conn, head[1:]); err != nil {
 		return err
@@ -124,6 +245,18 @@ func (c *framed) next() error {
 	req := kmsg.RequestForKey(kind)
 	if size < 8 || size > int64(c.listener.maxFrame) || req == nil || version < 0 || version > req.MaxVersion() {
 		return fmt.Errorf("from %v: no Kafka request: %d bytes of kind %d, version %d", c.RemoteAddr(), size, kind, version)
+	}
+	if c.stranger() {
+		var err error
+		if c.ready, err = c.session.admit(c.Conn, c.listener.hello, kind, version, head, int(size)-4); err != nil {
+			return err
+		}
+		return c.idle()
+	}
+	if c.session != nil {
+		if err := c.session.known(kind); err != nil {
+			return err
+		}
 	}
 	c.ready, c.body = head, int(size)-4
 	create := c.listener.create.Load()
