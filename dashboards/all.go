@@ -14,16 +14,17 @@ const (
 	PipelineUID = "kedge-pipeline"
 	TrainingUID = "kedge-training"
 	KedgeUID    = "kedge-itself"
+	TraceUID    = "kedge-trace"
 )
 
 // titleOf is what links call a dashboard; empty for one that there is not.
 func titleOf(uid string) string {
-	return map[string]string{OverviewUID: "Overview", ModelUID: "Model", ViewUID: "Feature view", ServingUID: "Serving", TrainingUID: "Training", PipelineUID: "Pipeline", KedgeUID: "Kedge itself"}[uid]
+	return map[string]string{OverviewUID: "Overview", ModelUID: "Model", ViewUID: "Feature view", ServingUID: "Serving", TrainingUID: "Training", PipelineUID: "Pipeline", KedgeUID: "Kedge itself", TraceUID: "Trace"}[uid]
 }
 
 // All returns every dashboard.
 func All() []Dashboard {
-	return []Dashboard{overview(), model(), featureView(), serving(), training(), pipeline(), itself()}
+	return []Dashboard{overview(), model(), featureView(), serving(), training(), pipeline(), itself(), trace()}
 }
 
 // PanelID finds a panel's id by its title, for links and alert rules.

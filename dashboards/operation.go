@@ -2,9 +2,6 @@ package dashboards
 
 import "github.com/kedge-ml/kedge/query"
 
-// untimed is why the demo stream has no latencies.
-const untimed = "no prediction of the range says how long it took"
-
 func serving() Dashboard {
 	return Dashboard{
 		UID: ServingUID, Title: "Kedge / Serving", From: "now-1h", Refresh: "30s", Links: []string{OverviewUID, ModelUID, KedgeUID}, Marks: "*",
@@ -22,14 +19,36 @@ func serving() Dashboard {
 			{Title: "$model", Repeat: "model", Panels: []Panel{
 				{Title: "Predictions a second", Type: timeseries, Width: 8, Query: query.Request{Kind: "serving_throughput", Model: "$model"},
 					Description: "Predictions a second per version and, where routing names one, variant."},
-				{Title: "Latency", Type: timeseries, Width: 8, Query: query.Request{Kind: "serving_latency", Model: "$model"}, Empty: untimed,
+				{Title: "Latency", Type: timeseries, Width: 8, Query: query.Request{Kind: "serving_latency", Model: "$model"},
 					Description: "Median, 95th and 99th percentile of a prediction's time and its stages. A dot is the slowest of its step: its trace is one click away."},
-				{Title: "Latency heat map", Type: heatmap, Width: 8, Query: query.Request{Kind: "latency_heatmap", Model: "$model"}, Empty: untimed,
+				{Title: "Latency heat map", Type: heatmap, Width: 8, Query: query.Request{Kind: "latency_heatmap", Model: "$model"},
 					Description: "How many predictions took how long, in milliseconds."},
 			}},
 		},
 	}
 }
+
+// trace is where the links of trace ids lead while the data source names no
+// trace store.
+func trace() Dashboard {
+	return Dashboard{
+		UID: TraceUID, Title: "Kedge / Trace", From: "now-6h", Links: []string{OverviewUID, ModelUID, ServingUID},
+		Description: "One trace as far as the asked Kedge keeps it, and the rows that it left.",
+		Variables:   []Variable{{Name: "model", Label: "Model", List: "models"}, {Name: "trace", Label: "Trace", Text: true}},
+		Rows: []Row{
+			{Title: "Trace", Panels: []Panel{
+				{Title: "Spans", Type: traces, Width: 24, Height: 14, Query: query.Request{Kind: "trace", Filter: map[string]string{"trace_id": "$trace"}}, Empty: untraced, Refused: untraced,
+					Description: "The spans of the trace, from the request to the insert of its record. Spans of callers are where they send them."},
+				{Title: "Rows of the trace", Type: table, Width: 24, Query: query.Request{Kind: "rows", Model: "$model", Limit: 50, Filter: map[string]string{"trace_id": "$trace"}}, Empty: untraced,
+					First: []string{"event_time", "id", "version", "score", "class", "value"}, Hide: append(bookkeeping(), "quantiles", "vector"),
+					Description: "The predictions of the range that carry the trace's id, with their exact inputs."},
+			}},
+		},
+	}
+}
+
+// untraced is why a trace may be missing.
+const untraced = "the trace was not sampled, or is too old for this process to keep"
 
 func pipeline() Dashboard {
 	return Dashboard{

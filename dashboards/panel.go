@@ -23,6 +23,7 @@ const (
 	barchart   = "barchart"
 	nodegraph  = "nodeGraph"
 	logs       = "logs"
+	traces     = "traces"
 )
 
 // Panel is one panel before it is placed.
@@ -78,6 +79,7 @@ type Variable struct {
 	Model string // of which model, for columns and versions
 	View  string
 	Multi bool
+	Text  bool // typed in, not listed
 }
 
 // Dashboard is one dashboard before it is rendered.

@@ -279,6 +279,10 @@ func (d *Dashboard) variables() []variableJSON {
 		out[0] = variableJSON{Name: "prometheus", Label: "Prometheus", Type: "datasource", Query: "prometheus"}
 	}
 	for _, v := range d.Variables {
+		if v.Text {
+			out = append(out, variableJSON{Name: v.Name, Label: v.Label, Type: "textbox", Query: ""})
+			continue
+		}
 		from := asked()
 		q := map[string]any{"refId": "kedge", "list": v.List}
 		if v.Model != "" {

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"strconv"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -23,7 +24,7 @@ type work struct {
 	held     int64     // of those, what counts against the consumer's memory
 	first    time.Time // when the first record came; zero while there is none
 	last     *mark     // the last record of the unit, for the intents after it
-	trace    string    // traceparent of the first record that has one
+	traces   []string  // traceparents of sampled records, at most maxTraces
 	replayed bool
 	doubtful atomic.Bool // an insert failed, and may have stored its block or only its token
 }
@@ -34,7 +35,8 @@ func (w *work) reset(from int64, epoch int32, catalog *event.Catalog, registry, 
 	w.unit.Reset(catalog)
 	w.from, w.next, w.dropped, w.missing = from, from, 0, 0
 	w.doubtful.Store(false)
-	w.registry, w.window, w.bytes, w.first, w.last, w.trace, w.replayed = registry, window, 0, time.Time{}, nil, "", false
+	w.registry, w.window, w.bytes, w.first, w.last, w.replayed = registry, window, 0, time.Time{}, nil, false
+	w.traces = w.traces[:0]
 }
 
 func (w *work) empty() bool { return w.next == w.from }
@@ -58,11 +60,16 @@ func (w *work) begin() {
 
 // met counts a record's bytes and returns its trace id.
 func (w *work) met(r *stream.Record) string {
-	parent := r.TraceParent()
-	if w.trace == "" && len(parent) > 0 {
-		w.trace = string(parent)
-	}
 	w.bytes += int64(len(r.Key) + len(r.Value))
+	return w.continues(r.TraceParent())
+}
+
+// continues notes a record's trace, where somebody will see it, and returns its
+// id.
+func (w *work) continues(parent []byte) string {
+	if len(w.traces) < maxTraces && sampled(parent) {
+		w.traces = append(w.traces, string(parent))
+	}
 	return traceID(parent)
 }
 
@@ -73,6 +80,18 @@ func (w *work) end(b *stream.Batch) {
 	w.dropped += b.Dropped
 	w.missing += b.Missing
 	w.next = b.Next
+}
+
+// maxTraces bounds the traces that one unit of work ends in.
+const maxTraces = 32
+
+// sampled reports whether somebody will see the trace of a W3C traceparent.
+func sampled(parent []byte) bool {
+	if len(parent) < 55 || parent[52] != '-' {
+		return false
+	}
+	flags, err := strconv.ParseUint(unsafe.String(&parent[53], 2), 16, 8)
+	return err == nil && flags&1 == 1
 }
 
 // traceID returns the trace id within a W3C traceparent, without copying: the

@@ -55,8 +55,8 @@ func (p *partition) leave(ctx context.Context) error {
 // succeeds; the unit is never given up for the next one.
 func (p *partition) store(ctx context.Context, w *work) error {
 	began := time.Now()
-	ctx, span := p.span(ctx, w)
-	defer span.End()
+	ctx, span, end := p.spans(ctx, w)
+	defer end()
 	r := w.ledger(p.tp.Partition)
 	t := newTokens(p.c.cfg.Sink, w.unit.Epoch, p.c.cluster, p.tp.Topic, p.tp.Partition, r.From, r.To)
 	p.hit("prepare")
@@ -152,13 +152,32 @@ func schemas(w *work) []*event.Schema {
 	return out
 }
 
-// span continues the trace of the unit's first traced record.
-func (p *partition) span(ctx context.Context, w *work) (context.Context, trace.Span) {
-	return p.c.scope.Tracer.Start(telemetry.ContextFrom(ctx, w.trace, ""), "ingest unit", trace.WithSpanKind(trace.SpanKindConsumer),
-		trace.WithAttributes(telemetry.AttrMessaging.String("kafka"), telemetry.AttrTopic.String(p.tp.Topic),
-			telemetry.AttrPartition.String(fmt.Sprint(p.tp.Partition)), telemetry.AttrEpoch.Int(int(w.unit.Epoch)),
-			telemetry.AttrFrom.Int64(w.from), telemetry.AttrTo.Int64(w.next-1), telemetry.AttrBatchCount.Int64(w.unit.Counts.Records),
-			attribute.Bool("kedge.ingest.repeated", w.replayed)))
+// spans continue the traces of the unit's records: each that somebody will see
+// ends with the unit that stored it. The first is what the unit's parts hang on,
+// the others name it.
+func (p *partition) spans(ctx context.Context, w *work) (context.Context, trace.Span, func()) {
+	by := trace.WithAttributes(telemetry.AttrMessaging.String("kafka"), telemetry.AttrTopic.String(p.tp.Topic),
+		telemetry.AttrPartition.String(fmt.Sprint(p.tp.Partition)), telemetry.AttrEpoch.Int(int(w.unit.Epoch)),
+		telemetry.AttrFrom.Int64(w.from), telemetry.AttrTo.Int64(w.next-1), telemetry.AttrBatchCount.Int64(w.unit.Counts.Records),
+		attribute.Bool("kedge.ingest.repeated", w.replayed))
+	start := func(parent string, opts ...trace.SpanStartOption) (context.Context, trace.Span) {
+		return p.c.scope.Tracer.Start(telemetry.ContextFrom(ctx, parent, ""), "ingest unit", append(opts, trace.WithSpanKind(trace.SpanKindConsumer), by)...)
+	}
+	if len(w.traces) == 0 {
+		inside, span := start("")
+		return inside, span, func() { span.End() }
+	}
+	inside, span := start(w.traces[0])
+	all := []trace.Span{span}
+	for _, parent := range w.traces[1:] {
+		_, other := start(parent, trace.WithLinks(trace.Link{SpanContext: span.SpanContext()}))
+		all = append(all, other)
+	}
+	return inside, span, func() {
+		for _, s := range all {
+			s.End()
+		}
+	}
 }
 
 // commitIntent says what is about to be written. It also commits everything

@@ -59,6 +59,7 @@ const (
 	HeatmapRows     FrameType = "heatmap-rows"
 	LogLines        FrameType = "log-lines"
 	NodeGraph       FrameType = "node-graph"
+	Spans           FrameType = "spans"
 )
 
 // Frame is one answer: equally long columns and what they mean.

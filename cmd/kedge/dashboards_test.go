@@ -30,7 +30,7 @@ type renderedPanel struct {
 // the panel draws, and with rows unless it says why not. Panels about Kedge's
 // own metrics ask for metrics that it has.
 func TestDashboardPanels(t *testing.T) {
-	k := startKedge(t, t.TempDir(), "--demo")
+	k := startKedge(t, stormyDemo(t), "--demo")
 	waitForDemo(t, k)
 	p := startPlugin(t, k.http, `{}`, nil)
 	_, metrics := get(t, k.http+"/metrics")
@@ -84,6 +84,7 @@ func TestDashboardPanels(t *testing.T) {
 	if panels < 30 {
 		t.Errorf("%d panels were asked", panels)
 	}
+	walkToTrace(t, p, provisioned(t)["kedge-drift"])
 }
 
 // TestLinksLeadToRows holds that the data source's links to rows name the panels
@@ -103,7 +104,7 @@ func TestLinksLeadToRows(t *testing.T) {
 
 // demoQuery is a panel's query with its variables filled in.
 func demoQuery(ref string, target json.RawMessage) backend.DataQuery {
-	values := strings.NewReplacer("$view", "driver_stats", "$model", "ride_cancel", "$column", "COLUMN")
+	values := strings.NewReplacer("$view", "driver_stats", "$model", "ride_cancel", "$column", "COLUMN", "$trace", "")
 	text := values.Replace(string(target))
 	column := "acceptance_rate"
 	if strings.Contains(text, "ride_cancel") {
@@ -123,7 +124,7 @@ func checkFits(t *testing.T, at, panel string, frames data.Frames) {
 	}
 	fits := map[string][]data.FrameType{
 		"timeseries": {data.FrameTypeTimeSeriesWide, data.FrameTypeTimeSeriesMulti}, "heatmap": {"heatmap-rows"}, "logs": {data.FrameTypeLogLines},
-		"stat": {data.FrameTypeNumericLong}, "bargauge": {data.FrameTypeNumericLong}, "table": {data.FrameTypeTable, data.FrameTypeNumericLong}, "barchart": {data.FrameTypeTable}, "nodeGraph": {data.FrameTypeTable},
+		"stat": {data.FrameTypeNumericLong}, "bargauge": {data.FrameTypeNumericLong}, "table": {data.FrameTypeTable, data.FrameTypeNumericLong}, "barchart": {data.FrameTypeTable}, "nodeGraph": {data.FrameTypeTable}, "traces": {data.FrameTypeTable},
 	}[panel]
 	for _, typ := range fits {
 		if frames[0].Meta.Type == typ {

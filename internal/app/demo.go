@@ -7,8 +7,12 @@ import (
 	"os"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/internal/demo"
+	"github.com/kedge-ml/kedge/internal/telemetry"
 	"github.com/kedge-ml/kedge/stream"
 )
 
@@ -41,6 +45,27 @@ func (a *App) runDemo(ctx context.Context) error {
 	}
 }
 
+// demoTrace tells a prediction's parts as a service does that answers it, and
+// opens the span that its record continues.
+func (a *App) demoTrace(ctx context.Context, e demo.Event) (parent string, record trace.Span) {
+	t := a.sc.Tracer
+	by := trace.WithAttributes(telemetry.AttrModel.String(demo.Model), telemetry.AttrModelVersion.String(e.Trace.Version), attribute.Bool("kedge.demo", true))
+	at := e.Time
+	ctx, request := t.Start(telemetry.ContextFrom(ctx, e.Trace.Parent, ""), "predict "+demo.Model, trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(at), by)
+	for _, part := range []struct {
+		name string
+		took time.Duration
+	}{{"features", e.Trace.Features}, {"compute", e.Trace.Compute}} {
+		_, span := t.Start(ctx, part.name, trace.WithTimestamp(at), by)
+		at = at.Add(part.took)
+		span.End(trace.WithTimestamp(at))
+	}
+	request.End(trace.WithTimestamp(at))
+	ctx, record = t.Start(ctx, "record", trace.WithSpanKind(trace.SpanKindProducer), by,
+		trace.WithAttributes(telemetry.AttrMessaging.String("kafka"), telemetry.AttrTopic.String(TopicName(a.cfg.Namespace, event.Predictions))))
+	return telemetry.Traceparent(ctx), record
+}
+
 func (a *App) demoStopped(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil
@@ -52,8 +77,19 @@ func (a *App) demoStopped(ctx context.Context, err error) error {
 // crash between the two repeats events, whose ids then mark them as repeats.
 func (a *App) demoStep(ctx context.Context, s *demo.Stream, to time.Time, past bool) error {
 	byKind := map[event.Kind][]stream.Message{}
+	var traces []trace.Span
+	defer func() {
+		for _, t := range traces {
+			t.End()
+		}
+	}()
 	for _, e := range s.Advance(to, past) {
-		byKind[e.Kind] = append(byKind[e.Kind], stream.Message{Key: e.Key, Value: e.Value})
+		m := stream.Message{Key: e.Key, Value: e.Value}
+		if e.Trace != nil && !past { // a past that is made up was traced by nobody
+			parent, record := a.demoTrace(ctx, e)
+			m.Headers, traces = []stream.Header{{Name: "traceparent", Value: []byte(parent)}}, append(traces, record)
+		}
+		byKind[e.Kind] = append(byKind[e.Kind], m)
 	}
 	for _, kind := range []event.Kind{event.Features, event.Predictions, event.Labels} {
 		if msgs := byKind[kind]; len(msgs) > 0 {

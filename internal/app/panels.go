@@ -21,6 +21,7 @@ func (a *App) panelKinds(k map[string]KindFunc) {
 	k["deployments"] = a.answerDeployments
 	k["rollbacks"] = a.answerRollbacks
 	k["usage"] = a.answerUsage
+	k["trace"] = a.answerTrace
 	if s := a.store; s != nil {
 		k["drift_state"] = s.DriftState
 		k["drift_share"] = s.DriftShare

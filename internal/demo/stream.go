@@ -21,6 +21,14 @@ type Event struct {
 	Time  time.Time // when it happens, which is when it is to be produced
 	Key   []byte    // Kafka key
 	Value []byte
+	Trace *Trace // of a prediction that its caller traces
+}
+
+// Trace is what a caller who traces a prediction knows of it.
+type Trace struct {
+	Parent            string // W3C traceparent of the caller's span
+	Version           string // that answered
+	Features, Compute time.Duration
 }
 
 // maxLabelDelay is the longest that the truth takes.

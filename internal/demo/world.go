@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -33,6 +34,9 @@ type ride struct {
 	district string
 	score    float64 // what the model says
 	cancel   bool    // what turns out
+	features float64 // ms that looking features up took
+	compute  float64 // ms that the model took
+	traced   bool    // by its caller
 }
 
 func districts() []string {
@@ -46,13 +50,15 @@ func (s *Stream) rng(at time.Time, stream uint64) *rand.Rand {
 
 // rides are the predictions of one second.
 func (s *Stream) rides(at time.Time) []ride {
-	r := s.rng(at, 0)
+	r, slow := s.rng(at, 0), s.rng(at, 3)
 	// floor((u+1)·rate) − floor(u·rate) spreads a broken rate evenly
 	u := float64(at.Unix() % 1_000_000)
 	n := int(math.Floor((u+1)*s.cfg.Rate) - math.Floor(u*s.cfg.Rate))
 	out := make([]ride, n)
 	for i := range out {
 		out[i] = s.ride(r, at, i, n)
+		out[i].features, out[i].compute = s.durations(slow, at)
+		out[i].traced = i == 0
 	}
 	return out
 }
@@ -79,6 +85,16 @@ func (s *Stream) ride(r *rand.Rand, at time.Time, i, n int) ride {
 	v.cancel = r.Float64() < s.truth(v, storm)
 	v.labelAt = at.Add(20*time.Second + time.Duration(math.Min(r.ExpFloat64()*90, 570)*float64(time.Second))).Truncate(time.Millisecond)
 	return v
+}
+
+// durations are what a prediction takes, in ms: in a storm the feature store is
+// busy, and one in two hundred waits for it.
+func (s *Stream) durations(r *rand.Rand, at time.Time) (features, compute float64) {
+	features = math.Exp(0.9 + 0.4*r.NormFloat64() + 0.7*s.cfg.storm(at))
+	if r.Float64() < 0.005 {
+		features += 60 * r.ExpFloat64()
+	}
+	return round(features, 3), round(math.Exp(1.2+0.25*r.NormFloat64()), 3)
 }
 
 // bias is what the second version believes of the harbour.
@@ -154,9 +170,14 @@ func (s *Stream) prediction(v ride) Event {
 		},
 		Output: event.Output{Score: &score}, Threshold: &threshold, Weight: 1,
 		Segments: []event.NamedText{{Name: "district", Value: v.district}},
-		KnownAt:  s.knownAt(v.at),
+		KnownAt:  s.knownAt(v.at), FeaturesMS: &v.features, ComputeMS: &v.compute,
 	}
-	return Event{Kind: event.Predictions, Time: v.at, Key: []byte(v.id), Value: event.AppendPredictionJSON(nil, p)}
+	e := Event{Kind: event.Predictions, Time: v.at, Key: []byte(v.id), Value: event.AppendPredictionJSON(nil, p)}
+	if v.traced {
+		of := sha256.Sum256([]byte(v.id)) // the same over restarts
+		e.Trace = &Trace{Parent: fmt.Sprintf("00-%x-%x-01", of[:16], of[16:24]), Version: v.version, Features: milliseconds(v.features), Compute: milliseconds(v.compute)}
+	}
+	return e
 }
 
 func (s *Stream) label(v ride) Event {
@@ -214,6 +235,8 @@ func (s *Stream) knownAt(t time.Time) int64 {
 	}
 	return 0
 }
+
+func milliseconds(x float64) time.Duration { return time.Duration(x * float64(time.Millisecond)) }
 
 func clamp(x float64) float64 { return math.Min(1, math.Max(0, x)) }
 

@@ -43,13 +43,14 @@ type Telemetry struct {
 	log      *slog.Logger
 	level    slog.LevelVar
 	traces   *sdktrace.TracerProvider
+	kept     *spans
 	metrics  *sdkmetric.MeterProvider
 	registry *prometheus.Registry
 }
 
 // New builds exporters and providers; it sends nothing yet and sets no global.
 func New(ctx context.Context, cfg Config) (*Telemetry, error) {
-	t := &Telemetry{registry: prometheus.NewRegistry()}
+	t := &Telemetry{registry: prometheus.NewRegistry(), kept: &spans{most: keptSpans}}
 	err := t.SetLogLevel(cfg.LogLevel)
 	if err == nil {
 		t.log, err = newLogger(cfg.LogTo, cfg.LogFormat, &t.level)
@@ -63,7 +64,7 @@ func New(ctx context.Context, cfg Config) (*Telemetry, error) {
 		attribute.String("service.instance.id", cfg.Instance),
 	)
 	t.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if t.traces, err = newTraces(ctx, cfg, res); err != nil {
+	if t.traces, err = newTraces(ctx, cfg, res, t.kept); err != nil {
 		return nil, fmt.Errorf("telemetry: traces: %w", err)
 	}
 	if t.metrics, err = newMetrics(ctx, cfg, res, t.registry); err != nil {
@@ -72,9 +73,10 @@ func New(ctx context.Context, cfg Config) (*Telemetry, error) {
 	return t, nil
 }
 
-func newTraces(ctx context.Context, cfg Config, res *resource.Resource) (*sdktrace.TracerProvider, error) {
+func newTraces(ctx context.Context, cfg Config, res *resource.Resource, own *spans) (*sdktrace.TracerProvider, error) {
 	opts := []sdktrace.TracerProviderOption{
 		sdktrace.WithResource(res),
+		sdktrace.WithSpanProcessor(own),
 		sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(cfg.SampleRatio))),
 	}
 	if cfg.OTLPEndpoint != "" {

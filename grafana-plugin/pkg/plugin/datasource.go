@@ -31,6 +31,7 @@ import (
 type Datasource struct {
 	client  query.Client
 	options Options
+	uid     string // by which dashboards choose it
 }
 
 // Options is the data source's jsonData.
@@ -51,7 +52,7 @@ const forwardedIdentity = "X-Grafana-Id"
 // New makes an instance from its settings; the SDK calls it again when they
 // change.
 func New(ctx context.Context, s backend.DataSourceInstanceSettings) (instancemgmt.Instance, error) {
-	d := &Datasource{}
+	d := &Datasource{uid: s.UID}
 	if len(s.JSONData) > 0 {
 		if err := json.Unmarshal(s.JSONData, &d.options); err != nil {
 			return nil, fmt.Errorf("read the data source's settings: %w", err)
@@ -176,7 +177,7 @@ func (d *Datasource) frames(ctx context.Context, c *query.Client, q backend.Data
 	text := string(asked)
 	var out data.Frames
 	for _, kf := range shape(frames, r, limits{points: int(q.MaxDataPoints), rows: d.maxRows(), values: p.Values, numeric: p.Format == "numeric"}) {
-		f, err := toGrafana(&kf, d.options.TraceURL)
+		f, err := toGrafana(&kf, leads{traces: d.options.TraceURL, source: d.uid, model: r.Model})
 		if err != nil {
 			return nil, err
 		}

@@ -1,6 +1,8 @@
 package plugin
 
 import (
+	"net/url"
+
 	"github.com/grafana/grafana-plugin-sdk-go/data"
 
 	"github.com/kedge-ml/kedge/query"
@@ -19,10 +21,17 @@ func colour(state string) string {
 	return "green"
 }
 
+// leads are what links need to know of the question.
+type leads struct {
+	traces string // address of a trace, by settings; empty: Kedge's own view
+	source string // uid of the data source
+	model  string // that was asked about
+}
+
 // fieldConfig carries what Kedge knows of a column, so that panels are right
 // without hand work.
-func fieldConfig(c *query.Column, t query.FrameType, traceURL string) *data.FieldConfig {
-	cfg := &data.FieldConfig{Unit: c.Unit, DisplayNameFromDS: c.Display, Mappings: mappings(c), Links: append(links(c, traceURL), rowsBehind(c, t)...)}
+func fieldConfig(c *query.Column, t query.FrameType, to leads) *data.FieldConfig {
+	cfg := &data.FieldConfig{Unit: c.Unit, DisplayNameFromDS: c.Display, Mappings: mappings(c), Links: append(links(c, to), rowsBehind(c, t)...)}
 	if len(c.Thresholds) > 0 {
 		steps := []data.Threshold{{Value: data.ConfFloat64(negativeInfinity), Color: "green"}}
 		for _, t := range c.Thresholds {
@@ -77,14 +86,16 @@ func rowsBehind(c *query.Column, t query.FrameType) []data.DataLink {
 
 // links lead from a value to where it is told of in full: a trace, or the
 // dashboard of the model or view that it names.
-func links(c *query.Column, traceURL string) []data.DataLink {
-	to := func(title, url string) data.DataLink { return data.DataLink{Title: title, URL: url} }
+func links(c *query.Column, where leads) []data.DataLink {
+	to := func(title, address string) data.DataLink { return data.DataLink{Title: title, URL: address} }
 	const time = "&from=${__from}&to=${__to}"
 	switch c.Name {
 	case "trace_id":
-		if traceURL != "" {
-			return []data.DataLink{{Title: "Open trace", URL: traceURL, TargetBlank: true}}
+		if where.traces != "" {
+			return []data.DataLink{{Title: "Open trace", URL: where.traces, TargetBlank: true}}
 		}
+		// The dashboard shows what Kedge keeps of a trace, and says where it does not.
+		return []data.DataLink{to("Open trace", "/d/kedge-trace?var-datasource="+url.QueryEscape(where.source)+"&var-model="+url.QueryEscape(where.model)+"&var-trace=${__value.raw}"+time)}
 	case "model":
 		return []data.DataLink{to("Model", "/d/kedge-model?var-model=${__value.raw}"+time)}
 	case "view":

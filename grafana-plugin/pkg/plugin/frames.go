@@ -18,12 +18,14 @@ var dataPlane = data.FrameTypeVersion{0, 1}
 const exemplarFrame = "exemplar"
 
 // toGrafana turns one of Kedge's frames into Grafana's.
-func toGrafana(f *query.Frame, traceURL string) (*data.Frame, error) {
+func toGrafana(f *query.Frame, to leads) (*data.Frame, error) {
 	out := data.NewFrame(f.Name)
 	out.Meta = &data.FrameMeta{Type: data.FrameType(f.Type), TypeVersion: dataPlane}
 	switch {
 	case f.Type == query.NodeGraph: // not a type of the data plane
 		out.Meta.Type, out.Meta.PreferredVisualization = data.FrameTypeTable, data.VisTypeNodeGraph
+	case f.Type == query.Spans:
+		out.Meta.Type, out.Meta.PreferredVisualization = data.FrameTypeTable, data.VisTypeTrace
 	case f.Type == query.LogLines:
 		out.Meta.PreferredVisualization = data.VisTypeLogs
 	case f.Name == exemplarFrame:
@@ -32,6 +34,9 @@ func toGrafana(f *query.Frame, traceURL string) (*data.Frame, error) {
 	for _, n := range f.Notices {
 		out.Meta.Notices = append(out.Meta.Notices, data.Notice{Severity: severity(n.Severity), Text: n.Text})
 	}
+	if f.Type == query.Spans {
+		return spansToGrafana(f, out)
+	}
 	for i := range f.Columns {
 		c := &f.Columns[i]
 		values, err := fieldValues(c)
@@ -39,7 +44,7 @@ func toGrafana(f *query.Frame, traceURL string) (*data.Frame, error) {
 			return nil, fmt.Errorf("frame %q: %w", f.Name, err)
 		}
 		field := data.NewField(c.Name, c.Labels, values)
-		field.Config = fieldConfig(c, f.Type, traceURL)
+		field.Config = fieldConfig(c, f.Type, to)
 		out.Fields = append(out.Fields, field)
 	}
 	return out, nil

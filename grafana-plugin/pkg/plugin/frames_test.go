@@ -27,7 +27,7 @@ func TestDataPlane(t *testing.T) {
 		{Name: "psi", Type: query.Float, Labels: map[string]string{"column": "a"}, Values: []float64{1, 2}},
 		{Name: "psi", Type: query.Float, Labels: map[string]string{"column": "b"}, Values: []float64{3, 4}},
 	}}
-	f, err := toGrafana(&wide, "")
+	f, err := toGrafana(&wide, leads{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func TestDataPlane(t *testing.T) {
 		{Name: "age", Type: query.Float, Unit: "s", Values: []float64{1, 2}},
 		{Name: "model", Type: query.Text, Values: []string{"a", "b"}},
 	}}
-	if f, err = toGrafana(&long, ""); err != nil {
+	if f, err = toGrafana(&long, leads{}); err != nil {
 		t.Fatal(err)
 	}
 	numbers, err := numeric.CollectionReaderFromFrames(data.Frames{f})
@@ -62,7 +62,7 @@ func TestFieldConfig(t *testing.T) {
 		{Name: "x", Type: query.Float, Unit: "percentunit", Display: "X", Thresholds: []query.Threshold{{Value: 0.2, State: "critical"}}},
 		{Name: "trace_id", Type: query.Text, Values: []string{}},
 		{Name: "j", Type: query.RawJSON, Values: []json.RawMessage{}},
-	}}, "http://t/${__value.raw}")
+	}}, leads{traces: "http://t/${__value.raw}"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestFieldConfig(t *testing.T) {
 		t.Errorf("the frame has no JSON form: %v", err)
 	}
 	series := query.Frame{Type: query.TimeSeriesWide, Columns: []query.Column{{Name: "time", Type: query.Time}, {Name: "v", Type: query.Float, Labels: map[string]string{"view": "user"}}, {Name: "w", Type: query.Float}}}
-	if f, err = toGrafana(&series, ""); err != nil || len(f.Fields[0].Config.Links)+len(f.Fields[2].Config.Links) > 0 || len(f.Fields[1].Config.Links) != 1 || f.Fields[1].Config.Links[0].Title != "Rows of user" {
+	if f, err = toGrafana(&series, leads{}); err != nil || len(f.Fields[0].Config.Links)+len(f.Fields[2].Config.Links) > 0 || len(f.Fields[1].Config.Links) != 1 || f.Fields[1].Config.Links[0].Title != "Rows of user" {
 		t.Errorf("links to rows: %v", err)
 	}
 }
