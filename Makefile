@@ -31,7 +31,7 @@ FETCHED := $(patsubst third_party/%/fetch.sh,$(DEPS)/%.stamp,$(wildcard third_pa
 CUDA    := $(DEPS)/python/xgboost-cuda.stamp
 VENVS   := $(filter-out $(CUDA),$(patsubst third_party/python/%/requirements.txt,$(DEPS)/python/%.stamp,$(wildcard third_party/python/*/requirements.txt)))
 
-.PHONY: rules build plugin run demo test race bench torture lint fix gen check dist deps deps-run cuda clients clean
+.PHONY: browsers bench-grafana rules build plugin run demo test race bench torture lint fix gen check dist deps deps-run cuda clients clean
 
 build: ## bin/kedge
 	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/kedge ./cmd/kedge
@@ -77,6 +77,16 @@ $(DEPS)/grafana-plugin.stamp: grafana-plugin/package.json grafana-plugin/package
 plugin: $(DEPS)/grafana-plugin.stamp ## the Grafana data source, in grafana-plugin/dist
 	cd grafana-plugin && npm run --silent build
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o grafana-plugin/dist/gpx_kedge_linux_amd64 ./grafana-plugin/pkg
+
+browsers: deps-run $(DEPS)/grafana-plugin.stamp ## the data source on a page of the packages of Grafana 11, 12 and 13, in Chromium
+	for v in 11 12; do npm ci --silent --ignore-scripts --prefix grafana-plugin/browser/hosts/$$v; done
+	for v in hosts/11 hosts/12 ..; do \
+		KEDGE_GRAFANA_HOST=$$PWD/grafana-plugin/browser/$$v $(GO) test ./cmd/kedge -run '^TestPluginInABrowser$$' -count 1 || exit 1; done
+
+bench-grafana: deps-run ## what the data source adds, and panels over 100 million rows: ten minutes, 6 GB of disk
+	$(GO) test -run '^$$' -bench 'BenchmarkPluginOverhead$$' -benchtime 5000x ./cmd/kedge
+	$(GO) test -run '^$$' -bench 'BenchmarkOverhead$$' -benchtime 5000x ./grafana-plugin/pkg/plugin
+	KEDGE_BENCH_ROWS=100000000 $(GO) test -run '^$$' -bench BenchmarkPanelsOverDerivedState -timeout 60m -v ./bench
 
 rules: ## the Prometheus rules, where promtool is at hand
 	promtool check rules alerts/prometheus-rules.yaml

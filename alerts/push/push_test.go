@@ -32,6 +32,7 @@ type alertmanager struct {
 	mu     sync.Mutex
 	down   int // answers that fail before one succeeds
 	posts  int
+	bodies [][]byte
 	tokens []string
 	alerts map[string]postableAlert
 }
@@ -53,6 +54,7 @@ func (m *alertmanager) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	var in []map[string]any
 	b, _ := io.ReadAll(r.Body)
+	m.bodies = append(m.bodies, b)
 	if err := json.Unmarshal(b, &in); err != nil {
 		m.t.Errorf("body %s: %v", b, err)
 	}

@@ -25,8 +25,10 @@ type seen struct {
 		JSONData map[string]any `json:"jsonData"`
 		Secure   []string       `json:"secure"`
 	} `json:"config"`
-	Query  map[string]any `json:"query"`
-	Panels []struct {
+	Query   map[string]any `json:"query"`
+	Refused string         `json:"refused"` // what code mode says of half a request
+	Code    map[string]any `json:"code"`    // what it made of a whole one
+	Panels  []struct {
 		Kind     string `json:"kind"`
 		State    string `json:"state"`
 		Rows     int    `json:"rows"`
@@ -99,7 +101,10 @@ func checkSeen(t *testing.T, met seen) {
 	if met.Query["kind"] != "summary" || met.Query["view"] != "driver_stats" || len(met.Query["columns"].([]any)) != 1 {
 		t.Errorf("query: %v", met.Query)
 	}
-	if len(met.Panels) < 7 {
+	if met.Code["kind"] != "freshness" || met.Code["view"] != nil || met.Code["columns"] != nil || met.Code["code"] != true || !strings.HasPrefix(met.Refused, "Not a request") {
+		t.Errorf("code mode made %v and said %q", met.Code, met.Refused)
+	}
+	if len(met.Panels) < 9 {
 		t.Fatalf("%d panels", len(met.Panels))
 	}
 	for _, p := range met.Panels {
@@ -107,7 +112,7 @@ func checkSeen(t *testing.T, met seen) {
 			t.Errorf("%s is %s with %d rows: %s", p.Kind, p.State, p.Rows, p.Text)
 		}
 		switch p.Kind {
-		case "throughput", "ingest_lag", "summary", "serving_throughput":
+		case "throughput", "ingest_lag", "summary", "serving_throughput", "serving_latency":
 			if p.Canvases == 0 {
 				t.Errorf("%s: nothing is drawn", p.Kind)
 			}

@@ -163,7 +163,7 @@ func (w *walker) toTrace() {
 	w.t.Helper()
 	var rows *data.Frame
 	var at int
-	testenv.Eventually(w.t, time.Minute, func() error {
+	testenv.Eventually(w.t, 3*time.Minute, func() error {
 		rows = w.look("Newest predictions", 0)[0]
 		at = slices.IndexFunc(fieldTexts(field(w.t, rows, "trace_id")), func(id string) bool { return id != "" })
 		if at < 0 {
@@ -180,7 +180,7 @@ func (w *walker) toTrace() {
 	if of := fieldTexts(field(w.t, w.look("Rows of the trace", 0)[0], "id")); !slices.Equal(of, []string{row}) {
 		w.t.Errorf("rows of trace %s: %v, want %s", id, of, row)
 	}
-	testenv.Eventually(w.t, 30*time.Second, func() error { // the unit's span ends after its rows can be read
+	testenv.Eventually(w.t, 2*time.Minute, func() error { // the unit's span ends after its rows can be read
 		spans := w.look("Spans", 0)[0]
 		if spans.Meta.PreferredVisualization != data.VisTypeTrace {
 			return fmt.Errorf("the frame is no trace: %+v", spans.Meta)

@@ -34,6 +34,21 @@ try {
   met.query = JSON.parse(await page.textContent('[data-query]'));
   await shot('query');
 
+  const write = async (text) => {
+    await page.click('.monaco-editor .view-lines');
+    await page.keyboard.press('Control+a');
+    await page.keyboard.insertText(text); // typed brackets would be closed by the editor
+    await page.mouse.click(1200, 880);
+  };
+  await page.getByLabel('JSON').click({ force: true });
+  await page.waitForSelector('.monaco-editor .view-lines');
+  await write('{"kind": "freshness"');
+  met.refused = await page.getByText('Not a request').first().textContent();
+  await write('{"kind": "freshness", "values": ["seconds"]}');
+  await page.waitForSelector('[data-panel="freshness"][data-state="done"]');
+  met.code = JSON.parse(await page.textContent('[data-query]'));
+  await shot('code');
+
   for (const [name, what] of [['panels', 'panels'], ['panels-light', 'panels&light']]) {
     await open(what, '[data-panel]');
     await settled();

@@ -110,6 +110,8 @@ const PANELS = [
   { title: 'Ingest lag', query: { kind: 'ingest_lag' }, draw: lines },
   { title: 'Two columns of driver_stats', query: { kind: 'summary', view: 'driver_stats', columns: ['acceptance_rate', 'conversion_rate'], values: ['mean', 'p95'] }, draw: lines },
   { title: 'Predictions a second', query: { kind: 'serving_throughput', model: 'ride_cancel' }, draw: lines },
+  { title: 'Latency', query: { kind: 'serving_latency', model: 'ride_cancel' }, draw: lines },
+  { title: 'Newest predictions', query: { kind: 'rows', model: 'ride_cancel', columns: ['event_time', 'id', 'version', 'score', 'trace_id'], limit: 40 }, draw: table },
   { title: 'Freshness', query: { kind: 'freshness', values: ['seconds'] }, draw: bars },
   { title: 'Ledger', query: { kind: 'ledger' }, draw: table },
   { title: 'Models and views', query: { kind: 'catalog' }, draw: table },
