@@ -10,18 +10,15 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/internal/telemetry"
 	"github.com/kedge-ml/kedge/internal/testenv"
 	"github.com/kedge-ml/kedge/internal/web"
-	"github.com/kedge-ml/kedge/stream"
 )
 
 // BenchmarkPeers measures Kedge's handler behind its doors, a bare handler and
@@ -146,102 +143,6 @@ func driveAll(b *testing.B, addr string, requests [][]byte, connections int, d t
 	}
 	busy.Wait()
 	return float64(answers.Load()) / time.Since(start).Seconds()
-}
-
-// BenchmarkLatency sends on a schedule, at 70 % of what four connections just
-// reached, and counts from the scheduled time, so that a stall costs all that
-// wait behind it; and, over one connection, the largest shape back to back.
-func BenchmarkLatency(b *testing.B) {
-	kedge, names, bearer := benchServer(b, measured(b))
-	addr := benchListen(b, kedge, true)
-	b.Run("1x50-at-70%", func(b *testing.B) {
-		requests := httpRequests(names, 1, 50, bearer)
-		for b.Loop() {
-			rate := 0.7 * driveAll(b, addr, requests, 4, 2*time.Second, discardAnswer)
-			report(b, paced(b, addr, requests, 4, time.Duration(4/rate*1e9), 5*time.Second))
-			b.ReportMetric(rate, "req/s")
-		}
-	})
-	b.Run("100x250-one-connection", func(b *testing.B) {
-		for b.Loop() {
-			report(b, paced(b, addr, httpRequests(names, 100, 250, bearer), 1, 0, 3*time.Second))
-		}
-	})
-}
-
-func report(b *testing.B, latencies []time.Duration) {
-	slices.Sort(latencies)
-	for _, q := range []float64{0.5, 0.99} {
-		b.ReportMetric(float64(latencies[int(q*float64(len(latencies)-1))].Microseconds()), fmt.Sprintf("p%g-us", q*100))
-	}
-}
-
-// paced asks every so often over each connection; zero: as soon as it can.
-func paced(b *testing.B, addr string, requests [][]byte, connections int, every, d time.Duration) (all []time.Duration) {
-	var mu sync.Mutex
-	var busy sync.WaitGroup
-	start := time.Now()
-	for c := range connections {
-		busy.Go(func() {
-			conn, err := net.Dial("tcp", addr)
-			if err != nil {
-				b.Error(err)
-				return
-			}
-			defer conn.Close()
-			var mine []time.Duration
-			r := bufio.NewReaderSize(conn, 64<<10)
-			due := start.Add(every * time.Duration(c) / time.Duration(connections))
-			for i := 0; time.Since(start) < d; i++ {
-				if every == 0 {
-					due = time.Now()
-				}
-				time.Sleep(time.Until(due))
-				if _, err = conn.Write(requests[i%len(requests)]); err == nil {
-					err = discardAnswer(r)
-				}
-				if err != nil {
-					b.Error(err)
-					return
-				}
-				mine = append(mine, time.Since(due))
-				due = due.Add(every)
-			}
-			mu.Lock()
-			all = append(all, mine...)
-			mu.Unlock()
-		})
-	}
-	busy.Wait()
-	return all
-}
-
-// BenchmarkReadable is how long after being produced a row is readable: one row
-// at a time, through the embedded broker, polled without pause.
-func BenchmarkReadable(b *testing.B) {
-	h := openHouse(b, time.Time{})
-	h.view("v", "0s", fieldsOf("k Int64"), fieldsOf("x Int64"))
-	p := h.client.Producer(stream.ProducerConfig{})
-	defer p.Close()
-	v := h.online.View(testNamespace, "v")
-	key := appendIntKey(nil, 1)
-	var latencies []time.Duration
-	for n := int64(1); b.Loop(); n++ {
-		row := fmt.Appendf(nil, `{"view":"v","key":{"k":1},"event_time":%q,"values":{"x":%d}}`, event.AppendTime(nil, time.Now().UnixMicro()), n)
-		start := time.Now()
-		must(b, p.Produce(b.Context(), FeatureTopic(testNamespace), stream.Message{Key: []byte(`{"k":1}`), Value: row}))
-		for {
-			var rows Rows
-			must(b, lookUp(b.Context(), v, time.Now().UnixMicro(), &rows, key))
-			c := newColumn(v.Schema.Values()[0].Type, true)
-			if rows.Row(0).AppendTo(&c, 0) == Present && c.Int64s[0] == n {
-				break
-			}
-			time.Sleep(100 * time.Microsecond)
-		}
-		latencies = append(latencies, time.Since(start))
-	}
-	report(b, latencies)
 }
 
 func command(args ...string) []byte {

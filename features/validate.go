@@ -73,8 +73,6 @@ func parseBody(body []byte, sh shape) (*node, error) {
 func (sh shape) check(n *node) (faults []fault) {
 	switch n.kind {
 	case kindObject:
-	case kindNull:
-		return []fault{{typ: "missing", loc: []any{"body"}, msg: "Field required", input: []byte("null")}}
 	default:
 		return []fault{newFault(n, []any{"body"}, "model_attributes_type", "Input should be a valid dictionary or object to extract fields from")}
 	}
