@@ -6,6 +6,7 @@ The server has the views of repo.py, and rows for the drivers 1001 (fresh) and
 1002 (older than the view's ttl).
 """
 
+import os
 import sys
 import tempfile
 import unittest
@@ -26,7 +27,8 @@ def store(registry: Path) -> FeatureStore:
             project="demo",
             provider="local",
             registry=str(registry),
-            online_store={"type": "remote", "path": URL},
+            online_store={"type": "remote", "path": URL, "cert": os.environ.get("CA", "")},
+            auth={"type": "oidc", "token_env_var": "TOKEN"} if os.environ.get("TOKEN") else None,
             offline_store={"type": "file"},
             entity_key_serialization_version=3,
         )

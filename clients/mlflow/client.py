@@ -9,6 +9,8 @@ import tempfile
 
 os.environ["MLFLOW_TRACKING_URI"] = sys.argv[1]
 os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+if os.environ.get("TOKEN"):
+    os.environ["MLFLOW_TRACKING_TOKEN"] = os.environ["TOKEN"]
 os.environ["GIT_PYTHON_REFRESH"] = "quiet"
 
 import mlflow

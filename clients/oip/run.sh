@@ -20,6 +20,6 @@ for _ in $(seq 100); do
   curl -fs "$SERVER/v2/models/loans/ready" >/dev/null 2>&1 && break
   sleep 0.1
 done
-bin/kedge conformance oip "$SERVER" --model loans
-.deps/python/oip/bin/python clients/oip/triton.py "${SERVER#http://}" "$GRPC"
+bin/kedge --server "$SERVER" ${TOKEN:+--key "$TOKEN"} conformance oip "$SERVER" --model loans
+.deps/python/oip/bin/python clients/oip/triton.py "${SERVER#*://}" "$GRPC"
 .deps/python/kserve/bin/python clients/oip/kserve_client.py "$SERVER"

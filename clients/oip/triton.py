@@ -2,11 +2,15 @@
 
 usage: triton.py HTTP_HOST_PORT GRPC_HOST_PORT
 """
+import os
 import sys
 
+import httpx
 import numpy as np
 import tritonclient.grpc as tg
+import tritonclient.grpc.auth
 import tritonclient.http as th
+import tritonclient.http.auth
 from open_inference.openapi.client import InferenceRequest, OpenInferenceClient
 
 http_address, grpc_address = sys.argv[1:3]
@@ -38,8 +42,13 @@ def drive(name, lib, c):
     return scores
 
 
-a = drive("http", th, th.InferenceServerClient(http_address))
-g = tg.InferenceServerClient(grpc_address)
+token, ca = os.environ.get("TOKEN", ""), os.environ.get("CA", "")
+h = th.InferenceServerClient(http_address, ssl=bool(ca), ssl_options={"ca_certs": ca} if ca else None)
+g = tg.InferenceServerClient(grpc_address, ssl=bool(ca), root_certificates=ca or None)
+if token:
+    h.register_plugin(th.auth.BasicAuth("suite", token))
+    g.register_plugin(tg.auth.BasicAuth("suite", token))
+a = drive("http", th, h)
 b = drive("grpc", tg, g)
 check("http and grpc agree", np.array_equal(a, b, equal_nan=True))
 s = g.get_inference_statistics("loans").model_stats[0]
@@ -52,7 +61,10 @@ try:
 except Exception as e:
     check(f"grpc: an unknown model is not loaded: {e}", "no deployment" in str(e))
 
-o = OpenInferenceClient(base_url="http://" + http_address)
+o = OpenInferenceClient(
+    base_url=("https://" if ca else "http://") + http_address,
+    httpx_client=httpx.Client(headers={"Authorization": "Bearer " + token} if token else {}, verify=ca or True),
+)
 o.check_server_liveness()
 o.check_server_readiness()
 o.check_model_readiness("loans")
