@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math"
 	"os"
 	"slices"
@@ -28,10 +29,13 @@ type recorder struct {
 	metrics []store.RunMetric
 	lines   []store.RunLine
 	counts  map[string]int64
+
+	saving sync.Mutex
+	live   map[string]Run // under way here, as last recorded
 }
 
 func newRecorder(cfg SchedulerConfig, st *store.Store) *recorder {
-	return &recorder{cfg: cfg, store: st, counts: map[string]int64{}}
+	return &recorder{cfg: cfg, store: st, counts: map[string]int64{}, live: map[string]Run{}}
 }
 
 // recordTimeout bounds one insert of a run's record.
@@ -46,6 +50,52 @@ func (c *recorder) run(r Run) error {
 		return err
 	}
 	return c.store.SaveRun(ctx, row)
+}
+
+// begin stores that a run is under way here.
+func (c *recorder) begin(r Run) error {
+	c.saving.Lock()
+	defer c.saving.Unlock()
+	return c.keep(r)
+}
+
+// keep stores a newer revision of a run that is under way here; saving is held.
+func (c *recorder) keep(r Run) error {
+	if was, ok := c.live[r.ID]; ok {
+		r.Revision = max(r.Revision, was.Revision+1)
+	}
+	if err := c.run(r); err != nil {
+		return err
+	}
+	if c.live[r.ID] = r; r.State.Final() {
+		delete(c.live, r.ID)
+	}
+	return nil
+}
+
+// beat stores that the runs under way here go on.
+func (c *recorder) beat() (err error) {
+	c.saving.Lock()
+	defer c.saving.Unlock()
+	for _, r := range c.live {
+		err = errors.Join(err, c.keep(r))
+	}
+	return err
+}
+
+// holds reports whether a run is under way here.
+func (c *recorder) holds(id string) bool {
+	c.saving.Lock()
+	defer c.saving.Unlock()
+	_, ok := c.live[id]
+	return ok
+}
+
+// forget ends the beats of a run and of its trials.
+func (c *recorder) forget(id string) {
+	c.saving.Lock()
+	defer c.saving.Unlock()
+	maps.DeleteFunc(c.live, func(k string, r Run) bool { return k == id || r.Parent == id })
 }
 
 // Row is the run as the store keeps it.
@@ -83,12 +133,12 @@ func (c *recorder) record(ctx context.Context, of Run) Record {
 	return Record{
 		Run: func(r Run) error {
 			if r.State.Final() && r.State != Succeeded && ctx.Err() != nil && !errors.Is(context.Cause(ctx), errByHand) {
-				return nil // the process stops, or leads no more; the run did not end
+				return nil // the process stops; the run did not end
 			}
 			if r.Trigger == "" {
 				r.Trigger, r.Who = of.Trigger, of.Who
 			}
-			return c.run(r)
+			return c.begin(r)
 		},
 		Metrics: func(ms []Metric) error {
 			c.mu.Lock()
@@ -173,11 +223,12 @@ func loadCheckpoint(root *os.Root, run string) (*Checkpoint, error) {
 func dropCheckpoint(root *os.Root, run string) { _ = root.Remove(checkpointFile(run)) }
 
 // trialsOf are the finished trials of a search's run among all runs, in the
-// order in which they began.
+// order in which they began. Those that were lost with their process are tried
+// again.
 func trialsOf(all []Run, parent Run) []Trial {
 	var out []Trial
 	for _, r := range slices.Backward(all) { // oldest first
-		if r.Parent != parent.ID || !r.State.Final() {
+		if r.Parent != parent.ID || !r.State.Final() || r.orphaned() {
 			continue
 		}
 		t := Trial{Number: len(out), Params: map[string]string{}, Loss: math.NaN(), State: r.State}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/registry"
@@ -62,7 +63,26 @@ func (s *Scheduler) follow(ctx context.Context, states chan<- *registry.State) {
 	}
 }
 
-// answer carries out what other processes were asked for.
+// cancelOwn ends the runs under way here that another process was asked to
+// cancel.
+func (s *Scheduler) cancelOwn(ctx context.Context, st *registry.State) {
+	for _, d := range st.List(askKind, s.cfg.Namespace) {
+		var a ask
+		if err := event.DecodeStrict(d.Spec, &a); err != nil || a.Op != opCancel {
+			continue
+		}
+		s.mu.Lock()
+		own := s.active[d.Name]
+		s.mu.Unlock()
+		if own != nil {
+			own.cancel(fmt.Errorf("%w by %s", errByHand, a.Who))
+			s.drop(ctx, d)
+		}
+	}
+}
+
+// answer carries out what other processes were asked for. Runs that another one
+// has under way are its own to cancel.
 func (s *Scheduler) answer(ctx context.Context, st *registry.State) {
 	for _, d := range st.List(askKind, s.cfg.Namespace) {
 		var a ask
@@ -70,6 +90,10 @@ func (s *Scheduler) answer(ctx context.Context, st *registry.State) {
 		switch {
 		case err != nil:
 		case a.Op == opCancel:
+			r, getErr := s.Get(ctx, d.Namespace, d.Name)
+			if getErr == nil && r.State == Running && !s.owners.gone(r, time.Now(), s.rec.holds(r.ID)) {
+				continue
+			}
 			_, err = s.Cancel(ctx, d.Namespace, d.Name, a.Who)
 		default:
 			err = s.takeUp(ctx, d.Namespace, d.Name)
@@ -77,10 +101,15 @@ func (s *Scheduler) answer(ctx context.Context, st *registry.State) {
 		if err != nil && ctx.Err() == nil {
 			s.cfg.Log.WarnContext(ctx, "what another process was asked for was not done", "run", d.Name, "error", err)
 		}
-		_, err = s.reg.Apply(ctx, registry.Entry{Kind: askKind, Namespace: d.Namespace, Name: d.Name, Op: registry.Delete, Expect: d.Version, Who: "trainer"})
-		if err != nil && !errors.Is(err, registry.ErrStale) && ctx.Err() == nil { // a newer request comes with the next state
-			s.cfg.Log.WarnContext(ctx, "a request to the trainer stays in the registry", "run", d.Name, "error", err)
-		}
+		s.drop(ctx, d)
+	}
+}
+
+// drop takes a request out of the registry.
+func (s *Scheduler) drop(ctx context.Context, d registry.Definition) {
+	_, err := s.reg.Apply(ctx, registry.Entry{Kind: askKind, Namespace: d.Namespace, Name: d.Name, Op: registry.Delete, Expect: d.Version, Who: "trainer"})
+	if err != nil && !errors.Is(err, registry.ErrStale) && ctx.Err() == nil { // a newer request comes with the next state
+		s.cfg.Log.WarnContext(ctx, "a request to the trainer stays in the registry", "run", d.Name, "error", err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/kedge-ml/kedge/model"
@@ -95,9 +96,13 @@ func NewRunID() string {
 // when it led before, as failed.
 func orphan(r Run, now time.Time) Run {
 	r.State, r.Finished, r.Revision = Failed, now, r.Revision+1
-	r.Error = "orphaned: the process that ran it is gone; resume it from its last checkpoint, or start it again"
+	r.Error = orphanedError + ": the process that ran it is gone; resume it from its last checkpoint, or start it again"
 	return r
 }
+
+const orphanedError = "orphaned"
+
+func (r *Run) orphaned() bool { return r.State == Failed && strings.HasPrefix(r.Error, orphanedError) }
 
 // stateOf maps how a fit ended to the run's state.
 func stateOf(err error) State {

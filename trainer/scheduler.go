@@ -53,6 +53,9 @@ type Scheduler struct {
 	wake   chan struct{}
 	leads  atomic.Bool // this process runs the queue
 	models *Models
+	owners owners
+
+	running sync.WaitGroup
 
 	mu     sync.Mutex
 	queue  []Run
@@ -69,7 +72,7 @@ type active struct {
 // NewScheduler returns a scheduler over stored rows.
 func NewScheduler(cfg SchedulerConfig, data *Stored) *Scheduler {
 	return &Scheduler{cfg: cfg, data: data, reg: data.Registry, rec: newRecorder(cfg, data.Store), wake: make(chan struct{}, 1),
-		models: NewModels(data.Registry), active: map[string]*active{}}
+		models: NewModels(data.Registry), active: map[string]*active{}, owners: newOwners(cfg.Owner)}
 }
 
 // Request asks for a run: of a defined job, or of a spec under a name.
@@ -145,38 +148,58 @@ func (s *Scheduler) poke() {
 	}
 }
 
-// Run works until ctx ends: it takes up what was left, starts what is queued
-// and triggers what is due. Runs under way are stopped, not ended: the next
-// start resumes those that have a checkpoint and marks the others.
-func (s *Scheduler) Run(ctx context.Context) error {
+// Run works until ctx ends. hold calls its argument while this process runs the
+// queue, and returns when ctx has ended or nothing more can be held. Runs that
+// were begun go on when another process takes the queue over; they stop with
+// this process, and whoever runs the queue then resumes those that have a
+// checkpoint at hand and marks the others.
+func (s *Scheduler) Run(ctx context.Context, hold func(ctx context.Context, lead func(context.Context)) error) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var attending sync.WaitGroup
+	attending.Go(func() { s.attend(ctx) })
+	err := hold(ctx, func(lease context.Context) { s.lead(lease, ctx) })
+	stop()
+	attending.Wait()
+	s.running.Wait()
+	return errors.Join(err, s.rec.flush(context.WithoutCancel(ctx)))
+}
+
+// lead runs the queue until the lease ends: it takes up what was left, starts
+// what is queued and triggers what is due. Runs live as long as the process.
+func (s *Scheduler) lead(lease, process context.Context) {
 	s.leads.Store(true) // before the queue is read: what is submitted from here on is this process's
 	defer s.leads.Store(false)
-	if err := s.recover(ctx); err != nil {
-		return err
+	if err := s.recover(lease); err != nil {
+		if lease.Err() == nil {
+			s.cfg.Log.ErrorContext(lease, "the queue of training runs cannot be read; it is taken up again", "error", err)
+			pause(lease, 5*time.Second)
+		}
+		return
 	}
 	states := make(chan *registry.State)
-	go s.follow(ctx, states)
-	var running sync.WaitGroup
-	defer running.Wait()
-	flush, due := time.NewTicker(time.Second), time.NewTicker(10*time.Second)
-	defer flush.Stop()
+	go s.follow(lease, states)
+	due := time.NewTicker(10 * time.Second)
 	defer due.Stop()
 	for {
-		s.start(ctx, &running)
+		s.start(lease, process)
 		select {
-		case <-ctx.Done():
-			running.Wait()
-			return s.rec.flush(context.WithoutCancel(ctx))
+		case <-lease.Done():
+			return
 		case <-s.wake:
 		case st := <-states:
-			s.answer(ctx, st)
-		case <-flush.C:
-			if err := s.rec.flush(ctx); err != nil && ctx.Err() == nil {
-				s.cfg.Log.WarnContext(ctx, "metrics of runs were not stored; the next second tries again", "error", err)
-			}
+			s.answer(lease, st)
 		case now := <-due.C:
-			s.trigger(ctx, now)
+			s.trigger(lease, now)
+			s.sweep(lease)
 		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
 	}
 }
 
@@ -190,25 +213,49 @@ func (s *Scheduler) recover(ctx context.Context) error {
 		if r.Trigger == ByMLflow || s.known(r.ID) {
 			continue // nobody's, or under way here
 		}
-		at, err := loadCheckpoint(s.cfg.Checkpoints, r.ID)
-		switch {
-		case err != nil:
-			s.cfg.Log.WarnContext(ctx, "a checkpoint cannot be read; the run is not resumed", "run", r.ID, "error", err)
-		case r.State == Queued && r.Spec != nil:
+		if r.State == Queued && r.Spec != nil {
 			s.enqueue(r)
-			continue
-		case at != nil && r.Spec != nil:
-			r.State, r.Resumed, r.Revision = Queued, r.Resumed+1, r.Revision+1
-			if err := s.rec.run(r); err != nil {
-				return err
-			}
-			s.enqueue(r)
-			continue
-		}
-		if err := s.rec.run(orphan(r, time.Now())); err != nil {
+		} else if err := s.inherit(ctx, r); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// sweep takes up the runs whose process has gone since.
+func (s *Scheduler) sweep(ctx context.Context) {
+	left, err := s.Runs(ctx, s.cfg.Namespace, "", Running)
+	for _, r := range left {
+		if r.Trigger != ByMLflow && !s.known(r.ID) {
+			err = errors.Join(err, s.inherit(ctx, r))
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		s.cfg.Log.WarnContext(ctx, "runs of processes that are gone were not taken up; this is tried again", "error", err)
+	}
+}
+
+// inherit takes up an unfinished run whose process is gone: from its
+// checkpoint where there is one here, else it is marked as an orphan.
+func (s *Scheduler) inherit(ctx context.Context, r Run) error {
+	if !s.owners.gone(r, time.Now(), s.rec.holds(r.ID)) {
+		return nil
+	}
+	if now, err := s.Get(ctx, r.Namespace, r.ID); err != nil || now.State != Running || now.Revision != r.Revision {
+		return err // it ended meanwhile
+	}
+	at, err := loadCheckpoint(s.cfg.Checkpoints, r.ID)
+	if err != nil {
+		s.cfg.Log.WarnContext(ctx, "a checkpoint cannot be read; the run is not resumed", "run", r.ID, "error", err)
+	}
+	if err != nil || at == nil || r.Spec == nil {
+		return s.rec.run(orphan(r, time.Now()))
+	}
+	r.State, r.Resumed, r.Revision = Queued, r.Resumed+1, r.Revision+1
+	if err := s.rec.run(r); err != nil {
+		return err
+	}
+	s.enqueue(r)
 	return nil
 }
 
@@ -218,22 +265,38 @@ func (s *Scheduler) known(id string) bool {
 	return s.active[id] != nil || slices.ContainsFunc(s.queue, func(r Run) bool { return r.ID == id })
 }
 
-// start begins every queued run that there is room for.
-func (s *Scheduler) start(ctx context.Context, running *sync.WaitGroup) {
-	for {
-		r, gpus, runCtx, ok := s.next(ctx)
+// start begins every queued run that there is room for. That it runs here is
+// recorded first, so that whoever reads the queue next does not begin it too.
+func (s *Scheduler) start(lease, process context.Context) {
+	for lease.Err() == nil {
+		r, gpus, runCtx, ok := s.next(process)
 		if !ok {
 			return
 		}
-		running.Go(func() {
+		r.State, r.Owner, r.Revision = Running, s.cfg.Owner, r.Revision+1
+		if err := s.rec.begin(r); err != nil {
+			s.cfg.Log.WarnContext(lease, "a run cannot be recorded as begun; it waits on", "run", r.ID, "error", err)
+			s.end(r.ID)
+			r.State = Queued
+			s.enqueue(r)
+			pause(lease, time.Second)
+			return
+		}
+		s.running.Go(func() {
 			s.execute(runCtx, r, gpus)
-			s.mu.Lock()
-			s.active[r.ID].cancel(nil)
-			delete(s.active, r.ID)
-			s.mu.Unlock()
+			s.end(r.ID)
 			s.poke()
 		})
 	}
+}
+
+// end forgets a run that was under way.
+func (s *Scheduler) end(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.active[id].cancel(nil)
+	delete(s.active, id)
+	s.rec.forget(id)
 }
 
 // next takes the run to start now. A run that waits for its namespace's quota
@@ -341,7 +404,7 @@ func (s *Scheduler) Cancel(ctx context.Context, namespace, id, who string) (Run,
 		a.cancel(fmt.Errorf("%w by %s", errByHand, who))
 		return r, nil
 	}
-	if at < 0 && !s.leads.Load() {
+	if at < 0 && (!s.leads.Load() || r.State == Running && !s.owners.gone(r, time.Now(), s.rec.holds(id))) {
 		return r, s.tellRunner(ctx, namespace, id, opCancel, who)
 	}
 	if at < 0 && r.State == Running {

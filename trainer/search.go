@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -148,6 +150,9 @@ func (h *hunt) remember(before []Trial) {
 			h.done = append(h.done, scored{h.s.Space.locate(t.Params), t.Loss})
 		}
 	}
+	if h.grid != nil {
+		h.grid = h.s.Space.remaining(h.grid, before)
+	}
 	for range h.next { // the generator goes on where it stopped
 		h.s.Space.random(h.rng)
 	}
@@ -222,6 +227,19 @@ func (h *hunt) note(t Trial, at point, res *Result, err error) {
 	if t.Loss < h.loss {
 		h.loss, h.best = t.Loss, res
 	}
+}
+
+// remaining puts the points of a grid that were tried before in front, as many
+// as there are trials, so that the next one is a new one.
+func (s Space) remaining(grid []point, before []Trial) []point {
+	tried := slices.Repeat([]point{nil}, len(before))
+	for _, p := range grid {
+		values := s.values(p)
+		if !slices.ContainsFunc(before, func(t Trial) bool { return maps.Equal(t.Params, values) }) {
+			tried = append(tried, p)
+		}
+	}
+	return tried
 }
 
 // locate is the inverse of values, up to rounding.

@@ -254,3 +254,24 @@ func TestSearchPrunesXGBoost(t *testing.T) {
 		t.Error("the search was of no use")
 	}
 }
+
+// TestGridGoesOn: what is left of a grid are the points that no trial had,
+// whichever those are.
+func TestGridGoesOn(t *testing.T) {
+	s := Space{"depth": {Choices: []string{"1", "2", "3"}}, "eta": {Low: 0.1, High: 0.3}}
+	grid := s.grid()
+	before := []Trial{{Params: s.values(grid[4])}, {Params: s.values(grid[1])}}
+	left := s.remaining(grid, before)
+	if len(left) != len(grid) {
+		t.Fatalf("%d points of %d", len(left), len(grid))
+	}
+	seen := map[string]bool{}
+	for _, p := range left[len(before):] {
+		seen[fmt.Sprint(s.values(p))] = true
+	}
+	for i, p := range grid {
+		if want := i != 4 && i != 1; seen[fmt.Sprint(s.values(p))] != want {
+			t.Errorf("point %d, %v: left over %v", i, s.values(p), !want)
+		}
+	}
+}

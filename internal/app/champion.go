@@ -1,8 +1,7 @@
 package app
 
 import (
-	"fmt"
-	"os"
+	"context"
 	"time"
 
 	"github.com/kedge-ml/kedge/drift"
@@ -49,12 +48,9 @@ func (a *App) trainingOf(digest string) (map[string]*drift.Baseline, error) {
 	if digest == "" {
 		return nil, nil
 	}
-	root, err := os.OpenRoot(a.dir.Sub(artifactsDir))
-	if err != nil {
-		return nil, fmt.Errorf("artefacts: %w", err)
-	}
-	defer root.Close() //nolint:errcheck // only read
-	art, err := model.Load(root, digest, model.DefaultLimits())
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	art, err := a.artifacts.Load(ctx, digest, model.DefaultLimits()) // from the bucket where this machine has none
 	if err != nil {
 		return nil, err
 	}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"time"
 
 	"github.com/kedge-ml/kedge/features"
 	"github.com/kedge-ml/kedge/internal/gpu"
@@ -132,18 +131,11 @@ func (a *App) folder(name string) (*os.Root, error) {
 	return root, nil
 }
 
-// runTrainer runs the queue while this process holds its lease.
+// runTrainer runs the queue while this process holds its lease, and the runs
+// that it has begun in any case.
 func (a *App) runTrainer(ctx context.Context) error {
-	return a.client.HoldLease(ctx, trainerGroup, LeasesTopic, func(ctx context.Context) {
-		err := a.trainer.scheduler.Run(ctx)
-		if err == nil || ctx.Err() != nil {
-			return
-		}
-		a.tel.Scope("trainer").Log.ErrorContext(ctx, "the queue of training runs stopped; it is taken up again", "error", err)
-		select {
-		case <-time.After(5 * time.Second):
-		case <-ctx.Done():
-		}
+	return a.trainer.scheduler.Run(ctx, func(ctx context.Context, lead func(context.Context)) error {
+		return a.client.HoldLease(ctx, trainerGroup, LeasesTopic, lead)
 	})
 }
 
