@@ -69,13 +69,15 @@ func inputColumns(tables []*table) (out []event.Field) {
 
 const framed = "event_time >= fromUnixTimestamp64Micro({from:Int64}) AND event_time < fromUnixTimestamp64Micro({to:Int64})"
 
+// predictionPart names the table's columns by the table: a part of the key may be
+// called "id" or "version" too, and its alias would be taken for them.
 func (s *Store) predictionPart(t *table, f PredictionFrame, inputs []event.Field) string {
-	cols := []string{"id AS prediction_id", "event_time AS event_timestamp", "toString(version) AS version", "weight AS _weight"}
+	cols := []string{"t.id AS prediction_id", "t.event_time AS event_timestamp", "toString(t.version) AS version", "t.weight AS _weight"}
 	for _, k := range f.Keys {
 		typ := elementType(k.Type.Elem)
-		extract := fmt.Sprintf("JSONExtract(key, %s, '%s')", chdb.QuoteString(k.Name), typ)
+		extract := fmt.Sprintf("JSONExtract(t.key, %s, '%s')", chdb.QuoteString(k.Name), typ)
 		if k.Type.Elem == event.Timestamp {
-			extract = fmt.Sprintf("parseDateTime64BestEffort(JSONExtractString(key, %s), 6, 'UTC')", chdb.QuoteString(k.Name))
+			extract = fmt.Sprintf("parseDateTime64BestEffort(JSONExtractString(t.key, %s), 6, 'UTC')", chdb.QuoteString(k.Name))
 		}
 		cols = append(cols, extract+" AS "+chdb.QuoteIdent(k.Name))
 	}
@@ -85,12 +87,12 @@ func (s *Store) predictionPart(t *table, f PredictionFrame, inputs []event.Field
 			expr = "CAST([], '" + clickhouseType(in) + "')"
 		}
 		if c, stored, ok := t.find(in.Name); ok && stored.Role == event.ValueRole {
-			expr = fmt.Sprintf("CAST(%s, '%s')", chdb.QuoteIdent(c.name), clickhouseType(in))
+			expr = fmt.Sprintf("CAST(t.%s, '%s')", chdb.QuoteIdent(c.name), clickhouseType(in))
 		}
 		cols = append(cols, expr+" AS "+chdb.QuoteIdent("input__"+in.Name))
 	}
-	cols = append(cols, "score", "class", "value")
-	return "SELECT " + strings.Join(cols, ", ") + " FROM " + s.ref(t.name) + " WHERE " + framed + " AND " + f.Until.condition() + " AND " + f.Sample.condition("id")
+	cols = append(cols, "t.score AS score", "t.class AS class", "t.value AS value")
+	return "SELECT " + strings.Join(cols, ", ") + " FROM " + s.ref(t.name) + " AS t WHERE " + framed + " AND " + f.Until.condition() + " AND " + f.Sample.condition("t.id")
 }
 
 // newestLabels are the newest labels by prediction id, those withdrawn left out.
