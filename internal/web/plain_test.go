@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -30,6 +31,9 @@ func echo(plain *atomic.Int64) http.Handler {
 			plain.Add(1)
 		}
 		body, err := io.ReadAll(r.Body)
+		if len(body) > 1000 { // answers stay small: what is still on its way when a server closes is lost
+			body = fmt.Appendf(nil, "%d bytes, %x", len(body), sha256.Sum256(body))
+		}
 		var names []string
 		for name, values := range r.Header {
 			names = append(names, fmt.Sprintf("%s=%q", name, values))
@@ -197,7 +201,7 @@ func TestPlainStreams(t *testing.T) {
 	var names, easy []string
 	for name := range cases {
 		names = append(names, name)
-		if strings.HasPrefix(name, "plain") && name != "plain do close" && name != "plain do abort" {
+		if strings.HasPrefix(name, "plain") && name != "plain do close" && name != "plain do abort" && name != "plain large" {
 			easy = append(easy, name)
 		}
 	}
