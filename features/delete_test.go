@@ -120,6 +120,22 @@ func TestDeleteEntity(t *testing.T) {
 			t.Errorf("%v, which no view has: %v %v", parts, got, err)
 		}
 	}
+	calls := 0
+	hurried, hurry = context.WithCancel(ctx)
+	defer hurry()
+	slow := NewDeleter(h.online, EventsFrom(st, func(context.Context, string) (int, error) {
+		if calls++; calls == 3 { // the log is waited for again: the tombstones are in it
+			hurry()
+		}
+		return 4, nil
+	}, 0), h.writer, telemetry.Discard())
+	got, err = slow.Delete(hurried, testNamespace, map[string]string{"driver_id": "8"}, time.Minute)
+	if !errors.Is(err, ErrBehind) || fmt.Sprint(got) != "[{driver 1 0} {pair 1 0}]" {
+		t.Errorf("a delete whose erasure takes too long: %v %v", got, err)
+	}
+	if _, _, body := h.ask("POST", "/get-online-features", []byte(`{"features":["driver:note"],"entities":{"driver_id":[8]}}`)); !strings.Contains(body, "NOT_FOUND") {
+		t.Errorf("what has its tombstone is still read: %s", body)
+	}
 }
 
 // holds reports whether a text lies anywhere in the table's memory.
