@@ -23,6 +23,8 @@ func serving() Dashboard {
 					Description: "Median, 95th and 99th percentile of a prediction's time and its stages. A dot is the slowest of its step: its trace is one click away."},
 				{Title: "Latency heat map", Type: heatmap, Width: 8, Query: query.Request{Kind: "latency_heatmap", Model: "$model"},
 					Description: "How many predictions took how long, in milliseconds."},
+				{ID: 102, Title: "Errors", Type: timeseries, Width: 24, Height: 6, Query: query.Request{Kind: "serving_errors", Model: "$model"}, Values: []string{"refused", "rejected"}, Empty: "the model's requests are answered elsewhere",
+					Description: "Requests a second that Kedge refused (bad requests, missing features, faults of the model) and rejected (too many at once), as the asked process counted them."},
 			}},
 		},
 	}

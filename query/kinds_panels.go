@@ -16,6 +16,8 @@ func panelKinds() []Kind {
 			Help: "How many predictions took how long, per step, with the slowest as exemplars."},
 		{Name: "serving_throughput", Title: "Predictions a second", Group: "Serving", Subject: ModelOnly, Reads: []string{"step", "max_points"}, Frame: TimeSeriesWide, Default: "timeseries",
 			Help: "Predictions a second of a model, per version and variant."},
+		{Name: "serving_errors", Title: "Requests by outcome", Group: "Serving", Subject: ModelOnly, Frame: TimeSeriesWide, Default: "timeseries",
+			Help: "Requests a second that the asked process answered, refused (a bad request, a missing feature, a fault of the model) and rejected (too many at once), of the last day since it started."},
 		{Name: "trace", Title: "Trace", Group: "Serving", Subject: NoSubject, Reads: []string{"filter"}, Frame: Spans, Default: "traces",
 			Help: "The spans of one trace that the asked process keeps, the earliest first. Filter by trace_id. Where a collector runs, the trace is whole there."},
 		{Name: "deployments", Title: "Rollout history", Group: "Serving", Subject: Optional, Frame: Table, Default: "table",

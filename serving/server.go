@@ -59,6 +59,7 @@ type Server struct {
 	meters *meters      // nil: nobody measures
 	tracer trace.Tracer // nil: nobody traces
 
+	outcomes   outcomeLog
 	unknown    atomic.Uint64            // requests about models that are not there
 	repository atomic.Pointer[Follower] // who carries out load and unload; nil without one
 }

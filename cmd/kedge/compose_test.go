@@ -110,12 +110,21 @@ func TestCompose(t *testing.T) {
 			}
 		}
 	}
-	var sources struct {
-		Datasources []struct{ UID, Type string } `json:"datasources"`
-	}
-	readYAML(t, &sources, "compose", "grafana", "provisioning", "datasources", "kedge.yaml")
-	if sources.Datasources[0].UID != alerts.SourceUID || sources.Datasources[0].Type != "kedgeml-kedge-datasource" {
-		t.Errorf("data source %+v is not the one that alert rules ask", sources.Datasources[0])
+	// A trace's link leads where the profile has something: in "demo" to Kedge's own view.
+	for folder, want := range map[string]struct {
+		sources int
+		traces  string
+	}{"datasources": {1, ""}, "full": {3, `/explore?left={"datasource":"traces"`}} {
+		var sources struct {
+			Datasources []struct {
+				UID, Type string
+				JSONData  struct{ TraceURL string } `json:"jsonData"`
+			} `json:"datasources"`
+		}
+		readYAML(t, &sources, "compose", "grafana", "provisioning", folder, "kedge.yaml")
+		if s := sources.Datasources; s[0].UID != alerts.SourceUID || s[0].Type != "kedgeml-kedge-datasource" || len(s) != want.sources || !strings.HasPrefix(s[0].JSONData.TraceURL, want.traces) || (want.traces == "") != (s[0].JSONData.TraceURL == "") {
+			t.Errorf("%s: %+v", folder, s)
+		}
 	}
 }
 

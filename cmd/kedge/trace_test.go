@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/kedge-ml/kedge/internal/testenv"
+	"github.com/kedge-ml/kedge/query"
 )
 
 // traces is an OTLP collector.
@@ -71,6 +72,28 @@ func (c *traces) chain(id, name string) string {
 		}
 		out, parent = out+" < "+up.Name, up.ParentSpanId
 	}
+}
+
+// countsOutcomes holds that a bad request is counted beside those that were
+// answered.
+func (p *kedgeProcess) countsOutcomes(t *testing.T) {
+	t.Helper()
+	if status, body := post(t, p.http+"/v1/predict/elec", `{"data":{"nswprice":"dear"}}`); status/100 != 4 {
+		t.Fatalf("a bad request: %d %s", status, body)
+	}
+	testenv.Eventually(t, time.Minute, func() error {
+		f := p.ask(query.Request{Kind: "serving_errors", Model: "elec"})[0]
+		sums := map[string]float64{}
+		for _, c := range f.Columns[1:] {
+			for _, v := range c.Values.([]float64) {
+				sums[c.Name] += v
+			}
+		}
+		if sums["answered"] == 0 || sums["refused"] == 0 || sums["rejected"] != 0 {
+			return fmt.Errorf("outcomes: %v", sums)
+		}
+		return nil
+	})
 }
 
 // TestTraceReachesTheInsert asks for a prediction within a caller's trace: every part
@@ -126,6 +149,7 @@ func TestTraceReachesTheInsert(t *testing.T) {
 			return nil
 		})
 	}
+	p.countsOutcomes(t)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.spans[unseen]) != 0 {

@@ -22,6 +22,7 @@ func (a *App) panelKinds(k map[string]KindFunc) {
 	k["rollbacks"] = a.answerRollbacks
 	k["usage"] = a.answerUsage
 	k["trace"] = a.answerTrace
+	k["serving_errors"] = a.answerServingErrors
 	if s := a.store; s != nil {
 		k["drift_state"] = s.DriftState
 		k["drift_share"] = s.DriftShare

@@ -303,6 +303,7 @@ func (a *App) runRooms(part func(string, func(context.Context) error)) {
 	}
 	if m := a.serving; m != nil {
 		part("predictions", m.server.Run)
+		part("outcomes", m.server.RunOutcomes)
 		part("deployments", m.follower.Run)
 		if m.bundle != nil {
 			part("packaged model", a.runBundle)

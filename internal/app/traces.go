@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -44,7 +45,9 @@ func (a *App) answerTrace(_ context.Context, r query.Request) ([]query.Frame, er
 	if len(spans) == 0 {
 		return nil, web.Errorf(http.StatusNotFound, web.CodeNotFound, "this process keeps no span of trace %s: it shows the newest of the share %g that is sampled (telemetry.sample_ratio), and those that a caller sampled, until it restarts; older ones are where telemetry.otlp sends them, which the data source's Trace link leads to", id, a.cfg.Telemetry.SampleRatio)
 	}
-	slices.SortStableFunc(spans, func(a, b telemetry.Span) int { return a.Start.Compare(b.Start) })
+	slices.SortStableFunc(spans, func(a, b telemetry.Span) int { // of two that began together the whole before its part
+		return cmp.Or(a.Start.Compare(b.Start), cmp.Compare(b.Duration, a.Duration))
+	})
 	return []query.Frame{spansFrame(spans, id)}, nil
 }
 
