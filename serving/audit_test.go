@@ -218,3 +218,33 @@ func TestWhatWasLive(t *testing.T) {
 		}
 	}
 }
+
+// TestActionsAreNamedByWhatTheyDid holds the words of the history, of changes by
+// files as of commands.
+func TestActionsAreNamedByWhatTheyDid(t *testing.T) {
+	canary := func(v string) *Split { return &Split{Version: v, Weight: 0.1} }
+	test := &Experiment{Name: "e", Arms: []Split{{Version: "1", Weight: 1}, {Version: "2", Weight: 1}}}
+	history := []Moment{{Spec: DeploymentSpec{Routing: Routing{Champion: "1"}}}}
+	for _, step := range []struct {
+		now  Routing
+		want string
+	}{
+		{Routing{Champion: "1", Canary: canary("2")}, "canary began"},
+		{Routing{Champion: "1", Canary: &Split{Version: "2", Weight: 0.5}}, "changed"},
+		{Routing{Champion: "1", Experiment: test}, "experiment began"},
+		{Routing{Champion: "1", Canary: canary("2")}, "canary began"},
+		{Routing{Champion: "1", Canary: canary("3")}, "canary began"},
+		{Routing{Champion: "1"}, "rolled back"},
+		{Routing{Champion: "1", Canary: canary("2")}, "canary began"},
+		{Routing{Champion: "2"}, "promoted"},
+		{Routing{Champion: "1"}, "rolled back"},
+		{Routing{Champion: "4"}, "champion replaced"},
+		{Routing{Champion: "4", Shadows: []string{"1"}}, "changed"},
+	} {
+		now := DeploymentSpec{Routing: step.now}
+		if got := actionOf(history, &now); got != step.want {
+			t.Errorf("%+v after %+v: %q, want %q", step.now, history[len(history)-1].Spec.Routing, got, step.want)
+		}
+		history = append(history, Moment{Spec: now})
+	}
+}

@@ -203,7 +203,7 @@ func TestGuardrailsAct(t *testing.T) {
 	for _, m := range history {
 		told = append(told, m.Action+" by "+m.Who)
 	}
-	want := "[deployed by ann rolled back by guard-rail canary began by ann promoted by guard-rail champion replaced by ann]"
+	want := "[deployed by ann rolled back by guard-rail canary began by ann promoted by guard-rail rolled back by ann]"
 	if fmt.Sprint(told) != want {
 		t.Errorf("history\n got %v\nwant %v", told, want)
 	}

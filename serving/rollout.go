@@ -31,7 +31,7 @@ func NewRollouts(reg *registry.Registry, namespace string) *Rollouts {
 type Moment struct {
 	At         time.Time      `json:"at"`
 	Definition uint64         `json:"definition_version"`
-	Action     string         `json:"action"` // deployed, changed, promoted, rolled back, deleted
+	Action     string         `json:"action"` // deployed, canary began, experiment began, promoted, rolled back, champion replaced, changed, deleted
 	Spec       DeploymentSpec `json:"spec"`
 	Who        string         `json:"who"`
 	Why        string         `json:"why,omitempty"`
@@ -46,7 +46,7 @@ func (r *Rollouts) History(model string) []Moment {
 			m.Spec, _ = ParseDeployment(d.Spec) // what is in the log was checked when it came
 			m.Action = "deployed"
 			if len(out) > 0 {
-				m.Action = actionOf(&out[len(out)-1].Spec, &m.Spec)
+				m.Action = actionOf(out, &m.Spec)
 			}
 		}
 		out = append(out, m)
@@ -54,19 +54,22 @@ func (r *Rollouts) History(model string) []Moment {
 	return out
 }
 
-// actionOf names a change by what it did.
-func actionOf(old, now *DeploymentSpec) string {
+// actionOf names a change by what it did to what was before.
+func actionOf(before []Moment, now *DeploymentSpec) string {
+	old := &before[len(before)-1].Spec
 	switch {
 	case old.Champion != now.Champion && old.challenges(now.Champion):
 		return "promoted"
+	case old.Champion != now.Champion && slices.ContainsFunc(before, func(m Moment) bool { return m.Spec.Champion == now.Champion }):
+		return "rolled back"
 	case old.Champion != now.Champion:
 		return "champion replaced"
+	case now.Canary != nil && (old.Canary == nil || old.Canary.Version != now.Canary.Version):
+		return "canary began"
+	case now.Experiment != nil && (old.Experiment == nil || old.Experiment.Name != now.Experiment.Name):
+		return "experiment began"
 	case old.Canary != nil && now.Canary == nil, old.Experiment != nil && now.Experiment == nil:
 		return "rolled back"
-	case old.Canary == nil && now.Canary != nil:
-		return "canary began"
-	case old.Experiment == nil && now.Experiment != nil:
-		return "experiment began"
 	}
 	return "changed"
 }

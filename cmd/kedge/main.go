@@ -79,7 +79,7 @@ func rootCommand() *cobra.Command {
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return c.prepare() }
 	root.AddCommand(
 		c.runCommand(), c.checkCommand(), c.configCommand(), c.versionCommand(),
-		c.statusCommand(), c.queryCommand(), c.searchCommand(), c.topicsCommand(), c.deadLettersCommand(), c.sendCommand(), c.replayCommand(),
+		c.statusCommand(), c.queryCommand(), c.searchCommand(), c.topicsCommand(), c.deadLettersCommand(), c.sendCommand(), c.replayCommand(), unpackCommand(),
 		c.getCommand(), c.planCommand(), c.applyCommand(), c.deleteCommand(), c.eraseCommand(), c.historyCommand(), c.sourceCommand(),
 		c.backupCommand(), restoreCommand(), c.doctorCommand(),
 		c.trainCommand(), workerCommand(), onnxWorkerCommand(), c.modelCommand(), c.promoteCommand(),

@@ -15,7 +15,7 @@ func commandPermissions() map[string]auth.Permission {
 	return map[string]auth.Permission{
 		// without a server
 		"": auth.Public, "run": auth.Public, "check": auth.Public, "version": auth.Public, "restore": auth.Public, "compare": auth.Public,
-		"train-worker": auth.Public, "onnx-worker": auth.Public, "import feast": auth.Public, "model import": auth.Public,
+		"train-worker": auth.Public, "onnx-worker": auth.Public, "import feast": auth.Public, "model import": auth.Public, "unpack": auth.Public,
 		"completion": auth.Public, "completion bash": auth.Public, "completion zsh": auth.Public, "completion fish": auth.Public, "completion powershell": auth.Public, "help": auth.Public,
 		// groups, which only print their help
 		"dead-letters": auth.Public, "source": auth.Public, "features": auth.Public, "monitor": auth.Public, "incident": auth.Public,
