@@ -37,7 +37,9 @@ try {
   const write = async (text) => {
     await page.click('.monaco-editor .view-lines');
     await page.keyboard.press('Control+a');
-    await page.keyboard.insertText(text); // typed brackets would be closed by the editor
+    await page.keyboard.insertText(text);
+    await page.keyboard.press('Control+Shift+End'); // what the editor closed by itself
+    await page.keyboard.press('Delete');
     await page.mouse.click(1200, 880);
   };
   await page.getByLabel('JSON').click({ force: true });

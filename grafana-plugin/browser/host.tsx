@@ -32,6 +32,9 @@ runtime.setTemplateSrv({ getVariables: () => [], replace: (s: string) => s ?? ''
 runtime.setDataSourceSrv({ get: async () => undefined, getList: () => [], getInstanceSettings: () => settings } as any);
 Object.assign(runtime.config, { datasources: {}, featureToggles: runtime.config.featureToggles ?? {} });
 
+// The code editor's workers are no part of this page: one that never answers will do.
+(window as any).MonacoEnvironment = { getWorker: () => new Worker(URL.createObjectURL(new Blob(['']))) };
+
 /** Loads dist/module.js: `define` is all that Grafana's loader gives it. */
 function load(): Promise<any> {
   return new Promise((resolve, reject) => {
@@ -98,6 +101,7 @@ function Panel({ ds, title, query, draw }: any) {
 const legend = { displayMode: 'list', placement: 'bottom', showLegend: true, calcs: [] } as any;
 const lines = (frames: data.DataFrame[], range: data.TimeRange) => <ui.TimeSeries frames={frames} timeRange={range} timeZone="utc" width={620} height={240} legend={legend} options={{}} />;
 const table = (frames: data.DataFrame[]) => <ui.Table data={frames[0]} width={620} height={240} />;
+const either = (frames: data.DataFrame[], range: data.TimeRange) => (frames[0].fields.some((f) => f.type === data.FieldType.time) ? lines(frames, range) : table(frames));
 function bars(frames: data.DataFrame[]) {
   const values = data.getFieldDisplayValues({ fieldConfig: { defaults: {}, overrides: [] }, reduceOptions: { values: true, calcs: [] }, replaceVariables: (s: string) => s, theme, data: frames });
   return values.map((v, i) => (
@@ -134,7 +138,7 @@ function Query({ ds, Editor }: any) {
     <div data-page="query" style={{ padding: 16, minHeight: 700 }}>
       <Editor datasource={ds} query={query} onChange={setQuery} onRunQuery={() => {}} />
       <pre data-query="">{JSON.stringify(query)}</pre>
-      <Panel ds={ds} title="What it draws" query={asked} draw={lines} />
+      <Panel ds={ds} title="What it draws" query={asked} draw={either} />
     </div>
   );
 }
