@@ -194,6 +194,69 @@ func TestPromote(t *testing.T) {
 	testenv.Eventually(t, time.Minute, func() error { return answersGolden(q.http, "elec", g) })
 }
 
+// TestPromoteWithKeys promotes between two installations that ask for keys: each
+// sees its own alone, and only who may roll out over there brings a model in.
+func TestPromoteWithKeys(t *testing.T) {
+	t.Setenv("KEDGE_AUTH_ENABLED", "true")
+	source, target := t.TempDir(), t.TempDir()
+	p, q := startKedge(t, source), startKedge(t, target)
+	admin := func(p *kedgeProcess, dir string, args ...string) string {
+		t.Helper()
+		return p.must(append([]string{"--key", "file:" + filepath.Join(dir, "admin.key")}, args...)...)
+	}
+	file := filepath.Join(t.TempDir(), "model.csv")
+	rows := "x,y\n"
+	for i := range 200 {
+		rows += fmt.Sprintf("%d,%d\n", i%10, min(1, i%10/5))
+	}
+	if err := os.WriteFile(file, []byte(rows), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out := admin(p, source, "train", file, "--name", "made", "--label", "y", "--backend", "linear", "--artifacts", filepath.Join(source, "artifacts"))
+	_, digest, _ := strings.Cut(out, "artefact ")
+	spec := fmt.Sprintf("kind: RegisteredModel\nname: made\nspec:\n  versions: [{version: '1', artifact: %s, stage: candidate, created: 2026-01-01T00:00:00Z}]\n  aliases: {champion: '1'}\n", strings.Fields(digest)[0])
+	if err := os.WriteFile(file, []byte(spec), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	admin(p, source, "apply", "-f", file)
+	key := func(p *kedgeProcess, dir, role string) string {
+		t.Helper()
+		out := admin(p, dir, "keys", "create", "--for", role, "--grant", "default:"+role)
+		if at := strings.Index(out, "kedge_"); at >= 0 {
+			return strings.Fields(out[at:])[0]
+		}
+		t.Fatalf("no key in %q", out)
+		return ""
+	}
+	from, to := key(p, source, "scientist"), key(q, target, "operator")
+	promote := func(from, to string) (string, int) {
+		t.Helper()
+		out, errs, status := runKedge(t, "promote", "--from", p.http, "--to", q.http, "--from-key", from, "--to-key", to, "made@champion")
+		return out + errs, status
+	}
+	for name, c := range map[string][3]string{
+		"without keys":              {"", "", "from " + p.http + ": this needs a credential"},
+		"without one over there":    {from, "", "to " + q.http + ": this needs a credential"},
+		"with the other side's":     {to, from, "from " + p.http + ": the credential is not accepted"},
+		"as a viewer over there":    {from, key(q, target, "viewer"), "may not rollout:write"},
+		"as a scientist over there": {from, key(q, target, "scientist"), "may not rollout:write"},
+		"as a producer here":        {key(p, source, "producer"), to, "may not run:read"},
+	} {
+		if out, status := promote(c[0], c[1]); status == 0 || !strings.Contains(out, c[2]) {
+			t.Errorf("%s: status %d, want %q in\n%s", name, status, c[2], out)
+		}
+	}
+	if out := admin(q, target, "query", "models"); strings.Contains(out, "made") {
+		t.Errorf("a refused promotion left a model:\n%s", out)
+	}
+	if out, status := promote(from, to); status != 0 || !strings.Contains(out, "version 1 of made") {
+		t.Errorf("status %d\n%s", status, out)
+	}
+	if out := admin(q, target, "query", "models"); !strings.Contains(out, "key:operator") {
+		t.Errorf("who brought it is not named:\n%s", out)
+	}
+}
+
 // objects is a small S3 server that can go away.
 type objects struct {
 	backend gofakes3.Backend
