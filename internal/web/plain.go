@@ -170,8 +170,12 @@ func (c *plainConn) next(wait time.Duration) ([]byte, error) {
 		c.from, c.to = 0, copy(buf, c.buf[c.from:c.to])
 		c.buf = buf
 	}
-	for c.to-c.from < whole {
-		if err := c.fill(c.p.lim.Body); err != nil {
+	for until := time.Now().Add(c.p.lim.Body); c.to-c.from < whole; {
+		left := c.p.lim.Body
+		if left > 0 { // for the whole body, however it trickles
+			left = max(time.Until(until), 1)
+		}
+		if err := c.fill(left); err != nil {
 			return nil, errNotPlain // the handler says what a body is that does not come
 		}
 	}

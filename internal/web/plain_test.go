@@ -241,8 +241,8 @@ func TestPlainBodyThatDoesNotCome(t *testing.T) {
 	})
 	addr, _ := served(t, h, Limits{Header: 50 * time.Millisecond, Body: 50 * time.Millisecond, Plain: []string{plainPath}})
 	for text, want := range map[string]string{
-		"POST " + plainPath + " HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhel": "HTTP/1.1 408",
-		"POST " + plainPath + " HTTP/1.1\r\nHost: x\r\nConten":                       "", // some answer or none, but an end
+		"POST " + plainPath + " HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nhel": "HTTP/1.1 408",
+		"POST " + plainPath + " HTTP/1.1\r\nHost: x\r\nConten":                            "", // some answer or none, but an end
 		"": "",
 	} {
 		conn, err := net.Dial("tcp", addr)
@@ -252,8 +252,18 @@ func TestPlainBodyThatDoesNotCome(t *testing.T) {
 		defer conn.Close()
 		_ = conn.SetDeadline(time.Now().Add(time.Minute))
 		fmt.Fprint(conn, text)
+		if want != "" { // and then a byte at a time
+			go func() {
+				for range 100_000 {
+					if _, err := conn.Write([]byte("x")); err != nil {
+						return
+					}
+					time.Sleep(10 * time.Millisecond)
+				}
+			}()
+		}
 		got, err := io.ReadAll(conn)
-		if err != nil || !bytes.HasPrefix(got, []byte(want)) {
+		if (err != nil && want == "") || !bytes.HasPrefix(got, []byte(want)) { // who goes on writing is reset after the answer
 			t.Errorf("%q: %q, %v", text, got, err)
 		}
 	}
