@@ -137,6 +137,7 @@ func TestTraceReachesTheInsert(t *testing.T) {
 	if err := ask(seen, "01"); err != nil {
 		t.Fatal(err)
 	}
+	p.hasExemplar(seen, "kedge_serving_request_duration_seconds_bucket", "kedge_serving_compute_duration_seconds_bucket", "kedge_serving_features_duration_seconds_bucket")
 	const request = "POST /v1/predict/{model} < " + caller
 	for span, want := range map[string]string{
 		"features": "features < " + request, "compute": "compute < " + request, "record": "record < " + request,
@@ -154,5 +155,29 @@ func TestTraceReachesTheInsert(t *testing.T) {
 	defer c.mu.Unlock()
 	if len(c.spans[unseen]) != 0 {
 		t.Errorf("not sampled, but told: %v", c.spans[unseen])
+	}
+}
+
+// hasExemplar wants a trace beside a bucket of each histogram, as Prometheus reads them.
+func (p *kedgeProcess) hasExemplar(trace string, histograms ...string) {
+	p.t.Helper()
+	req, err := http.NewRequestWithContext(p.t.Context(), http.MethodGet, p.http+"/metrics", nil)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	req.Header.Set("Accept", "application/openmetrics-text; version=1.0.0")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for _, name := range histograms {
+		if !regexp.MustCompile(`(?m)^` + name + `\{.*# \{trace_id="` + trace + `"`).Match(body) {
+			p.t.Errorf("%s has no exemplar of trace %s", name, trace)
+		}
 	}
 }
