@@ -137,7 +137,7 @@ func TestCancelBetweenRounds(t *testing.T) {
 		return id
 	}
 	first := begun()
-	q := launchKedge(t, "run", "--data-dir", t.TempDir(), "--http", "127.0.0.1:0", "--brokers", p.kafka, "--clickhouse", "http://kedge:for-the-test@"+share, "--roles", "query,features,trainer")
+	q := launchKedge(t, "run", "--data-dir", t.TempDir(), "--http", "127.0.0.1:0", "--brokers", p.kafka, "--clickhouse", "http://kedge:for-the-test@"+share, "--roles", "features,trainer")
 	kafkatest.AwaitMembers(t, p.kafka, "kedge.leases.trainer", 2)
 	at := p.run(first).Round
 	testenv.Eventually(t, time.Minute, func() error {

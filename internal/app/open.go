@@ -133,7 +133,8 @@ func (t *KafkaTLS) config() (*tls.Config, error) {
 // openStore opens the embedded engine or reaches for a server. A process
 // without a role that reads or writes rows has none.
 func (a *App) openStore(ctx context.Context) (err error) {
-	if !a.hasRole("store") && !a.hasRole("ingest") && !a.hasRole("query") && !a.hasRole("drift") {
+	trains := a.hasRole("trainer") && !a.cfg.EmbeddedStore() // an engine of its own would have no rows to train on
+	if !a.hasRole("store") && !a.hasRole("ingest") && !a.hasRole("query") && !a.hasRole("drift") && !trains {
 		return nil
 	}
 	opt := store.DefaultOptions()

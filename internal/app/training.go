@@ -58,7 +58,11 @@ const trainerGroup = "kedge.leases.trainer"
 // openTrainer prepares the queue of training runs where this process has rows
 // and features to train from.
 func (a *App) openTrainer(context.Context) (err error) {
-	if !a.hasRole("trainer") || a.store == nil || a.features == nil {
+	if !a.hasRole("trainer") {
+		return nil
+	}
+	if a.store == nil || a.features == nil {
+		a.tel.Scope("trainer").Log.Warn("this process keeps MLflow's runs and takes no training jobs: those need stored rows (a ClickHouse server, or the role store) and the role features beside the role trainer")
 		return nil
 	}
 	t := &modelTrainer{models: trainer.NewModels(a.registry)}
