@@ -31,7 +31,7 @@ FETCHED := $(patsubst third_party/%/fetch.sh,$(DEPS)/%.stamp,$(wildcard third_pa
 CUDA    := $(DEPS)/python/xgboost-cuda.stamp
 VENVS   := $(filter-out $(CUDA),$(patsubst third_party/python/%/requirements.txt,$(DEPS)/python/%.stamp,$(wildcard third_party/python/*/requirements.txt)))
 
-.PHONY: browsers bench-grafana rules build plugin run demo test race bench torture lint fix gen check dist deps deps-run cuda clients clean
+.PHONY: audit browsers bench-grafana rules build plugin run demo test race bench torture lint fix gen check dist deps deps-run cuda clients clean
 
 build: ## bin/kedge
 	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/kedge ./cmd/kedge
@@ -107,6 +107,9 @@ lint: ## formatting, vet, staticcheck
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$bad" || { echo "not gofmt-ed: $$bad"; exit 1; }
 	$(GO) vet $(PKGS)
 	$(GO) tool -modfile=internal/tools/go.mod staticcheck $(PKGS)
+
+audit: build ## code, secrets, licences, bill of materials, freshness, known vulnerabilities; reports in .audit
+	GO=$(GO) internal/tools/audit.sh .audit
 
 fix: ## rewrite what tools can rewrite
 	gofmt -w $$(git ls-files '*.go')
