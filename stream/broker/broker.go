@@ -83,10 +83,10 @@ type Config struct {
 	Logger       *slog.Logger  // nil discards
 
 	// TLS is spoken with clients outside of this process; nil: plain text.
-	TLS *tls.Config
+	TLS *tls.Config `json:"-"`
 	// Guard has clients authenticate with SASL/PLAIN; nil: whoever connects may
 	// do everything.
-	Guard Guard
+	Guard Guard `json:"-"`
 }
 
 func (c Config) withDefaults() Config {
