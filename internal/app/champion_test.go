@@ -32,6 +32,9 @@ func TestChampionBringsItsTraining(t *testing.T) {
 	}
 	go reg.Run(t.Context()) //nolint:errcheck // ends with the test
 	a := &App{dir: dir, registry: reg, cfg: Config{Namespace: "test"}}
+	if _, err := a.library(); err != nil {
+		t.Fatal(err)
+	}
 	put := func(kind, spec string) {
 		t.Helper()
 		d, _ := reg.State().Get(kind, "test", "m")

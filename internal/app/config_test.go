@@ -125,7 +125,7 @@ func TestConfigValidate(t *testing.T) {
 		"kafka.partitions":          func(c *Config) { c.Kafka.Partitions = 0 },
 		"kafka.retention":           func(c *Config) { c.Kafka.Retention = 0 },
 		"kafka.sasl.mechanism":      func(c *Config) { c.Kafka.Brokers, c.Kafka.SASL.Mechanism = []string{"a:1"}, "MAGIC" },
-		"embedded broker has":       func(c *Config) { c.Kafka.TLS.Enabled = true },
+		"embedded broker takes":     func(c *Config) { c.Kafka.TLS.Enabled = true },
 		"cert_file and key_file":    func(c *Config) { c.Kafka.Brokers, c.Kafka.TLS.CertFile = []string{"a:1"}, "x" },
 		"clickhouse.url":            func(c *Config) { c.ClickHouse.URL = "nonsense" },
 		"clickhouse.listen":         func(c *Config) { c.ClickHouse.URL, c.ClickHouse.Listen = "http://h:1", "127.0.0.1:1" },
