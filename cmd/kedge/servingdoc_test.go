@@ -58,6 +58,12 @@ func TestServingDocument(t *testing.T) {
 			continue
 		}
 		wants := wantsOf(t, f[1], seen)
+		if first, _, _ := strings.Cut(f[1], "\n"); strings.Contains(f[1], "rollout promote") { // which ends what the first line tells of
+			testenv.Eventually(t, time.Minute, func() error {
+				out, err := inDocument(t, p, dir, first)
+				return errors.Join(err, missing(out, []string{"guard-rails: "}))
+			})
+		}
 		if strings.Contains(f[1], "<<") && !strings.Contains(f[1], "train -f") || strings.Contains(f[1], "rollout promote") {
 			if out, err := inDocument(t, p, dir, f[1]); err != nil || missing(out, wants) != nil {
 				t.Fatalf("%s\n%v %v", f[1], err, missing(out, wants))
