@@ -133,7 +133,7 @@ func newKafkaWorld(t testing.TB, brokers int, through func(string) string) (*wor
 func emptyWorld(t testing.TB, brokers string) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), seed: seedOf(t.Name()), lib: testenv.LibCHDB(t), brokers: brokers, partitions: 2,
-		cfg: jobConfig{MinDelay: 60 * time.Millisecond, MaxRows: 400, Window: window}}
+		cfg: jobConfig{MinDelay: 20 * time.Millisecond, MaxRows: 400, Window: window}}
 	t.Logf("seed %d", w.seed)
 	childBinary(t)
 	return w
