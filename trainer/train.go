@@ -58,6 +58,9 @@ type Prepared struct {
 // Load reads a job's rows, checks them and cuts them by time.
 func (j *Job) Load(ctx context.Context) (*Prepared, error) {
 	m, from, err := j.Source(ctx)
+	if err != nil && ctx.Err() != nil { // what was cut off says so in its own words
+		err = fmt.Errorf("%w: %w", ErrCancelled, context.Cause(ctx))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read training rows: %w", err)
 	}

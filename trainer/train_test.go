@@ -258,3 +258,23 @@ func TestRunsThatDoNotFinish(t *testing.T) {
 		t.Errorf("missing library: %v", err)
 	}
 }
+
+// A run that is cancelled while its rows are read is cancelled, whatever the
+// reader says of being cut off; one whose reader fails by itself has failed.
+func TestCancelWhileRowsAreRead(t *testing.T) {
+	cut := errors.New("could not read message body")
+	for want, stop := range map[State]bool{Cancelled: true, Failed: false} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		j := Job{Name: "m", Backend: Linear{}, Source: func(context.Context) (*Matrix, model.Data, error) {
+			if stop {
+				cancel(errors.New("somebody pressed stop"))
+			}
+			return nil, model.Data{}, cut
+		}}
+		res, err := Train(ctx, "test", j, Record{})
+		if res.Run.State != want || err == nil || strings.Contains(err.Error(), "pressed stop") != stop || errors.Is(err, cut) == stop {
+			t.Errorf("want %s: %s, %v", want, res.Run.State, err)
+		}
+		cancel(nil)
+	}
+}
