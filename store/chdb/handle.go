@@ -19,6 +19,13 @@ type handle struct {
 	broken  bool
 }
 
+// forget makes the session let go of a statement that failed: until its next
+// one it holds what that used, and a table that is held cannot be loaded anew,
+// which the statements wait for that would come next.
+func (h *handle) forget() {
+	_ = h.exec("SELECT 1") // a session that cannot do this is told so by whoever uses it next
+}
+
 // comment marks the session's statements in system.processes, so that they can
 // be found and killed.
 func (h *handle) comment() string { return "kedge-handle-" + h.name }

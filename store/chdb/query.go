@@ -68,7 +68,11 @@ func (db *DB) withIn(ctx context.Context, database string, settings map[string]s
 	}
 	stop := h.killOn(ctx)
 	defer stop()
-	return because(ctx, fn(h))
+	err = fn(h)
+	if err != nil {
+		h.forget()
+	}
+	return because(ctx, err)
 }
 
 // withFresh runs fn on a session that nobody used before and nobody will use
