@@ -121,6 +121,13 @@ func (s *Store) evolve(ctx context.Context, t *table) error {
 		return nil
 	}
 	sql := "ALTER TABLE " + s.ref(t.name) + s.opt.onCluster() + " " + strings.Join(changes, ", ")
+	if s.opt.Cluster == "" {
+		// Rows that stand are converted as they are read, and rewritten when the
+		// engine gets to it. It says nothing while it cannot, as on a full disk,
+		// so nobody waits. A replica, which alone knows when it takes the new
+		// columns, is waited for.
+		sql += " SETTINGS alter_sync = 0"
+	}
 	if err := s.conn.Exec(ctx, sql); err != nil {
 		return fmt.Errorf("change table %s: %w", t.name, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/internal/testenv"
 	"github.com/kedge-ml/kedge/query"
 	"github.com/kedge-ml/kedge/store"
 )
@@ -23,10 +24,14 @@ func field(name string, typ event.ColumnType) event.Field {
 	return event.Field{Name: name, Type: typ}
 }
 
+// TestPrepareAddsAndWidens widens a table whose rows the engine cannot rewrite
+// just now, as on a full disk: nobody waits for that, everything reads and
+// writes meanwhile, and nothing is another value when it has come to it.
 func TestPrepareAddsAndWidens(t *testing.T) {
 	s := open(t)
 	v1 := features(1, field("n", scalar(event.Int64)), field("ns", list(event.Int64)))
 	insert(t, s, "1", batch(v1, 0, 100))
+	text(t, s, "SYSTEM STOP MERGES features_1")
 	v2 := features(1, field("n", scalar(event.Float64)), field("ns", list(event.Float64)), field("late", scalar(event.String)))
 	before := text(t, s, "SELECT sum(v_n), sum(arraySum(x -> ifNull(x, 0), v_ns)), countIf(isNull(v_n)) FROM features_1")
 	prepare(t, s, v2)
@@ -41,6 +46,22 @@ func TestPrepareAddsAndWidens(t *testing.T) {
 	prepare(t, s, v1) // the older schema takes nothing away
 	if got := text(t, s, "SELECT any(toTypeName(v_n)) FROM features_1"); got != "Nullable(Float64)" {
 		t.Errorf("the older schema made it %s", got)
+	}
+	const all = "SELECT count(), sum(v_n), sum(arraySum(x -> ifNull(x, 0), v_ns)), countIf(isNotNull(v_late)), sum(cityHash64(*)) FROM features_1"
+	const undone = "SELECT count() FROM system.mutations WHERE table = 'features_1' AND NOT is_done"
+	standing, open := text(t, s, all), text(t, s, undone)
+	if open == "0" {
+		t.Error("the rows were rewritten: nothing was waited for")
+	}
+	text(t, s, "SYSTEM START MERGES features_1")
+	testenv.Eventually(t, time.Minute, func() error {
+		if n := text(t, s, undone); n != "0" {
+			return fmt.Errorf("%s rewritings are not done", n)
+		}
+		return nil
+	})
+	if got := text(t, s, all); got != standing {
+		t.Errorf("rewriting changed values: %s, before %s", got, standing)
 	}
 }
 
