@@ -294,7 +294,7 @@ func (c *Consumer) watchEpochs(ctx context.Context, before int64) error {
 // ends, and says meanwhile what it waits for.
 func (c *Consumer) insist(ctx context.Context, p *partition, what string, fn func(context.Context) error) error {
 	for attempt := 0; ; attempt++ {
-		err := fn(ctx)
+		err := attemptOf(ctx, p, what, fn)
 		if err == nil {
 			if attempt > 0 && p != nil {
 				p.state.waits("")
@@ -309,6 +309,36 @@ func (c *Consumer) insist(ctx context.Context, p *partition, what string, fn fun
 			return err
 		}
 	}
+}
+
+// quietAfter is how long an attempt may take before the status says so.
+const quietAfter = 30 * time.Second
+
+// attemptOf runs fn once. While it has been running for long, the status names
+// it: a store that answers nothing is the other way to stand still. A partition
+// that waits for a quota has a reason already.
+func attemptOf(ctx context.Context, p *partition, what string, fn func(context.Context) error) error {
+	if p == nil {
+		return fn(ctx)
+	}
+	var mu sync.Mutex
+	ended, told := false, false
+	watch := time.AfterFunc(quietAfter, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if !ended && p.state.get().Throttled == "" {
+			p.state.waits(fmt.Sprintf("%s: no answer for %v", what, quietAfter))
+			told = true
+		}
+	})
+	err := fn(ctx)
+	watch.Stop()
+	mu.Lock()
+	defer mu.Unlock()
+	if ended = true; told {
+		p.state.waits("")
+	}
+	return err
 }
 
 func (c *Consumer) troubled(ctx context.Context, p *partition, what string, err error, attempt int) {

@@ -129,6 +129,11 @@ func TestFullDiskUnderIngest(t *testing.T) {
 func (w *world) namesSpace(c *child) {
 	w.t.Helper()
 	testenv.Eventually(w.t, time.Minute, func() error {
+		select {
+		case <-c.ended:
+			w.t.Fatalf("the consumer ended on the full disk: %v\n%s", c.err, tail(c.stderr.String(), 4000))
+		default:
+		}
 		if s := c.state(); s.Ready || !strings.Contains(strings.ToLower(s.Reason), "space") {
 			return fmt.Errorf("the status does not name the full disk: %+v", s)
 		}

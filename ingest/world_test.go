@@ -237,10 +237,18 @@ func (w *world) start(name string, j job, env []string) *child {
 	}
 	go c.read(out)
 	w.t.Cleanup(func() {
-		c.kill()
-		if w.t.Failed() {
-			w.t.Logf("%s said:\n%s", name, tail(c.stderr.String(), 4000))
+		if !w.t.Failed() {
+			c.kill()
+			return
 		}
+		// Where it stands is what a process that hangs can still say.
+		c.signal(syscall.SIGQUIT)
+		select {
+		case <-c.ended:
+		case <-time.After(10 * time.Second):
+			c.kill()
+		}
+		w.t.Logf("%s (%v) said:\n%s", name, c.err, tail(c.stderr.String(), 60_000))
 	})
 	return c
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -27,7 +28,13 @@ func MountSmall(t testing.TB, dir string, bytes int) {
 		}
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
+	t.Cleanup(func() {
+		if t.Failed() {
+			used, err := exec.Command("du", "-B1024", "--max-depth=6", dir).Output()
+			t.Logf("the small disk holds (%v), in KiB:\n%s", err, used)
+		}
+		_ = syscall.Unmount(dir, syscall.MNT_DETACH)
+	})
 }
 
 // Fill writes a file into a folder until its disk takes no more, and returns
