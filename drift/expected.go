@@ -20,9 +20,9 @@ func (f *fit) fitExpected(r *rows, worth Worth) (err error) {
 	return err
 }
 
-// expected are the metrics that calibrated scores promise of predictions, with
-// labels or without.
-func (f *fit) expected(o *store.Outcomes) map[perf.Metric]perf.Estimate {
+// expected are the metrics that calibrated scores, or the inputs of a model of
+// numbers, promise of predictions, with labels or without.
+func (f *fit) expected(o *store.Outcomes, sample *store.RowSample) map[perf.Metric]perf.Estimate {
 	switch {
 	case f.cbpe != nil:
 		rows := perf.Rows{}
@@ -38,6 +38,8 @@ func (f *fit) expected(o *store.Outcomes) map[perf.Metric]perf.Estimate {
 		return e
 	case f.multi != nil:
 		return f.expectedClasses(o)
+	case f.dle != nil:
+		return f.expectedLosses(o, sample)
 	}
 	return nil
 }

@@ -162,6 +162,26 @@ func (r *rows) metrics(worth Worth) map[string]perf.Value {
 	return out
 }
 
+// addGaps measures how unequally a binary model treats the values of a segment.
+func (p *performance) addGaps(out *[]store.Performance, base store.Performance, group string, o *store.Outcomes) {
+	r := rowsOf(o, "binary")
+	var of []string
+	for _, i := range r.index {
+		of = append(of, o.Groups[group][i])
+	}
+	f := perf.CompareGroups(of, r.truth, r.predicted)
+	for name, gap := range map[string]*perf.Gap{"selection_gap": f.Selection, "tpr_gap": f.TruePos, "fpr_gap": f.FalsePos} {
+		if gap == nil {
+			continue
+		}
+		row := base
+		row.Segment, row.Metric, row.Value, row.StdErr, row.Labelled = group, name, gap.Value.Value, gap.Value.StdErr, uint64(math.Round(float64(r.labelled)*base.Scale))
+		row.Estimate, row.Lower, row.Upper, row.Reference = math.NaN(), math.NaN(), math.NaN(), math.NaN()
+		row.Reason = gap.High + " against " + gap.Low
+		*out = append(*out, row)
+	}
+}
+
 // mostClasses bounds the classes whose confusion matrix is kept.
 const mostClasses = 20
 

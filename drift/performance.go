@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"slices"
 	"strconv"
@@ -31,6 +32,11 @@ type performance struct {
 	groups []string
 	fair   []string // those of groups whose values are compared; nil: all but the version
 	worth  Worth
+
+	subject string
+	inputs  lossInputs
+	learner perf.Learner // nil: nobody learns losses here
+	log     *slog.Logger
 }
 
 // fit is what the reference says of the model.
@@ -44,6 +50,8 @@ type fit struct {
 	cbpe      *perf.CBPE
 	multi     *perf.MultiCBPE
 	classes   []string // of multi
+	dle       *perf.DLE
+	inputs    lossInputs // of dle
 	coverage  float64
 	rows      int // labelled ones of the reference
 	wait      time.Duration
@@ -56,8 +64,9 @@ type fit struct {
 // sampleRows bounds the rows that one window's metrics are made of.
 const sampleRows = 100_000
 
-func newPerformance(st *store.Store, w *watcher) *performance {
-	return &performance{store: st, table: store.Subject{Kind: w.schema.Kind, TableID: w.schema.TableID}, model: w.model, worth: w.spec.Value, fair: w.spec.Groups}
+func (s *Scheduler) newPerformance(w *watcher) *performance {
+	return &performance{store: s.store, table: store.Subject{Kind: w.schema.Kind, TableID: w.schema.TableID}, model: w.model, worth: w.spec.Value, fair: w.spec.Groups,
+		subject: w.schema.Subject, inputs: inputsOf(w.schema), learner: s.cfg.Losses, log: s.cfg.Scope.Log}
 }
 
 func (p *performance) join() store.LabelJoin {
@@ -184,6 +193,9 @@ func (p *performance) learn(ctx context.Context, m *Monitor, now time.Time) erro
 	if err := f.fitExpected(r, p.worth); err != nil {
 		return err
 	}
+	if err := p.learnLosses(ctx, f, from, to); err != nil {
+		return err
+	}
 	p.fitted, p.reason = f, ""
 	return nil
 }
@@ -292,7 +304,7 @@ func (f *fit) spread(o *store.Outcomes) {
 // counts: the realised value once it is mature, the expected one at once.
 func (p *performance) measure(ctx context.Context, m *Monitor, start, now time.Time) error {
 	f, end := p.fitted, start.Add(p.fitted.window)
-	o, err := p.store.Outcomes(ctx, p.table, p.join(), p.groups, start, end, sampleRows)
+	o, sample, err := p.store.OutcomesWith(ctx, p.table, p.join(), p.groups, f.inputs.numbers, f.inputs.texts, start, end, f.inputs.rows())
 	if err != nil {
 		return err
 	}
@@ -310,7 +322,7 @@ func (p *performance) measure(ctx context.Context, m *Monitor, start, now time.T
 	var out []store.Performance
 	base := store.Performance{Namespace: m.cfg.Namespace, Model: m.cfg.Subject, Start: start, End: end, Predictions: o.Predictions, Mature: mature}
 	base.Scale = float64(o.Predictions) / float64(len(o.Time))
-	expected := f.expected(o)
+	expected := f.expected(o, sample)
 	values := p.add(&out, base, "", whole, len(o.Time), expected)
 	for _, g := range p.groups {
 		p.addGroup(&out, base, g, o)
@@ -394,25 +406,6 @@ func (p *performance) addGroup(out *[]store.Performance, base store.Performance,
 	}
 	if fair := p.fair == nil && group != "version" || slices.Contains(p.fair, group); fair && p.fitted.task == "binary" {
 		p.addGaps(out, base, group, o)
-	}
-}
-
-func (p *performance) addGaps(out *[]store.Performance, base store.Performance, group string, o *store.Outcomes) {
-	r := rowsOf(o, "binary")
-	var of []string
-	for _, i := range r.index {
-		of = append(of, o.Groups[group][i])
-	}
-	f := perf.CompareGroups(of, r.truth, r.predicted)
-	for name, gap := range map[string]*perf.Gap{"selection_gap": f.Selection, "tpr_gap": f.TruePos, "fpr_gap": f.FalsePos} {
-		if gap == nil {
-			continue
-		}
-		row := base
-		row.Segment, row.Metric, row.Value, row.StdErr, row.Labelled = group, name, gap.Value.Value, gap.Value.StdErr, uint64(math.Round(float64(r.labelled)*base.Scale))
-		row.Estimate, row.Lower, row.Upper, row.Reference = math.NaN(), math.NaN(), math.NaN(), math.NaN()
-		row.Reason = gap.High + " against " + gap.Low
-		*out = append(*out, row)
 	}
 }
 

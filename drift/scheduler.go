@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/kedge-ml/kedge/drift/perf"
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/internal/telemetry"
 	"github.com/kedge-ml/kedge/registry"
@@ -27,6 +28,7 @@ type SchedulerConfig struct {
 	Every     time.Duration                       // between looks; 10 s when zero
 	Topic     string                              // where alerts go
 	Champion  func(model string) (Champion, bool) // who answers for a model; nil: nobody knows
+	Losses    perf.Learner                        // fits a regression's loss by its inputs; nil: its error is not estimated without labels
 	Scope     telemetry.Scope
 }
 
@@ -288,7 +290,7 @@ func (s *Scheduler) sync() {
 		m.silence = s.silence(name, w.spec)
 		w.monitor = m
 		if w.schema.Kind == event.Predictions {
-			w.perf = newPerformance(s.store, w)
+			w.perf = s.newPerformance(w)
 		}
 		s.monitors[name] = w
 	}

@@ -7,7 +7,7 @@ import (
 	"github.com/kedge-ml/kedge/drift/stat"
 )
 
-// Metric names a metric that CBPE estimates.
+// Metric names a metric that CBPE or DLE estimates.
 type Metric string
 
 // Metrics, by NannyML's names.
@@ -117,7 +117,7 @@ func (m Metric) Bounds() (low, high float64) {
 	switch m {
 	case BusinessValue:
 		return math.Inf(-1), math.Inf(1)
-	case TruePositive, TrueNegative, FalsePositive, FalseNegative:
+	case TruePositive, TrueNegative, FalsePositive, FalseNegative, MAE, MAPE, MSE, RMSE:
 		return 0, math.Inf(1)
 	}
 	return 0, 1

@@ -1,5 +1,6 @@
 // Package perf measures models: against labels (binary, multi-class and
-// regression metrics, calibration, value, fairness), and without them (CBPE).
+// regression metrics, calibration, value, fairness), and without them (CBPE, DLE
+// with a learner that is given to it).
 //
 // Promises: pure functions; values are scikit-learn's; each has a standard
 // error where one is known; what does not exist for the data (one class, no

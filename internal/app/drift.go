@@ -47,7 +47,7 @@ func (a *App) openDrift(context.Context) (err error) {
 	if _, err := a.library(); err != nil { // the champions' training references
 		return err
 	}
-	cfg := drift.SchedulerConfig{Namespace: a.cfg.Namespace, Topic: AlertsTopic(a.cfg.Namespace), Champion: a.champion, Scope: a.tel.Scope("drift")}
+	cfg := drift.SchedulerConfig{Namespace: a.cfg.Namespace, Topic: AlertsTopic(a.cfg.Namespace), Champion: a.champion, Losses: a.lossLearner(), Scope: a.tel.Scope("drift")}
 	a.drift, err = drift.NewScheduler(cfg, a.store, a.registry, a.producer)
 	return err
 }
