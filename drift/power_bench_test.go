@@ -204,13 +204,13 @@ func BenchmarkPower(b *testing.B) {
 	for _, w := range powerWorlds() {
 		b.Run(w.name, func(b *testing.B) {
 			for b.Loop() {
-				b.Log("\n" + w.table())
+				fmt.Println(w.table())
 			}
 		})
 	}
 	b.Run("streams", func(b *testing.B) {
 		for b.Loop() {
-			b.Log("\n" + streamTable())
+			fmt.Println(streamTable())
 		}
 	})
 }

@@ -17,7 +17,7 @@ func CramerVonMises(l Ladder) (Test, error) {
 		return Test{}, refuse(TooFew, "Cramér-von Mises on %d and %d values", l.N, l.M)
 	}
 	t := cvmStatistic(l)
-	return Test{Statistic: t, P: cvmTail(l.N, l.M, t)}, nil
+	return Test{Statistic: t, P: CramerVonMisesP(l.N, l.M, t)}, nil
 }
 
 // cvmStatistic sums squared differences of mid-ranks and positions. A group of
@@ -35,7 +35,8 @@ func cvmStatistic(l Ladder) float64 {
 	return u/(n*m*(n+m)) - (4*n*m-1)/(6*(n+m))
 }
 
-func cvmTail(nu, mu uint64, t float64) float64 {
+// CramerVonMisesP is the asymptotic p-value of a statistic T of nu and mu values.
+func CramerVonMisesP(nu, mu uint64, t float64) float64 {
 	n, m := float64(nu), float64(mu)
 	k, all := n*m, n+m
 	mean := (1 + 1/all) / 6
