@@ -235,6 +235,7 @@ func rows(view string, from, to time.Time, mean float64) string {
 // windows fire nothing, a column that moved fires with its labels, and the rule
 // clears when it has moved back.
 func TestDriftAlert(t *testing.T) {
+	t.Parallel()
 	k := startKedge(t, t.TempDir())
 	p := startPlugin(t, k.http, `{}`, nil)
 	rules := provisioned(t)

@@ -128,6 +128,7 @@ func TestFirstMinute(t *testing.T) {
 // Real data in: what the files hold must be what the store holds, after a
 // restart too.
 func TestRealFilesArriveWhole(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	p := startKedge(t, dir)
 	examples := filepath.Join(testenv.Root(t), "examples")

@@ -16,6 +16,7 @@ import (
 // rolled back by its guard-rail, a better one is promoted, and the history and
 // the query API tell both.
 func TestOutcomesDecide(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	p := startKedge(t, dir)
 	file := func(name string) string { return testenv.Shared(t, "data/"+name) }

@@ -41,6 +41,7 @@ func seasonal(rng *rand.Rand, view string, from, to time.Time, shift float64) st
 // evaluated twice a day of those weeks through the plugin, fire nothing in the
 // quiet ones, no incident opens between, and the drift rule fires in the fifth.
 func TestQuietSeasonalWeeks(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		testenv.Skip(t, testenv.Short, "nine weeks of rows are judged")
 	}
