@@ -59,7 +59,7 @@ func TestQuietSeasonalWeeks(t *testing.T) {
 	}
 	k.must("apply", "-f", file)
 	const windows = 5 * 7 * 8
-	testenv.Eventually(t, 4*time.Minute, func() error {
+	testenv.Eventually(t, 8*time.Minute, func() error {
 		f := k.ask(query.Request{Kind: "drift", View: "shop", Columns: []string{"x"}, Detector: "ks", From: at(4), To: end})
 		if len(f) == 0 || f[0].Rows() < windows-1 {
 			return fmt.Errorf("%d frames: %v of %d windows are judged", len(f), rowsOf(f), windows)
