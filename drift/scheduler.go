@@ -336,10 +336,12 @@ func (s *Scheduler) wanted(state *registry.State) map[string]*watcher {
 }
 
 // schemas are the namespace's tables of features and predictions, oldest first.
+// Of rows of outside tables nothing says that they came, so no monitor follows
+// them.
 func (s *Scheduler) schemas() []*event.Schema {
 	var out []*event.Schema
 	for _, sc := range s.store.Schemas() {
-		if sc.Namespace == s.cfg.Namespace && sc.Kind != event.Labels {
+		if sc.Namespace == s.cfg.Namespace && sc.Kind != event.Labels && sc.From == nil {
 			out = append(out, sc)
 		}
 	}

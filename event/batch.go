@@ -153,6 +153,7 @@ const (
 	ReasonUndefined Reason = "undefined"  // unknown view or model where inference is off
 	ReasonLimit     Reason = "limit"      // too many columns, name too long
 	ReasonRetracted Reason = "deprecated" // the view or column no longer takes rows
+	ReasonOutside   Reason = "outside"    // the view reads a table outside Kedge
 	ReasonMapping   Reason = "mapping"    // a source's mapping found no event in it
 	ReasonConvert   Reason = "conversion" // a row of an older version that the view's conversion cannot make one of the new
 	ReasonSchema    Reason = "schema"     // not written in the schema that its source names

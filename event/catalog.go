@@ -148,7 +148,7 @@ func (c *Catalog) add(d CatalogEntry) error {
 // newViewTarget makes the targets of a view's versions and returns the newest.
 func newViewTarget(d CatalogEntry, spec *ViewSpec) (*target, error) {
 	t := newTarget(Features, d, ViewTableID(d.UID, spec.Number()), spec.Keys, spec.Columns, spec.Origin)
-	t.retired, t.version = spec.Retired, spec.Version
+	t.retired, t.version, t.schema.From = spec.Retired, spec.Version, spec.From
 	for i, f := range spec.Former {
 		old := newTarget(Features, d, ViewTableID(d.UID, f.Version), spec.Keys, f.Columns, spec.Origin)
 		old.version = f.Version

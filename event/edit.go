@@ -68,7 +68,12 @@ func compareViews(a, b *ViewSpec) []Edit {
 	c.ownership(a.Ownership, b.Ownership)
 	c.plain("origin", a.Origin, b.Origin, EffectRead)
 	c.keys(a.Keys, b.Keys)
-	c.versions(a, b)
+	c.from(a, b)
+	if a.From != nil && b.From != nil {
+		c.outsideFields("columns", a.Columns, b.Columns)
+	} else {
+		c.versions(a, b)
+	}
 	c.plain("ttl", a.TTL, b.TTL, EffectRead)
 	c.plain("online", a.Online, b.Online, EffectRead)
 	c.retired("retired", a.Retired, b.Retired)

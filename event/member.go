@@ -189,6 +189,9 @@ func (d *Decoder) resolve() bool {
 	if t.retired {
 		return d.fail(ReasonRetracted, sentence(brief(e.subject), " is retired and takes no events"))
 	}
+	if t.schema.From != nil {
+		return d.fail(ReasonOutside, sentence("view ", brief(e.subject), " reads the outside table ", brief([]byte(t.schema.From.Table)), " and takes no events: write to that table, or send to a view of another name"))
+	}
 	if t.version > 0 {
 		e.versioned = t
 		return true

@@ -145,8 +145,9 @@ type Schema struct {
 	Subject   string // view or model name
 	TableID   uint64 // decides the table's name; from the registry
 	Fields    []Field
-	keys      int // index of the first key field
-	values    int // index of the first value field
+	From      *FromSpec // of a view whose rows are an outside table's; else nil
+	keys      int       // index of the first key field
+	values    int       // index of the first value field
 }
 
 // NewSchema lays out the table of a subject.

@@ -70,6 +70,8 @@ type ViewSpec struct {
 	// their member version; those that say nothing are of the oldest listed here.
 	Version int          `json:"version,omitempty" yaml:"version,omitempty"`
 	Former  []FormerSpec `json:"former,omitempty" yaml:"former,omitempty"` // oldest first
+	// From: the rows are an outside table's, and no event is taken.
+	From *FromSpec `json:"from,omitempty" yaml:"from,omitempty"`
 }
 
 // SignatureSpec is one shape of a model's inputs and the versions that have
@@ -223,7 +225,7 @@ func (s *ViewSpec) Validate() error {
 	if s.TTL < 0 {
 		errs = append(errs, errors.New("ttl: must not be negative"))
 	}
-	errs = append(errs, checkFields("keys", s.Keys, s.Origin), checkFields("columns", s.Columns, s.Origin), s.validateVersions())
+	errs = append(errs, checkFields("keys", s.Keys, s.Origin), checkFields("columns", s.Columns, s.Origin), s.validateVersions(), s.validateFrom())
 	for _, k := range s.Keys {
 		if !keyType(k.Type) {
 			errs = append(errs, fmt.Errorf("keys: %q has type %s: want Bool, Int32, Int64, String, Timestamp or Bytes", k.Name, k.Type))

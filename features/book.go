@@ -315,6 +315,8 @@ func (o *Online) defineWindows(b *book, d registry.Definition, seen map[uint64]b
 		return errors.New("a view of that name exists: choose another")
 	case source == nil || source.windows != nil:
 		return fmt.Errorf("source: no feature view %q", spec.Source)
+	case source.Schema.From != nil:
+		return fmt.Errorf("source: view %s reads an outside table, of which no windows are kept: name a view that takes events", spec.Source)
 	}
 	p, err := compileWindow(spec, source.Schema, d.Name, d.UID)
 	if err != nil {

@@ -233,7 +233,7 @@ func (d *Deleter) awaitStored(ctx context.Context, namespace string) (err error)
 func (o *Online) stored(namespace string) (out []*View) {
 	for ns, b := range *o.books.Load() {
 		for _, v := range b.views {
-			if v.windows == nil && (namespace == "" || ns == namespace) {
+			if v.windows == nil && v.Schema.From == nil && (namespace == "" || ns == namespace) {
 				out = append(out, v)
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/kedge-ml/kedge/internal/auth"
 	"github.com/kedge-ml/kedge/internal/telemetry"
 	"github.com/kedge-ml/kedge/internal/web"
+	"github.com/kedge-ml/kedge/store"
 )
 
 // HistoryPath is where [HistoryHandler] is mounted.
@@ -73,6 +74,8 @@ func (h *HistoryHandler) webError(r *http.Request, err error) *web.Error {
 		return web.Errorf(api.status, web.CodeNotFound, "%s", api.message)
 	case errors.As(err, &api):
 		return web.Errorf(api.status, web.CodeBadRequest, "%s", api.message)
+	case errors.Is(err, store.ErrOutside):
+		return web.Errorf(http.StatusConflict, web.CodeOutside, "%w", err)
 	case r.Context().Err() != nil:
 		return web.Errorf(499, web.CodeCanceled, "the client went away")
 	}

@@ -142,6 +142,9 @@ func (b *book) serviceRefs(name string) ([]string, error) {
 }
 
 func (b *book) noView(name string) error {
+	if v := b.views[name]; v != nil && v.Schema.From != nil {
+		return badRequest("Feature view '%s' reads the outside table %s and has no online rows: ask for its history, or send events to a view of another name", name, v.Schema.From.Table)
+	}
 	if b.views[name] != nil {
 		return badRequest("Feature view '%s' is not served online: set online: true in its definition", name)
 	}

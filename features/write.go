@@ -123,6 +123,9 @@ func (s *Server) store(ctx context.Context, caller auth.Caller, t *pushTarget, f
 	}
 	var msgs []stream.Message
 	for _, v := range t.views {
+		if from := v.Schema.From; from != nil {
+			return badRequest("view %s reads the outside table %s and takes no rows: write to that table, or push to a view of another name", v.Name, from.Table)
+		}
 		m, err := f.envelopes(v, t, s.cfg.Now())
 		if err != nil {
 			return err
@@ -180,6 +183,9 @@ func (b *book) materializedViews(list *node) ([]string, error) {
 		name := list.items[i].text
 		if b.served(name) == nil && b.onDemand[name] == nil {
 			return nil, b.noView(name)
+		}
+		if v := b.views[name]; v != nil && v.Schema.From != nil {
+			return nil, badRequest("view %s reads the outside table %s and has no online rows: ask for its history, or send events to a view of another name", name, v.Schema.From.Table)
 		}
 		out = append(out, name)
 	}

@@ -15,7 +15,7 @@ import (
 
 // Bounds say, per topic and partition, the first offset whose rows a question
 // leaves out. Asked again with the same bounds it answers the same, whatever
-// has landed since. Nil leaves nothing out.
+// has landed since; rows of outside tables are not bounded. Nil leaves nothing out.
 type Bounds map[string]map[int32]int64
 
 // Positions are the bounds of what has landed of a namespace's rows by now.
@@ -58,6 +58,15 @@ func (b Bounds) condition() string {
 		}
 	}
 	return "((" + strings.Join(parts, ") OR (") + "))"
+}
+
+// until is the condition of bounds on a table. Of rows that Kedge did not store
+// it cannot know what was there when.
+func (t *table) until(b Bounds) string {
+	if t.schema.From != nil {
+		return "1"
+	}
+	return b.condition()
 }
 
 func maxKey(m map[int32]int64) int32 {
@@ -130,7 +139,7 @@ func (s *Store) LabelRows(ctx context.Context, f LabelFrame, read func(io.Reader
 	}
 	identity := strings.Join(append(slices.Clone(keys), "event_time"), ", ")
 	inner := fmt.Sprintf("SELECT %s, event_time, deleted, %s AS __label, toFloat64(ifNull(%s, 1)) AS __weight FROM %s WHERE %s AND %s AND %s ORDER BY created DESC, _epoch DESC, _partition DESC, _offset DESC LIMIT 1 BY %s",
-		strings.Join(keys, ", "), label, weight, s.ref(t.name), framed, f.Until.condition(), f.Sample.condition(identity), identity)
+		strings.Join(keys, ", "), label, weight, s.ref(t.name), framed, t.until(f.Until), f.Sample.condition(identity), identity)
 	sql := fmt.Sprintf("SELECT %s, fromUnixTimestamp64Micro(toUnixTimestamp64Micro(event_time) - %d, 'UTC') AS event_timestamp, __label AS label, __weight AS weight FROM (%s) WHERE NOT deleted AND isNotNull(__label) ORDER BY event_time, %s",
 		strings.Join(shown, ", "), f.Lead, inner, strings.Join(keys, ", "))
 	return s.arrow(ctx, sql, params{"from": micro64(f.From), "to": micro64(f.To)}, read)

@@ -65,7 +65,7 @@ func (s *Store) observed(r query.Request) []*table {
 	var out []*table
 	for _, t := range s.tables() {
 		sc := t.schema
-		if sc.Kind == event.Labels || r.Namespace != "" && sc.Namespace != r.Namespace ||
+		if sc.Kind == event.Labels || sc.From != nil && r.View == "" || r.Namespace != "" && sc.Namespace != r.Namespace ||
 			r.View != "" && (sc.Kind != event.Features || sc.Subject != r.View) || r.Model != "" && (sc.Kind != event.Predictions || sc.Subject != r.Model) {
 			continue
 		}

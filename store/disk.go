@@ -99,6 +99,9 @@ func (s *Store) Freshness(ctx context.Context, r query.Request) ([]query.Frame, 
 	p := params{}
 	for name, t := range s.tables() {
 		sc := t.schema
+		if sc.From != nil && r.View == "" { // not read unless it is asked for: it may be large, and is not Kedge's to watch
+			continue
+		}
 		if r.Namespace != "" && sc.Namespace != r.Namespace || r.View != "" && sc.Subject != r.View || r.Model != "" && sc.Subject != r.Model {
 			continue
 		}

@@ -106,6 +106,9 @@ func (s *Store) awaitCleared(ctx context.Context, table string) error {
 // once would count the same rows, and the first to end would make the second's
 // old parts stay.
 func (s *Store) EraseDeleted(ctx context.Context, schema *event.Schema, at int64) (int64, error) {
+	if schema.From != nil {
+		return 0, nil // nothing of it is Kedge's
+	}
 	select {
 	case s.erasing <- struct{}{}:
 		defer func() { <-s.erasing }()

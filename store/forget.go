@@ -104,7 +104,7 @@ func (s *Store) aboutEntity(namespace string, parts map[string]string) map[strin
 	out := map[string]string{}
 	var predictions []string // ids of those about the entity
 	for name, t := range s.tables() {
-		if t.schema.Namespace != namespace {
+		if t.schema.Namespace != namespace || t.schema.From != nil {
 			continue
 		}
 		var ways []string

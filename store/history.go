@@ -28,6 +28,11 @@ type HistoryQuery struct {
 // columns that say which row is newer. The batches' schema has the asked
 // columns only; a batch is valid until the next one.
 func (s *Store) History(ctx context.Context, q HistoryQuery) iter.Seq2[*event.Batch, error] {
+	if q.Schema.From != nil { // not stored: that it cannot be read is no empty answer
+		if err := s.Prepare(ctx, []*event.Schema{q.Schema}); err != nil {
+			return func(yield func(*event.Batch, error) bool) { yield(nil, err) }
+		}
+	}
 	t := s.known(q.Schema.Table())
 	if t == nil {
 		return nothing // no row was ever stored
@@ -36,12 +41,12 @@ func (s *Store) History(ctx context.Context, q HistoryQuery) iter.Seq2[*event.Ba
 	b := event.NewBatch(narrow, "")
 	exprs, at := t.selected(narrow)
 	p := params{"from": micro64(q.From), "to": micro64(q.To)}
-	where := "event_time >= fromUnixTimestamp64Micro({from:Int64}) AND event_time <= fromUnixTimestamp64Micro({to:Int64}) AND " + q.Until.condition()
+	where := "event_time >= fromUnixTimestamp64Micro({from:Int64}) AND event_time <= fromUnixTimestamp64Micro({to:Int64}) AND " + t.until(q.Until)
 	if len(q.FirstKeys) > 0 {
 		where += " AND " + firstKeyIn(q, p)
 	}
 	sql := fmt.Sprintf("SELECT %s FROM %s WHERE %s ORDER BY %s", strings.Join(exprs, ", "), s.ref(t.name), where, t.orderBy())
-	return s.selectBlocks(ctx, sql, p, withMemory(q.Memory, map[string]string{"optimize_read_in_order": "1", "max_block_size": "65536"}), b, at)
+	return s.explained(ctx, q.Schema, s.selectBlocks(ctx, sql, p, withMemory(q.Memory, map[string]string{"optimize_read_in_order": "1", "max_block_size": "65536"}), b, at))
 }
 
 func nothing(func(*event.Batch, error) bool) {}

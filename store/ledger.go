@@ -49,7 +49,7 @@ FROM (
 // not. One that the engine is loading anew is listed, too, so that to ask for
 // its rows is an error, and not an answer without them.
 func (s *Store) dataTables(ctx context.Context) ([]string, error) {
-	all := "SELECT name, database FROM system.tables"
+	all := "SELECT name, database FROM system.tables WHERE engine != 'View'"
 	if s.detached {
 		all += " UNION ALL SELECT table, database FROM system.detached_tables WHERE NOT is_permanently"
 	}

@@ -35,7 +35,11 @@ func (s *Store) prepare(ctx context.Context, sc *event.Schema) error {
 	s.prepareMu.Lock()
 	defer s.prepareMu.Unlock()
 	t := newTable(s.opt.Database, sc)
-	if old := s.known(t.name); old == nil || !slices.Equal(old.columns, t.columns) {
+	if sc.From != nil {
+		if err := s.prepareOutside(ctx, t); err != nil {
+			return err
+		}
+	} else if old := s.known(t.name); old == nil || !slices.Equal(old.columns, t.columns) {
 		if err := s.conn.Exec(ctx, t.create(s.opt)); err != nil {
 			return fmt.Errorf("create table %s: %w", t.name, err)
 		}

@@ -33,6 +33,8 @@ type Options struct {
 	Retention  time.Duration // of tables made from now on, counted from the broker's append; 0 keeps rows for ever
 	Cluster    string        // server only: DDL goes ON CLUSTER and tables are Replicated; unproven until run on one
 	Timeout    time.Duration // of one insert
+	// Outside are the tables that views may read without Kedge storing their rows.
+	Outside []OutsideTable
 }
 
 // DefaultOptions are the embedded engine's: rows survive a process crash and

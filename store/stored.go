@@ -11,14 +11,14 @@ import (
 )
 
 // tablesOf are the names of a namespace's tables of events and of their
-// latest-state twins.
+// latest-state twins, those that hold rows.
 func (s *Store) tablesOf(namespace string) (names, twins []string) {
 	p := s.prepared.Load()
 	if p == nil {
 		return nil, nil
 	}
 	for _, t := range p.bySchema {
-		if t.schema.Namespace != namespace {
+		if t.schema.Namespace != namespace || t.schema.From != nil {
 			continue
 		}
 		names = append(names, t.name)

@@ -75,6 +75,9 @@ func printErasure(cmd *cobra.Command, b []byte, file string) error {
 	for _, l := range cert.Outside {
 		fmt.Fprintf(w, "topic %s: not Kedge's to clear, until %v\n", l.Topic, l.Until)
 	}
+	for _, o := range cert.Unerased {
+		fmt.Fprintf(w, "outside table %s: %d rows are not Kedge's to remove (view %s)\n", o.Table, o.Rows, o.View)
+	}
 	for _, m := range cert.Retrain {
 		fmt.Fprintf(w, "retrain due: %s %s (%s): %s\n", m.Model, m.Version, m.Stage, m.Reason)
 	}

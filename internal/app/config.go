@@ -17,6 +17,7 @@ type Config struct {
 	GRPC       string          `yaml:"grpc"` // inference over gRPC, e.g. 127.0.0.1:7071; empty: none
 	Kafka      KafkaConfig     `yaml:"kafka"`
 	ClickHouse ClickHouse      `yaml:"clickhouse"`
+	Outside    OutsideConfig   `yaml:"outside"`
 	Ingest     IngestConfig    `yaml:"ingest"`
 	Erasure    ErasureConfig   `yaml:"erasure"`
 	Features   FeaturesConfig  `yaml:"features"`

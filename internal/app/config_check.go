@@ -31,6 +31,7 @@ func (c *Config) Validate() error {
 	c.checkHTTP(&f)
 	c.checkKafka(&f)
 	c.checkClickHouse(&f)
+	c.checkOutside(&f)
 	c.checkIngest(&f)
 	c.checkFeatures(&f)
 	c.checkSources(&f)

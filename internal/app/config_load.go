@@ -91,6 +91,9 @@ func setFromText(v reflect.Value, text string) error {
 	case reflect.String:
 		v.SetString(text)
 	case reflect.Slice:
+		if v.Type().Elem().Kind() != reflect.String {
+			return errors.New("is a list of groups: write it in the configuration file")
+		}
 		v.Set(reflect.ValueOf(SplitList(text)))
 	case reflect.Bool:
 		b, err := strconv.ParseBool(text)

@@ -51,6 +51,7 @@ type ErasureCertificate struct {
 	Tables    []store.Forgotten  `json:"tables" doc:"Rows about it before and after"`
 	Logs      []ErasedLog        `json:"logs" doc:"Partitions of the embedded broker whose records were removed from the disk"`
 	Outside   []OutsideLog       `json:"outside" doc:"Logs that are not Kedge's to remove from"`
+	Unerased  []store.Outside    `json:"outside_tables,omitempty" doc:"Tables outside Kedge that hold rows about it and are read by views: their owners have to remove those"`
 	Retrain   []RetrainDue       `json:"retrain_due" doc:"Versions of models that learnt from its rows, or may have"`
 	SHA256    string             `json:"sha256" doc:"Of this document with empty sha256 and mac; the registry keeps it"`
 	MAC       string             `json:"mac" doc:"HMAC-SHA-256 of that with the installation's erasure key"`
@@ -145,6 +146,9 @@ func (a *App) erase(ctx context.Context, c auth.Caller, entity map[string]string
 		if at := slices.IndexFunc(held, func(h store.Forgotten) bool { return h.Table == t.Table }); at >= 0 {
 			out.Tables[i].Before = held[at].Before
 		}
+	}
+	if out.Unerased, err = a.store.HoldsOutside(ctx, ns, entity); err != nil {
+		return out, err
 	}
 	out.Outside = a.outsideLogs(ns, out.Time)
 	out.Retrain = a.retrainDue(ns, out.Tables)

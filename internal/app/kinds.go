@@ -131,6 +131,8 @@ func webError(err error) error {
 		return web.Errorf(http.StatusBadRequest, web.CodeInvalid, "%w", err)
 	case errors.Is(err, store.ErrUnknown):
 		return web.Errorf(http.StatusNotFound, web.CodeNotFound, "%w", err)
+	case errors.Is(err, store.ErrOutside):
+		return web.Errorf(http.StatusConflict, web.CodeOutside, "%w", err)
 	case errors.Is(err, registry.ErrStale):
 		return web.Errorf(http.StatusConflict, web.CodeConflict, "%w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/kedge-ml/kedge/event"
@@ -138,7 +139,7 @@ func (a *App) openStore(ctx context.Context) (err error) {
 		return nil
 	}
 	opt := store.DefaultOptions()
-	opt.Retention, opt.Cluster = time.Duration(a.cfg.Retention.Rows), a.cfg.ClickHouse.Cluster
+	opt.Retention, opt.Cluster, opt.Outside = time.Duration(a.cfg.Retention.Rows), a.cfg.ClickHouse.Cluster, a.cfg.outsideTables()
 	if a.cfg.Durability == "power" {
 		opt.Durability = store.PowerLoss
 	}
@@ -228,16 +229,19 @@ func (a *App) prepareTables(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return a.store.Prepare(ctx, catalog.Schemas())
+	schemas := catalog.Schemas()
+	a.prepareViews(ctx, schemas)
+	return a.store.Prepare(ctx, slices.DeleteFunc(schemas, func(s *event.Schema) bool { return s.From != nil }))
 }
 
 // keepTables lets the store forget what is not defined any more.
-func (a *App) keepTables() error {
+func (a *App) keepTables(ctx context.Context) error {
 	catalog, err := a.catalog()
-	if err == nil {
-		a.store.Keep(catalog.Schemas())
+	if err != nil {
+		return err
 	}
-	return err
+	a.store.Keep(catalog.Schemas())
+	return a.store.DropOutside(ctx, catalog.Schemas())
 }
 
 // catalog is what the registry's definitions mean to the decoder.
@@ -263,7 +267,7 @@ func (a *App) followDefinitions(ctx context.Context) error {
 			return err
 		}
 		after = state.Offset()
-		err = errors.Join(a.prepareTables(ctx), a.keepTables(), a.applyRetention(ctx), a.store.CopyDefinitions(ctx, copyOf(a.registry.Since(copied))))
+		err = errors.Join(a.prepareTables(ctx), a.keepTables(ctx), a.applyRetention(ctx), a.store.CopyDefinitions(ctx, copyOf(a.registry.Since(copied))))
 		if err != nil && ctx.Err() == nil {
 			a.sc.Log.Error("definitions were not copied to the store; the next change tries again", "error", err)
 		}

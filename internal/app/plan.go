@@ -180,6 +180,9 @@ func (a *App) checkDefinition(ctx context.Context, c auth.Caller, d Definition) 
 			return err
 		}
 	}
+	if err := a.checkFrom(ctx, c, d); err != nil {
+		return err
+	}
 	if d.Kind == event.NamespaceKind {
 		if err := event.CheckNamespace(d.Name); err != nil {
 			return err

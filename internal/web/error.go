@@ -33,6 +33,7 @@ const (
 	CodeBadRequest  = "bad_request"
 	CodeInvalid     = "invalid"
 	CodeNotFound    = "not_found"
+	CodeOutside     = "outside_table" // a table outside Kedge is not there, not allowed, or of another shape
 	CodeConflict    = "conflict"
 	CodeTooLarge    = "too_large"
 	CodeMediaType   = "unsupported_media_type"
