@@ -3,7 +3,6 @@ package drift
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -13,6 +12,7 @@ import (
 	"github.com/kedge-ml/kedge/dist"
 	"github.com/kedge-ml/kedge/drift/control"
 	"github.com/kedge-ml/kedge/drift/stat"
+	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/query"
 	"github.com/kedge-ml/kedge/store"
 )
@@ -218,7 +218,7 @@ func (s *Scheduler) Backtest(ctx context.Context, r query.Request) ([]query.Fram
 	}
 	var p backtestParams
 	if len(r.Params) > 0 {
-		if err := json.Unmarshal(r.Params, &p); err != nil {
+		if err := event.DecodeStrict(r.Params, &p); err != nil {
 			return nil, fmt.Errorf("%w: params: %w", store.ErrInvalid, err)
 		}
 	}

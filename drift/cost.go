@@ -31,7 +31,8 @@ type Cost struct {
 const (
 	cpuOfSummary     = 3e-3   // s per column and derived window, counted, stored and read again; of 100 rows each
 	cpuOfRow         = 0.9e-6 // s per value beyond them, for each dimension once more: assumed, not measured
-	cpuOfJudgement   = 0.2e-3 // s per column, or column of a segment, judged in a window: BenchmarkTickOfTenThousandColumns
+	cpuOfJudgement   = 0.2e-3 // s per column judged in a window: BenchmarkTickOfTenThousandColumns
+	cpuOfSegment     = 3.3e-3 // s per column of a segment, counted from rows and judged in a window of 30 rows of it or more
 	bytesOfSummary   = 780
 	bytesOfVerdict   = 41               // of a segment too
 	verdictsOfColumn = 4                // shape, missing rate, its slow change, stability index; one more is of all rows
@@ -56,7 +57,7 @@ func (c *Cost) estimate() {
 	}
 	c.Stored = summaries + verdicts + ofSegments
 	c.Bytes = summaries*bytesOfSummary + verdicts*bytesOfVerdict + ofSegments*bytesOfVerdict
-	c.CPU = summaries*cpuOfSummary + c.RowsADay*columns*cpuOfRow*float64(1+c.Dimensions) + cpuOfJudgement*(columns*min(windows, c.RowsADay)+ofSegments/questions)
+	c.CPU = summaries*cpuOfSummary + c.RowsADay*columns*cpuOfRow*float64(1+c.Dimensions) + cpuOfJudgement*columns*min(windows, c.RowsADay) + cpuOfSegment*ofSegments/questions
 	c.check()
 }
 

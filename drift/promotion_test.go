@@ -216,7 +216,7 @@ func TestVersionAgainstVersion(t *testing.T) {
 			t.Errorf("ROC AUC %v against %v, chance %v", is, was, p)
 		}
 	}
-	for _, bad := range []query.Request{{Model: "churn"}, {Model: "churn", Version: "v1", Params: []byte(`{"against":"v1"}`)}, {Model: "churn", Version: "v1", Params: []byte(`{`)}, {Model: "nobody", Version: "v1", Params: []byte(`{"against":"v2"}`)}} {
+	for _, bad := range []query.Request{{Model: "churn"}, {Model: "churn", Version: "v1", Params: []byte(`{"against":"v1"}`)}, {Model: "churn", Version: "v1", Params: []byte(`{`)}, {Model: "churn", Version: "v1", Params: []byte(`{"against":"v2","agianst":"v1"}`)}, {Model: "nobody", Version: "v1", Params: []byte(`{"against":"v2"}`)}} {
 		bad.Namespace = "test"
 		if _, err := p.scheduler.VersionCompare(t.Context(), bad); err == nil {
 			t.Errorf("%+v is answered", bad)

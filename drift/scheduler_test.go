@@ -2,6 +2,7 @@ package drift_test
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/kedge-ml/kedge/query"
 	"github.com/kedge-ml/kedge/registry"
 	"github.com/kedge-ml/kedge/registry/memlog"
+	"github.com/kedge-ml/kedge/store"
 )
 
 // define writes a definition to the registry.
@@ -119,6 +121,9 @@ func TestSchedulerWatchesWithoutADefinition(t *testing.T) {
 		t.Errorf("what was accepted as normal is an incident again: %+v", end)
 	}
 	replay := ask(t, d.Backtest, query.Request{View: "user", Params: []byte(`{"need":3,"of":3}`)})
+	if _, err := d.Backtest(t.Context(), query.Request{View: "user", Params: []byte(`{"nede":3}`)}); !errors.Is(err, store.ErrInvalid) {
+		t.Errorf("a policy with a word that there is not: %v", err)
+	}
 	if replay.Rows() == 0 || !strings.Contains(replay.Notices[0].Text, "windows") {
 		t.Errorf("backtest %+v", replay)
 	}

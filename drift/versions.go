@@ -3,7 +3,6 @@ package drift
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -12,6 +11,7 @@ import (
 	"github.com/kedge-ml/kedge/dist"
 	"github.com/kedge-ml/kedge/drift/control"
 	"github.com/kedge-ml/kedge/drift/perf"
+	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/query"
 	"github.com/kedge-ml/kedge/store"
 )
@@ -52,7 +52,7 @@ func pairOf(r query.Request, now time.Time) (pair, error) {
 		Against string `json:"against"`
 	}
 	if len(r.Params) > 0 {
-		if err := json.Unmarshal(r.Params, &params); err != nil {
+		if err := event.DecodeStrict(r.Params, &params); err != nil {
 			return pair{}, fmt.Errorf("%w: params: %w", store.ErrInvalid, err)
 		}
 	}

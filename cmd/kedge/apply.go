@@ -26,14 +26,14 @@ import (
 
 // applyFlags say which files are meant, and how.
 type applyFlags struct {
-	file     string
+	files    []string
 	why      string
 	revision string
 	prune    bool
 }
 
 func (f *applyFlags) register(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&f.file, "file", "f", "", "YAML file, folder of such, or - for standard input")
+	cmd.Flags().StringArrayVarP(&f.files, "file", "f", nil, "YAML file, folder of such, or - for standard input; may be given several times")
 	cmd.Flags().BoolVar(&f.prune, "prune", false, "delete what was applied from files before and is in none of these")
 	_ = cmd.MarkFlagRequired("file") // the flag exists
 }
@@ -58,7 +58,7 @@ func (c *cli) planCommand() *cobra.Command {
 		Use: "plan -f PATH", Short: "Show what applying files would do", Args: cobra.NoArgs,
 		Long: "Show what applying files would do, and of each edit whether anything is rebuilt, refused or lost.\nThe exit status is 0 when nothing would change, 3 when something would, 1 when something is refused.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			docs, err := readPath(f.file, cmd.InOrStdin())
+			docs, err := readPaths(f.files, cmd.InOrStdin())
 			if err != nil {
 				return err
 			}
@@ -168,12 +168,12 @@ func effectText(e event.Effect) string {
 }
 
 func (c *cli) apply(cmd *cobra.Command, f *applyFlags) error {
-	docs, err := readPath(f.file, cmd.InOrStdin())
+	docs, err := readPaths(f.files, cmd.InOrStdin())
 	if err != nil {
 		return err
 	}
 	if len(docs) == 0 && !f.prune {
-		return fmt.Errorf("%s holds no documents", f.file)
+		return fmt.Errorf("no documents in %s", strings.Join(f.files, ", "))
 	}
 	plan, err := c.plan(cmd.Context(), docs, f.prune)
 	if err != nil {
@@ -184,7 +184,7 @@ func (c *cli) apply(cmd *cobra.Command, f *applyFlags) error {
 	}
 	revision := f.revision
 	if revision == "" {
-		revision = revisionOf(cmd.Context(), f.file)
+		revision = revisionOf(cmd.Context(), f.files[0])
 	}
 	for i, ch := range plan.Changes {
 		if i < len(docs) {
@@ -307,15 +307,43 @@ func printHistory(w io.Writer, list app.DefinitionList) error {
 	return t.Flush()
 }
 
-// readPath reads a file of documents, or all .yaml and .yml files of a folder
-// and the folders in it, ordered by name.
-func readPath(path string, stdin io.Reader) ([]document, error) {
-	st, err := os.Stat(path)
-	if path == "-" || err != nil || !st.IsDir() {
-		return readDocuments(path, stdin)
+// readPaths reads files of documents and folders of such. What stands in two of
+// the files is an error.
+func readPaths(paths []string, stdin io.Reader) ([]document, error) {
+	var files []string
+	for _, p := range paths {
+		under, err := filesUnder(p)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, under...)
+	}
+	var out []document
+	seen := map[[2]string]string{}
+	for _, f := range files {
+		docs, err := readDocuments(f, stdin)
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range docs {
+			if other, twice := seen[[2]string{d.Kind, d.Name}]; twice && len(files) > 1 {
+				return nil, fmt.Errorf("%s %s stands in %s and in %s", d.Kind, d.Name, other, f)
+			}
+			seen[[2]string{d.Kind, d.Name}] = f
+		}
+		out = append(out, docs...)
+	}
+	return out, nil
+}
+
+// filesUnder are all .yaml and .yml files of a folder and the folders in it,
+// ordered by name, or the one file that a path names.
+func filesUnder(path string) ([]string, error) {
+	if st, err := os.Stat(path); path == "-" || err != nil || !st.IsDir() {
+		return []string{path}, nil // reading it says what is wrong
 	}
 	var files []string
-	err = filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() && p != path && strings.HasPrefix(d.Name(), ".") {
 			return filepath.SkipDir
 		}
@@ -324,24 +352,6 @@ func readPath(path string, stdin io.Reader) ([]document, error) {
 		}
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
 	slices.Sort(files)
-	var out []document
-	seen := map[[2]string]string{}
-	for _, f := range files {
-		docs, err := readDocuments(f, nil)
-		if err != nil {
-			return nil, err
-		}
-		for _, d := range docs {
-			if other, twice := seen[[2]string{d.Kind, d.Name}]; twice {
-				return nil, fmt.Errorf("%s %s stands in %s and in %s", d.Kind, d.Name, other, f)
-			}
-			seen[[2]string{d.Kind, d.Name}] = f
-		}
-		out = append(out, docs...)
-	}
-	return out, nil
+	return files, err
 }

@@ -116,7 +116,7 @@ func (c *cli) monitorCommand() *cobra.Command {
 	} {
 		var f aboutFlags
 		one := &cobra.Command{Use: sub.use, Short: sub.short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-			r, err := f.request(sub.kind, sub.use)
+			r, err := f.request(sub.kind, "monitor "+sub.use)
 			if err != nil {
 				return err
 			}
@@ -142,10 +142,10 @@ func (c *cli) backtestCommand() *cobra.Command {
 		Use: "backtest", Short: "Replay past windows under a policy: how often would it have told somebody?", Args: cobra.NoArgs,
 		Example: "  kedge monitor backtest --model ride_cancel --from 7d --need 3 --of 4",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := f.named("backtest"); err != nil {
+			if err := f.named("monitor backtest"); err != nil {
 				return err
 			}
-			r, err := f.request("backtest", "backtest")
+			r, err := f.request("backtest", "monitor backtest")
 			if err != nil {
 				return err
 			}
@@ -209,7 +209,7 @@ func (c *cli) decide(cmd *cobra.Command, do drift.ActionVerb, id, why, span stri
 	if do == drift.Snooze {
 		d, err := parseSpan(span)
 		if err != nil {
-			return &usageError{fmt.Errorf("--for: %w", err), "snooze"}
+			return &usageError{fmt.Errorf("--for: %w", err), "incident snooze"}
 		}
 		a.Until = now.Add(d)
 	}

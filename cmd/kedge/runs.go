@@ -27,7 +27,7 @@ type jobCall struct {
 
 // trainJob queues the job that a file describes and follows it to its end.
 func (c *cli) trainJob(cmd *cobra.Command, j *jobCall) error {
-	docs, err := readPath(j.file, cmd.InOrStdin())
+	docs, err := readPaths([]string{j.file}, cmd.InOrStdin())
 	if err != nil {
 		return err
 	}
