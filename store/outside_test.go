@@ -3,6 +3,8 @@ package store_test
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -172,13 +174,15 @@ func TestOutsideIsOnlyRead(t *testing.T) {
 	}
 }
 
-// TestOutsideParquet reads a folder of Parquet files, the newest one too.
+// TestOutsideParquet reads a folder of Parquet files, the newest one too, and the
+// same as objects of a bucket, without a key.
 func TestOutsideParquet(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "it's here")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	s := openOutside(t, store.OutsideTable{Name: "files", Namespaces: []string{"*"}, Parquet: filepath.Join(dir, "*.parquet")})
+	s := openOutside(t, store.OutsideTable{Name: "files", Namespaces: []string{"*"}, Parquet: filepath.Join(dir, "*.parquet")},
+		store.OutsideTable{Name: "objects", Namespaces: []string{"*"}, S3: objects(t, dir)})
 	write := func(name, rows string) {
 		text(t, s, "INSERT INTO FUNCTION file("+quotedText(filepath.Join(dir, name))+", 'Parquet', 'user String, ts DateTime64(6, \\'UTC\\'), x Float64') VALUES "+rows)
 	}
@@ -188,6 +192,11 @@ func TestOutsideParquet(t *testing.T) {
 	write("b.parquet", "('u2', '2026-03-01 12:00:01', 2.5), ('u3', '2026-03-01 12:00:02', nan)")
 	if got := text(t, s, "SELECT k_user, toUnixTimestamp64Micro(event_time), v_x FROM features_1 ORDER BY k_user"); got != "u1\t1772366400000001\t1.5\nu2\t1772366401000000\t2.5\nu3\t1772366402000000\tnan" {
 		t.Errorf("got %s", got)
+	}
+	prepare(t, s, outsideView(2, event.FromSpec{Table: "objects", EventTime: "ts"}))
+	const both = "SELECT groupArray((k_user, event_time, v_x)) FROM (SELECT * FROM features_%d ORDER BY k_user)"
+	if got, want := text(t, s, fmt.Sprintf(both, 2)), text(t, s, fmt.Sprintf(both, 1)); got != want {
+		t.Errorf("objects give %s, files %s", got, want)
 	}
 	for b, err := range s.History(t.Context(), store.HistoryQuery{Schema: view, From: minute, To: minute + 1_000_000}) {
 		if err != nil || b.Rows != 2 {
@@ -206,6 +215,39 @@ func TestOutsideParquet(t *testing.T) {
 		return
 	}
 	t.Error("without files the history is empty")
+}
+
+// objects is a bucket: it lists and serves files of a folder as S3 does.
+func objects(t testing.TB, dir string) string {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "" {
+			t.Error("a request is signed")
+		}
+		if r.URL.Query().Get("list-type") != "2" {
+			name := filepath.Join(dir, filepath.Base(r.URL.Path))
+			if info, err := os.Stat(name); err == nil {
+				w.Header().Set("ETag", fmt.Sprintf("%q", fmt.Sprint(info.Size())))
+			}
+			http.ServeFile(w, r, name)
+			return
+		}
+		files, err := filepath.Glob(filepath.Join(dir, "*"))
+		if err != nil {
+			t.Error(err)
+		}
+		fmt.Fprint(w, `<?xml version="1.0" encoding="UTF-8"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>bucket</Name><IsTruncated>false</IsTruncated>`)
+		for _, f := range files {
+			info, err := os.Stat(f)
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			fmt.Fprintf(w, `<Contents><Key>visits/%s</Key><LastModified>2026-03-01T12:00:00.000Z</LastModified><ETag>&quot;%d&quot;</ETag><Size>%d</Size></Contents>`, filepath.Base(f), info.Size(), info.Size())
+		}
+		fmt.Fprint(w, `</ListBucketResult>`)
+	}))
+	t.Cleanup(srv.Close)
+	return srv.URL + "/bucket/visits/*.parquet"
 }
 
 func quotedText(s string) string { return "'" + strings.ReplaceAll(s, "'", "\\'") + "'" }

@@ -69,7 +69,11 @@ func (a *App) answer(ctx context.Context, kinds map[string]KindFunc, c auth.Call
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(a.cfg.HTTP.QueryTimeout))
 	defer cancel()
-	return f(ctx, r)
+	frames, err := f(ctx, r)
+	if err != nil && ctx.Err() == nil {
+		err = a.explainOutside(ctx, r, err)
+	}
+	return frames, err
 }
 
 func kindNames(kinds map[string]KindFunc) []string {

@@ -13,6 +13,7 @@ import (
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/internal/auth"
 	"github.com/kedge-ml/kedge/internal/telemetry"
+	"github.com/kedge-ml/kedge/query"
 	"github.com/kedge-ml/kedge/store"
 )
 
@@ -107,6 +108,24 @@ func (a *App) checkFrom(ctx context.Context, c auth.Caller, d Definition) error 
 		return errors.New(err.Error())
 	}
 	return nil
+}
+
+// explainOutside says of a question that failed what is wrong with the outside
+// table of the view that it is about, if that is it.
+func (a *App) explainOutside(ctx context.Context, r query.Request, err error) error {
+	if r.View == "" || a.store == nil {
+		return err
+	}
+	catalog, fault := a.catalog()
+	if fault != nil {
+		return err
+	}
+	if sc := catalog.View(r.Namespace, r.View); sc != nil {
+		if why := a.store.CheckOutside(ctx, sc); errors.Is(why, store.ErrOutside) {
+			return why
+		}
+	}
+	return err
 }
 
 // prepareViews makes the views over outside tables. One that cannot be made is

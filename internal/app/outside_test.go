@@ -85,6 +85,15 @@ func TestOutsideTables(t *testing.T) {
 	if status, text := r.call("POST", "/v1/erasures", `{"entity":{"driver_id":"1"}}`); status != http.StatusOK || !strings.Contains(text, `"outside_tables":[{"view":"spend","table":"spend","rows":10}]`) {
 		t.Errorf("erasure: %d %s", status, text)
 	}
+	if err := os.Rename(file, file+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if status, text := r.call("POST", "/v1/query", rows); status != http.StatusConflict || !strings.Contains(text, "outside_table") || !strings.Contains(text, "no Parquet files") {
+		t.Errorf("rows without the file: %d %s", status, text)
+	}
+	if err := os.Rename(file+".away", file); err != nil {
+		t.Fatal(err)
+	}
 	views := func() string {
 		var out []byte
 		err := r.store.Embedded().Query(t.Context(), chdb.Statement{SQL: "SELECT groupArray(name) FROM system.tables WHERE database = 'kedge' AND engine = 'View'"}, "TabSeparatedRaw", func(b []byte) error { out = append(out, b...); return nil })
