@@ -217,6 +217,74 @@ func TestOutsideParquet(t *testing.T) {
 	t.Error("without files the history is empty")
 }
 
+// TestOutsideGone opens a store, and brings back its backup elsewhere, where the
+// outside table is not there any more.
+func TestOutsideGone(t *testing.T) {
+	dir := t.TempDir()
+	cfg := config(t)
+	cfg.Outside = []store.OutsideTable{{Name: "files", Namespaces: []string{"*"}, Parquet: filepath.Join(dir, "*.parquet")}, {Name: "t", Namespaces: []string{"*"}, Database: "warehouse", Table: "t"}}
+	s, err := store.OpenEmbedded(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text(t, s, "CREATE DATABASE warehouse")
+	text(t, s, "CREATE TABLE warehouse.t (user String, ts DateTime, x Float64) ENGINE = MergeTree ORDER BY tuple()")
+	text(t, s, "INSERT INTO FUNCTION file("+quotedText(filepath.Join(dir, "a.parquet"))+", 'Parquet') SELECT 'u' AS user, now64(6, 'UTC') AS ts, 1.5 AS x")
+	stored := features(3)
+	views := []*event.Schema{outsideView(1, event.FromSpec{Table: "files", EventTime: "ts"}), outsideView(2, event.FromSpec{Table: "t", EventTime: "ts"})}
+	prepare(t, s, views...)
+	insert(t, s, "1", batch(stored, 0, 10))
+	backup := filepath.Join(s.Embedded().BackupDir(), "b.tar")
+	if err := s.Embedded().Backup(t.Context(), "kedge", backup, ""); err != nil {
+		t.Fatal(err)
+	}
+	text(t, s, "DROP TABLE warehouse.t")
+	if err := errors.Join(s.Close(), os.Remove(filepath.Join(dir, "a.parquet"))); err != nil {
+		t.Fatal(err)
+	}
+	holds := func(s *store.Store) {
+		t.Helper()
+		if got := text(t, s, "SELECT count() FROM features_3"); got != "10" {
+			t.Errorf("%s stored rows", got)
+		}
+		if _, _, err := s.AuditLedger(t.Context(), "", time.Time{}); err != nil {
+			t.Errorf("audit: %v", err)
+		}
+		for _, v := range views {
+			if err := s.Prepare(t.Context(), []*event.Schema{v}); !errors.Is(err, store.ErrOutside) {
+				t.Errorf("%s: %v", v.Subject, err)
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	s, err = store.OpenEmbedded(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	holds(s)
+	elsewhere := cfg
+	elsewhere.DataDir = t.TempDir()
+	ec := chdb.DefaultConfig()
+	ec.LibPath, ec.DataDir, ec.Database = elsewhere.LibPath, elsewhere.DataDir, elsewhere.Database
+	db, err := chdb.Open(t.Context(), ec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved := filepath.Join(db.BackupDir(), "b.tar")
+	if err := os.Rename(backup, moved); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(db.Restore(t.Context(), "kedge", moved), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = store.OpenEmbedded(t.Context(), elsewhere); err != nil {
+		t.Fatal(err)
+	}
+	holds(s)
+}
+
 // objects is a bucket: it lists and serves files of a folder as S3 does.
 func objects(t testing.TB, dir string) string {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
