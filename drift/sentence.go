@@ -3,6 +3,7 @@ package drift
 import (
 	"fmt"
 
+	"github.com/kedge-ml/kedge/dist"
 	"github.com/kedge-ml/kedge/drift/stat"
 )
 
@@ -35,7 +36,36 @@ func Sentence(c Column, j Judgement) string {
 		is, _ := c.Window.MissingRate()
 		return fmt.Sprintf("%s is without a usable value in %.1f %% of rows, %.1f %% in the reference%s", j.Column, 100*is, 100*was, weight(c))
 	}
-	return fmt.Sprintf("%s moved: distance %.3g, %s%s%s%s", j.Column, j.Effect, against(j), means(c), where(c), weight(c))
+	return fmt.Sprintf("%s moved: distance %.3g, %s%s%s%s", j.Column, j.Effect, against(j), still(c)+means(c), where(c), weight(c))
+}
+
+// still says that a column has stopped varying, or that it never varied before.
+func still(c Column) string {
+	is, stopped := onlyValue(c.Baseline.Grid, c.Window)
+	was, never := onlyValue(c.Baseline.Grid, c.Baseline.Reference)
+	switch {
+	case stopped && !never:
+		return fmt.Sprintf("; all %s values are %s", thousands(c.Window.Count), is)
+	case never && !stopped:
+		return fmt.Sprintf("; it was always %s in the reference", was)
+	}
+	return ""
+}
+
+// onlyValue is the one value that a window has, where it has but one.
+func onlyValue(g *dist.Grid, s *dist.Summary) (string, bool) {
+	if s.Count < 2 {
+		return "", false
+	}
+	if !g.Categorical() {
+		return fmt.Sprintf("%.6g", s.Min), s.Min == s.Max
+	}
+	for _, cell := range s.Cells {
+		if i := int(cell.Index); cell.Count == s.Count && i != g.Other() && i != g.Unseen() {
+			return g.Label(i), true
+		}
+	}
+	return "", false
 }
 
 // weight says how much the column matters, where that is known.
