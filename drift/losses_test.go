@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -103,8 +104,11 @@ func TestErrorIsExpectedBeforeLabelsCome(t *testing.T) {
 		}
 	}
 	incidents := ask(t, s.store.Incidents, query.Request{Namespace: "test", Model: "churn", From: begin, To: stop.Add(time.Hour)})
-	if detectors := cells(t, incidents, "detector"); !slices.Contains(detectors, "expected_mae") {
+	detectors := cells(t, incidents, "detector")
+	if i := slices.Index(detectors, "expected_mae"); i < 0 {
 		t.Errorf("incidents of %v, want one of expected_mae", detectors)
+	} else if said := cells(t, incidents, "sentence")[i]; !strings.HasPrefix(said, "expected_mae is ") || strings.Contains(said, "the model's expected") {
+		t.Errorf("told as %q", said)
 	}
 	c.write(event.Labels, late)
 	for _, after := range []time.Duration{21 * time.Minute, 22 * time.Minute} {
