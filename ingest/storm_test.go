@@ -37,12 +37,23 @@ func (w *world) ask(sql string) string {
 	return strings.TrimSpace(string(text))
 }
 
-// forgetTokens makes the engine remember one token of each table.
-func (w *world) forgetTokens() {
+// forgetTokens makes the engine forget the tokens of each table but the last.
+// What it returns makes it remember the next ones again, as many as before.
+func (w *world) forgetTokens() (remember func()) {
 	w.t.Helper()
-	for _, name := range strings.Fields(w.ask("SELECT name FROM system.tables WHERE database = 'kedge' AND engine = 'MergeTree' AND (match(name, '_[0-9]+$') OR name IN ('ledger', 'dead_letters'))")) {
-		w.ask("ALTER TABLE kedge." + name + " MODIFY SETTING non_replicated_deduplication_window = 1")
+	const setting = "non_replicated_deduplication_window"
+	windows := w.ask("SELECT name, extract(engine_full, '" + setting + " = ([0-9]+)') FROM system.tables WHERE database = 'kedge' AND engine = 'MergeTree' AND (match(name, '_[0-9]+$') OR name IN ('ledger', 'dead_letters')) FORMAT TSV")
+	each := func(size func(before string) string) {
+		for _, row := range strings.Split(windows, "\n") {
+			name, before, ok := strings.Cut(row, "\t")
+			if !ok || before == "" {
+				w.t.Fatalf("tables and their windows: %q", windows)
+			}
+			w.ask("ALTER TABLE kedge." + name + " MODIFY SETTING " + setting + " = " + size(before))
+		}
 	}
+	each(func(string) string { return "1" })
+	return func() { each(func(before string) string { return before }) }
 }
 
 // TestRebalanceStorm has ten members come, go, die and sleep.
