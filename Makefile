@@ -25,7 +25,6 @@ TESTFLAGS ?= -p 2 -timeout 30m
 
 # Packages whose tests start engines, brokers and processes by the dozen: one at
 # a time, since two of them want more than the two cores that a test may count on.
-# Three of their tests at once, where they allow it: they wait for most of their time.
 HEAVY := ingest|cmd/kedge|stream|stream/broker|store|features|internal/script|internal/kafkatest
 
 FETCHED := $(patsubst third_party/%/fetch.sh,$(DEPS)/%.stamp,$(wildcard third_party/*/fetch.sh))
@@ -67,7 +66,7 @@ $(DEPS)/python/%.stamp: third_party/python/%/requirements.txt
 test: deps $(DEPS)/grafana-plugin.stamp ## everything that a change must pass
 	$(GO) vet $(PKGS)
 	$(GO) list $(PKGS) | { grep -vE '/($(HEAVY))$$' || true; } | xargs -r $(GO) test $(TESTFLAGS)
-	$(GO) list $(PKGS) | { grep -E '/($(HEAVY))$$' || true; } | xargs -r $(GO) test $(TESTFLAGS) -p 1 -parallel 3
+	$(GO) list $(PKGS) | { grep -E '/($(HEAVY))$$' || true; } | xargs -r $(GO) test $(TESTFLAGS) -p 1
 	cd grafana-plugin && npm run --silent typecheck && npm test --silent
 
 $(DEPS)/grafana-plugin.stamp: grafana-plugin/package.json grafana-plugin/package-lock.json grafana-plugin/.npmrc
