@@ -37,6 +37,33 @@ func TestAdjustedPIsTheSmallestLevelThatRejects(t *testing.T) {
 	})
 }
 
+// Holm's adjusted p-values reject at a level what stepping down through the
+// hypotheses at that level does.
+func TestHolmStepsDown(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := rapid.SliceOfN(rapid.OneOf(rapid.Float64Range(0, 1), rapid.SampledFrom([]float64{0, 1, 0.01})), 1, 12).Draw(t, "p")
+		alpha := rapid.Float64Range(0.001, 1).Draw(t, "alpha")
+		rejected, holm := map[int]bool{}, Holm(p)
+		for len(rejected) < len(p) {
+			least := -1
+			for i := range p {
+				if !rejected[i] && (least < 0 || p[i] < p[least]) {
+					least = i
+				}
+			}
+			if p[least] > alpha/float64(len(p)-len(rejected)) {
+				break
+			}
+			rejected[least] = true
+		}
+		for i, v := range p {
+			if (holm[i] <= alpha) != rejected[i] && math.Abs(holm[i]-alpha) > 1e-12 {
+				t.Fatalf("p %v at %v: adjusted %v, rejected by stepping down %v", v, alpha, holm[i], rejected[i])
+			}
+		}
+	})
+}
+
 func TestEValuesRejectByDefinition(t *testing.T) {
 	e := []float64{math.Log(500), math.Log(3), math.Log(90), math.Log(0.1), math.Log(45)}
 	// m/(αk) at α=.05: 100, 50, 33.3, 25, 20: three e-values reach 33.3
