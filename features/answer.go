@@ -23,6 +23,7 @@ type answer struct {
 	n      int        // entity rows
 	served *ServedLog // nil: nothing is written down
 	picks  []pick     // of this request, for served
+	hides  Hides      // from whoever asks
 }
 
 // tail is what follows the values of every feature of a view.
@@ -68,6 +69,11 @@ func (a *answer) find(ctx context.Context, b *book, lim Limits, now int64) (*pla
 	p, err := b.planFor(&a.req)
 	if err != nil {
 		return nil, err
+	}
+	if a.hides != nil {
+		if p, err = p.masked(a.hides); err != nil {
+			return nil, err
+		}
 	}
 	if err := a.checkEntities(b, p, lim); err != nil {
 		return nil, err

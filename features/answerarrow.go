@@ -114,7 +114,11 @@ func (a *answer) addFeature(c *arrowColumns, p *plan, f *planFeature) {
 		st := Status(state)
 		if st == Present {
 			r := a.rows[f.view].Row(row)
-			st = r.AppendTo(&col, r.Column(f.name))
+			column := r.Column(f.name)
+			if f.masked {
+				column = -1
+			}
+			st = r.AppendTo(&col, column)
 		} else {
 			col.AppendNull()
 		}

@@ -159,7 +159,7 @@ func (a *answer) writeFeature(p *plan, f *planFeature) {
 // writeValues writes a feature's values and, when a row states null, the
 // statuses into a.status.
 func (a *answer) writeValues(p *plan, f *planFeature) (nulls bool) {
-	if a.plain[f.view] && !f.typ.List && fixedWidth(f.typ) == 8 {
+	if !f.masked && a.plain[f.view] && !f.typ.List && fixedWidth(f.typ) == 8 {
 		nulls = a.writeWide(p, f)
 	} else {
 		nulls = a.writeAny(p, f)
@@ -216,7 +216,7 @@ func (a *answer) writeAny(p *plan, f *planFeature) (nulls bool) {
 		if r.layout != l {
 			column = r.Column(f.name)
 		}
-		if column < 0 || slotNull(r.slot, column) {
+		if f.masked || column < 0 || slotNull(r.slot, column) {
 			out, nulls = append(out, "null"...), true
 			continue
 		}
@@ -235,7 +235,7 @@ func (a *answer) writeStatuses(p *plan, f *planFeature) {
 			if r.layout != p.views[f.view].layout {
 				column = r.Column(f.name)
 			}
-			if column < 0 || slotNull(r.slot, column) {
+			if f.masked || column < 0 || slotNull(r.slot, column) {
 				st = NullValue
 			}
 		}

@@ -36,6 +36,9 @@ func (a *answer) writeDerived(p *plan) error {
 }
 
 func (a *answer) derive(p *plan, d *planDerived, row int) (any, error) {
+	if d.masked {
+		return nil, nil
+	}
 	inputs := make([]any, len(d.inputs))
 	for i, at := range d.inputs {
 		f := &p.features[at]

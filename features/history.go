@@ -63,6 +63,8 @@ type HistoryRequest struct {
 	Until store.Bounds
 	// Sample keeps a share of the rows of FromPredictions or Labels.
 	Sample store.Sample
+	// Hides says what whoever asks may not see; nil: nothing.
+	Hides Hides
 	// Progress is told how many entity rows are done; nil: nobody is.
 	Progress func(rows int64)
 }

@@ -40,8 +40,9 @@ const ReportTrailer = "Kedge-Report"
 // Kedge-Report. An answer that breaks off midway ends without its last chunk.
 type HistoryHandler struct {
 	History *History
-	Spool   string // folder for Parquet bodies; empty: the system's
-	MaxBody int64  // bytes; 0: no bound
+	Spool   string                  // folder for Parquet bodies; empty: the system's
+	MaxBody int64                   // bytes; 0: no bound
+	Hides   func(auth.Caller) Hides // what a caller may not see; nil: nothing
 	Scope   telemetry.Scope
 }
 
@@ -72,6 +73,8 @@ func (h *HistoryHandler) webError(r *http.Request, err error) *web.Error {
 		return web.Errorf(http.StatusRequestEntityTooLarge, web.CodeTooLarge, "the entity frame is larger than %d bytes: send it in parts", big.Limit)
 	case errors.As(err, &api) && api.status == http.StatusNotFound:
 		return web.Errorf(api.status, web.CodeNotFound, "%s", api.message)
+	case errors.As(err, &api) && api.status == http.StatusForbidden:
+		return web.Errorf(api.status, auth.CodeForbidden, "%s", api.message)
 	case errors.As(err, &api):
 		return web.Errorf(api.status, web.CodeBadRequest, "%s", api.message)
 	case errors.Is(err, store.ErrOutside):
@@ -88,7 +91,10 @@ func (h *HistoryHandler) answer(w http.ResponseWriter, r *http.Request) (started
 	if err != nil {
 		return false, err
 	}
-	req.Namespace = auth.From(r.Context()).Namespace
+	c := auth.From(r.Context())
+	if req.Namespace = c.Namespace; h.Hides != nil {
+		req.Hides = h.Hides(c)
+	}
 	stored := req.FromPredictions != "" || req.AllEntities
 	from, to, err := formatsOf(r, stored)
 	if err != nil {

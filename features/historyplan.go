@@ -20,12 +20,15 @@ type historyPlan struct {
 	leaky   bool
 	until   store.Bounds
 	views   []historyView
-	keys    []frameKey       // key columns of the frame, as the views want them
-	request map[string]int   // frame columns that on-demand features need
-	columns []historyColumn  // of the answer, behind the frame's own
-	schema  *arrow.Schema    // of the answer
-	limit   int              // entity rows held at a time
-	memory  memory.Allocator // of the answer's columns
+	keys    []frameKey      // key columns of the frame, as the views want them
+	request map[string]int  // frame columns that on-demand features need
+	columns []historyColumn // of the answer, behind the frame's own
+	schema  *arrow.Schema   // of the answer
+	// maskedFrame are the entity frame's own columns that are null in the answer;
+	// nil: none is
+	maskedFrame []bool
+	limit       int              // entity rows held at a time
+	memory      memory.Allocator // of the answer's columns
 }
 
 type historyView struct {
@@ -45,6 +48,8 @@ type frameKey struct {
 // historyColumn is one feature: stored, or computed from stored ones.
 type historyColumn struct {
 	name    string
+	feature string // its name in its view
+	masked  bool   // from whoever asks
 	typ     event.ColumnType
 	view    int // historyPlan.views
 	column  int // historyView.columns
@@ -76,6 +81,9 @@ func (h *History) plan(req HistoryRequest, frame *arrow.Schema) (*historyPlan, e
 		if err := p.addRef(b, s, req.FullNames, frame); err != nil {
 			return nil, err
 		}
+	}
+	if err := p.mask(req.Hides, req.FromPredictions != "" || req.AllEntities || req.Labels != nil, frame); err != nil {
+		return nil, err
 	}
 	if err := p.finish(frame); err != nil {
 		return nil, err
@@ -116,7 +124,7 @@ func (p *historyPlan) addRef(b *book, s string, fullNames bool, frame *arrow.Sch
 	}
 	view, column, err := p.addColumn(v, r.feature, frame)
 	if err == nil {
-		p.columns = append(p.columns, historyColumn{name: name, typ: p.views[view].types[column], view: view, column: column})
+		p.columns = append(p.columns, historyColumn{name: name, feature: r.feature, typ: p.views[view].types[column], view: view, column: column})
 	}
 	return err
 }
@@ -126,7 +134,7 @@ func (p *historyPlan) addDerived(od *onDemandView, feature, name string, frame *
 	if at < 0 {
 		return badRequest("Feature %s not found in projection %s", feature, od.name)
 	}
-	c := historyColumn{name: name, typ: od.spec.Features[at].Type, derived: &planDerived{view: od, feature: at}}
+	c := historyColumn{name: name, feature: feature, typ: od.spec.Features[at].Type, derived: &planDerived{view: od, feature: at}}
 	for _, in := range od.inputs {
 		view, column, err := p.addColumn(in.view, in.column, frame)
 		if err != nil {
@@ -187,8 +195,9 @@ func (p *historyPlan) addKey(f event.Field, frame *arrow.Schema) (int, error) {
 // finish makes the answer's schema.
 func (p *historyPlan) finish(frame *arrow.Schema) error {
 	fields, seen := slices.Clone(frame.Fields()), map[string]bool{}
-	for _, f := range fields {
+	for i, f := range fields {
 		seen[f.Name] = true
+		fields[i].Nullable = f.Nullable || p.maskedFrame != nil && p.maskedFrame[i]
 	}
 	for _, c := range p.columns {
 		if seen[c.name] {
@@ -262,16 +271,22 @@ func (c *chunk) write(p *historyPlan, out FrameWriter) error {
 	from := 0
 	for _, r := range c.records {
 		n := int(r.NumRows())
-		cols := slices.Clone(r.Columns())
+		cols, made := slices.Clone(r.Columns()), []arrow.Array{}
+		for i := range p.maskedFrame {
+			if p.maskedFrame[i] {
+				cols[i] = p.nulls(cols[i].DataType(), n)
+				made = append(made, cols[i])
+			}
+		}
 		for i := range p.columns {
 			a, err := c.column(p, &p.columns[i], r, from, n)
 			if err != nil {
 				return err
 			}
-			cols = append(cols, a)
+			cols, made = append(cols, a), append(made, a)
 		}
 		rec := array.NewRecordBatch(p.schema, cols, int64(n))
-		for _, a := range cols[r.NumCols():] {
+		for _, a := range made {
 			a.Release()
 		}
 		err := out.Write(rec)
@@ -285,6 +300,9 @@ func (c *chunk) write(p *historyPlan, out FrameWriter) error {
 }
 
 func (c *chunk) column(p *historyPlan, h *historyColumn, r arrow.RecordBatch, from, n int) (arrow.Array, error) {
+	if h.masked {
+		return p.nulls(arrowType(h.typ), n), nil
+	}
 	if h.derived != nil {
 		return c.derive(p, h, r, from, n)
 	}

@@ -39,6 +39,7 @@ type planFeature struct {
 	typ    event.ColumnType
 	column int // in planView.layout
 	hidden bool
+	masked bool // from whoever asks
 }
 
 // planDerived is one on-demand feature.
@@ -46,6 +47,7 @@ type planDerived struct {
 	view    *onDemandView
 	feature int   // index of view.features
 	inputs  []int // per input of the view: index of plan.features
+	masked  bool  // from whoever asks
 }
 
 // planKey tells plans apart: the text of the features list, or a service.

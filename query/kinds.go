@@ -12,7 +12,20 @@ type Kind struct {
 	Reads   []string  `json:"reads"`           // members read beside kind, namespace, from, to
 	Frame   FrameType `json:"frame"`           // of its first frame
 	Default string    `json:"panel,omitempty"` // the panel that shows it best
+	Shows   Showing   `json:"-"`               // what of a column that a policy protects its answer could tell
 }
+
+// Showing says how an answer could show values of a protected column, and so
+// what is taken out of it for whoever may not see them.
+type Showing uint8
+
+// What answers show. A kind that says nothing is held to ShowsFindings.
+const (
+	ShowsFindings Showing = iota // statements about columns, in rows, frames and columns that name them
+	ShowsData                    // rows whose columns are called like the data's own
+	ShowsRecords                 // records as they came
+	ShowsNames                   // nothing but names, times and counts
+)
 
 // Subject says what a kind is about.
 type Subject string
@@ -31,29 +44,29 @@ func Kinds() []Kind { return append(append(roomKinds(), panelKinds()...), traini
 
 func roomKinds() []Kind {
 	return []Kind{
-		{Name: "catalog", Title: "Catalogue", Group: "Catalogue", Subject: Optional, Frame: Table, Default: "table",
+		{Name: "catalog", Title: "Catalogue", Group: "Catalogue", Subject: Optional, Frame: Table, Default: "table", Shows: ShowsNames,
 			Help: "The models and views that Kedge knows; with a view or model: its columns, versions and types. Never a scan."},
-		{Name: "search", Title: "Search", Group: "Catalogue", Subject: NoSubject, Reads: []string{"filter", "limit"}, Frame: Table, Default: "table",
+		{Name: "search", Title: "Search", Group: "Catalogue", Subject: NoSubject, Reads: []string{"filter", "limit"}, Frame: Table, Default: "table", Shows: ShowsNames,
 			Help: "Definitions of any kind in which every word of filter.text stands somewhere: names, columns, descriptions, owners, tags; the best match first. Filter by kind, owner, team or tier too."},
-		{Name: "audit", Title: "Audit", Group: "Catalogue", Subject: NoSubject, Reads: []string{"filter", "limit"}, Frame: Table, Default: "table",
+		{Name: "audit", Title: "Audit", Group: "Catalogue", Subject: NoSubject, Reads: []string{"filter", "limit"}, Frame: Table, Default: "table", Shows: ShowsNames,
 			Help: "Who changed what in the namespace and who was refused, the newest first. Filter by subject, what or allowed. It takes the permission audit:read."},
-		{Name: "throughput", Title: "Throughput", Group: "Pipeline", Subject: NoSubject, Reads: []string{"step", "group_by", "max_points"}, Frame: TimeSeriesWide, Default: "timeseries",
+		{Name: "throughput", Title: "Throughput", Group: "Pipeline", Subject: NoSubject, Reads: []string{"step", "group_by", "max_points"}, Frame: TimeSeriesWide, Default: "timeseries", Shows: ShowsNames,
 			Help: "Rows a second that landed, per stream or per topic."},
-		{Name: "ingest_lag", Title: "Ingest lag", Group: "Pipeline", Subject: NoSubject, Reads: []string{"step", "max_points"}, Frame: TimeSeriesWide, Default: "timeseries",
+		{Name: "ingest_lag", Title: "Ingest lag", Group: "Pipeline", Subject: NoSubject, Reads: []string{"step", "max_points"}, Frame: TimeSeriesWide, Default: "timeseries", Shows: ShowsNames,
 			Help: "Seconds from the broker's append time to the row being queryable, per topic."},
-		{Name: "ledger", Title: "Ledger", Group: "Pipeline", Subject: NoSubject, Reads: nil, Frame: Table, Default: "table",
+		{Name: "ledger", Title: "Ledger", Group: "Pipeline", Subject: NoSubject, Reads: nil, Frame: Table, Default: "table", Shows: ShowsNames,
 			Help: "Per partition: what was consumed, what became of it, and whether any row is missing or doubled."},
-		{Name: "dead_letters", Title: "Dead letters", Group: "Pipeline", Subject: NoSubject, Reads: []string{"filter", "limit"}, Frame: Table, Default: "table",
+		{Name: "dead_letters", Title: "Dead letters", Group: "Pipeline", Subject: NoSubject, Reads: []string{"filter", "limit"}, Frame: Table, Default: "table", Shows: ShowsRecords,
 			Help: "Records that could not become rows, newest first, with the reason and the raw bytes."},
-		{Name: "disk", Title: "Storage", Group: "Pipeline", Subject: NoSubject, Reads: nil, Frame: Table, Default: "table",
+		{Name: "disk", Title: "Storage", Group: "Pipeline", Subject: NoSubject, Reads: nil, Frame: Table, Default: "table", Shows: ShowsNames,
 			Help: "Bytes and rows per table, growth a day, and days until the disk is full."},
-		{Name: "freshness", Title: "Freshness", Group: "Data", Subject: Optional, Reads: nil, Frame: NumericLong, Default: "table",
+		{Name: "freshness", Title: "Freshness", Group: "Data", Subject: Optional, Reads: nil, Frame: NumericLong, Default: "table", Shows: ShowsNames,
 			Help: "Seconds since the newest event of every registered view and model, of one without events since its registration: silence is a value."},
-		{Name: "column_freshness", Title: "Freshness of columns", Group: "Data", Subject: Optional, Reads: []string{"columns"}, Frame: NumericLong, Default: "table",
+		{Name: "column_freshness", Title: "Freshness of columns", Group: "Data", Subject: Optional, Reads: []string{"columns"}, Frame: NumericLong, Default: "table", Shows: ShowsNames,
 			Help: "Of every registered column, those never seen included: seconds since its newest value, or since its registration, and how many seconds that lies behind the newest row of its view or model. What the rule of silent columns asks."},
-		{Name: "freshness_series", Title: "Freshness over time", Group: "Data", Subject: ViewOrModel, Reads: []string{"columns", "step", "max_points"}, Frame: TimeSeriesWide, Default: "timeseries",
+		{Name: "freshness_series", Title: "Freshness over time", Group: "Data", Subject: ViewOrModel, Reads: []string{"columns", "step", "max_points"}, Frame: TimeSeriesWide, Default: "timeseries", Shows: ShowsNames,
 			Help: "Per registered column the age of its newest value at the end of each step. A column that falls silent is a line that climbs."},
-		{Name: "rows", Title: "Rows", Group: "Data", Subject: ViewOrModel, Reads: []string{"columns", "filter", "limit", "version", "params"}, Frame: Table, Default: "table",
+		{Name: "rows", Title: "Rows", Group: "Data", Subject: ViewOrModel, Reads: []string{"columns", "filter", "limit", "version", "params"}, Frame: Table, Default: "table", Shows: ShowsData,
 			Help: "The rows of a view or model in a range, newest first; with params {\"labels\": true} a model's labels."},
 		{Name: "score_distribution", Title: "Score distribution", Group: "Data", Subject: ModelOnly, Reads: []string{"step", "filter", "version", "max_points"}, Frame: HeatmapRows, Default: "heatmap",
 			Help: "How many scores of a model fell into each of twenty cells of [0, 1], per step."},
@@ -67,7 +80,7 @@ func roomKinds() []Kind {
 			Help: "Per column and derived window, or stretch of windows in a long range: rows, and the share of them without a value."},
 		{Name: "consistency", Title: "Online and offline", Group: "Data", Subject: Optional, Reads: nil, Frame: Table, Default: "table",
 			Help: "Per feature: how many served values of the last hour were recomputed from stored rows, and how many came out different."},
-		{Name: "rollouts", Title: "Rollouts", Group: "Serving", Subject: Optional, Reads: nil, Frame: Table, Default: "table",
+		{Name: "rollouts", Title: "Rollouts", Group: "Serving", Subject: Optional, Reads: nil, Frame: Table, Default: "table", Shows: ShowsNames,
 			Help: "What was live: every change of a model's deployment, newest first, with who, why and the evidence; the last row is the state that the range began with."},
 		{Name: "verdicts", Title: "Verdicts", Group: "Drift", Subject: Optional, Reads: []string{"limit"}, Frame: Table, Default: "table",
 			Help: "What monitors judged, newest first, each window at its newest revision: distance, floor, severity and a plain sentence."},

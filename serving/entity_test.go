@@ -1,6 +1,7 @@
 package serving
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -91,6 +92,44 @@ func newStore(t testing.TB, r *rig) *store {
 	r.s.cfg.Features = NewFeatures(st.online, st.reg, "default", func() error { return nil })
 	st.define("trips", "Int64", "rate", "Float64")
 	return st
+}
+
+// TestHiddenInputs: of what a column policy hides, neither value nor
+// contribution is in the answer; the record has both, and the sum is the same.
+func TestHiddenInputs(t *testing.T) {
+	r := newRig(t)
+	st := newStore(t, r)
+	st.put(7, "Bern", 90*time.Second, 3, 0.5)
+	if err := r.s.Load(keyed("1", 1)); err != nil {
+		t.Fatal(err)
+	}
+	const ask = `{"key":{"city":"Bern","driver":7},"data":{"hour":2},"features":true,"explain":3}`
+	for _, c := range []struct {
+		hidden string
+		want   []string
+	}{
+		{"", []string{`"n":{"value":3,`, `{"input":"n","value":30.0}`, `"others":0.0,`}},
+		{"trips", []string{`"n":{"value":null,`, `"others":30.0,`}}, // the column that n is
+		{"n", []string{`"n":{"value":null,`, `"others":30.0,`}},
+	} {
+		r.s.cfg.Hides = func(context.Context) func(string) bool {
+			return func(column string) bool { return column == c.hidden }
+		}
+		status, body, _ := r.post("/v1/predict/fraud", ask)
+		for _, want := range c.want {
+			if status != 200 || !strings.Contains(body, want) {
+				t.Errorf("%q hidden: %d %s: want %s", c.hidden, status, body, want)
+			}
+		}
+		if c.hidden != "" && strings.Contains(body, `"input":"n"`) {
+			t.Errorf("%q hidden: %s", c.hidden, body)
+		}
+	}
+	for _, rec := range r.recorded(3) {
+		if fmt.Sprint(rec["attributions"]) != "map[hour:200 n:30 rate:0.5]" {
+			t.Errorf("record: %v", rec)
+		}
+	}
 }
 
 // TestPredictByKey asks with keys: what the model saw, what it said, why, and

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/model"
 )
 
 // explanation says why one row got its answer.
@@ -60,4 +61,18 @@ func (m *Model) strongest(phi []float64, top int) explanation {
 		}
 	}
 	return e
+}
+
+// without is the explanation with hidden inputs among the others.
+func (e *explanation) without(m *Model, hides func(string) bool) *explanation {
+	out := explanation{base: e.base, rest: e.rest}
+	for _, c := range e.top {
+		at := slices.IndexFunc(m.Signature.Inputs, func(in model.Input) bool { return in.Name == c.Name })
+		if at >= 0 && hidden(&m.Signature.Inputs[at], hides) {
+			out.rest += c.Value
+		} else {
+			out.top = append(out.top, c)
+		}
+	}
+	return &out
 }

@@ -38,7 +38,10 @@ type Config struct {
 	Drain     time.Duration // how long shutdown delivers what is in the ring
 	MaxBody   int64         // bytes of a request
 	Features  *Features     // where inputs come from when a caller sends keys; nil without an online store
-	ONNX      ort.Config    // how a native model's process is run; Library empty: ONNX models are refused
+	// Hides says by a column's name what whoever sends a request may not see of
+	// looked-up features and contributions; nil: nothing is hidden.
+	Hides func(context.Context) func(column string) bool
+	ONNX  ort.Config // how a native model's process is run; Library empty: ONNX models are refused
 }
 
 // DefaultConfig fits tree models on a small machine.

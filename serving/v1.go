@@ -16,6 +16,7 @@ import (
 	"github.com/kedge-ml/kedge/internal/auth"
 	"github.com/kedge-ml/kedge/internal/telemetry"
 	"github.com/kedge-ml/kedge/internal/web"
+	"github.com/kedge-ml/kedge/model"
 	"github.com/kedge-ml/kedge/serving/oip"
 	"github.com/kedge-ml/kedge/stream"
 )
@@ -107,7 +108,7 @@ func (h *handler) predictByKey(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	w.Header().Set(variantHeader, a.Variant)
-	sc.out = a.appendJSON(sc.out[:0], call.Model, body.Features, h.s.now().UnixMicro())
+	sc.out = a.appendJSON(sc.out[:0], call.Model, body.Features, h.s.now().UnixMicro(), h.s.hides(r.Context()))
 	write(w, http.StatusOK, sc.out)
 	return nil
 }
@@ -189,8 +190,24 @@ func canonical(key []event.NamedValue) string {
 	return string(append(out, '}'))
 }
 
-// appendJSON writes the answer to a request by key.
-func (a *Answer) appendJSON(dst []byte, name string, withFeatures bool, now int64) []byte {
+// hides says what whoever sends a request may not see.
+func (s *Server) hides(ctx context.Context) func(string) bool {
+	if s.cfg.Hides != nil {
+		if hides := s.cfg.Hides(ctx); hides != nil {
+			return hides
+		}
+	}
+	return func(string) bool { return false }
+}
+
+// hidden reports whether an input, or the column that it is, is hidden.
+func hidden(in *model.Input, hides func(string) bool) bool {
+	return hides(in.Name) || in.Feature != "" && hides(in.Feature)
+}
+
+// appendJSON writes the answer to a request by key. A hidden input is null, and
+// its contribution one of the others.
+func (a *Answer) appendJSON(dst []byte, name string, withFeatures bool, now int64, hides func(string) bool) []byte {
 	dst = oip.AppendString(append(dst, `{"model":`...), name)
 	dst = oip.AppendString(append(dst, `,"version":`...), a.Version)
 	dst = oip.AppendString(append(dst, `,"variant":`...), a.Variant)
@@ -202,10 +219,10 @@ func (a *Answer) appendJSON(dst []byte, name string, withFeatures bool, now int6
 		dst = oip.AppendString(append(dst, `{"prediction_id":`...), a.rowID(row))
 		dst = a.appendOutputs(dst, row)
 		if withFeatures {
-			dst = a.appendFeatures(dst, row, now)
+			dst = a.appendFeatures(dst, row, now, hides)
 		}
 		if a.why != nil {
-			dst = a.why[row].appendJSON(dst)
+			dst = a.why[row].without(a.Model, hides).appendJSON(dst)
 		}
 		dst = append(dst, '}')
 	}
@@ -236,7 +253,7 @@ func (a *Answer) appendOutputs(dst []byte, row int) []byte {
 
 // appendFeatures writes what the model saw: each input's value and, of those
 // from a view, where it is from and its age in seconds.
-func (a *Answer) appendFeatures(dst []byte, row int, now int64) []byte {
+func (a *Answer) appendFeatures(dst []byte, row int, now int64, hides func(string) bool) []byte {
 	m := a.Model
 	view := make([]int, len(m.Signature.Inputs))
 	for v := range m.views {
@@ -250,7 +267,11 @@ func (a *Answer) appendFeatures(dst []byte, row int, now int64) []byte {
 			dst = append(dst, ',')
 		}
 		dst = append(oip.AppendString(dst, in.Name), `:{"value":`...)
-		dst = event.AppendValue(dst, a.fetched.cols[i].Value(row))
+		if hidden(&m.Signature.Inputs[i], hides) {
+			dst = append(dst, "null"...)
+		} else {
+			dst = event.AppendValue(dst, a.fetched.cols[i].Value(row))
+		}
 		if view[i] > 0 {
 			dst = a.fetched.appendOrigin(dst, row, view[i]-1, m.views[view[i]-1].name, orElse(in.Feature, in.Name), now)
 		}

@@ -67,6 +67,7 @@ type App struct {
 	pusher    *push.Pusher     // nil where nobody wants to be told of alerts
 	ports     []storePort
 	audit     audit
+	policies  policyBook
 
 	live   atomic.Pointer[Config] // cfg with what was reloaded since
 	opened atomic.Bool

@@ -100,7 +100,7 @@ func (a *App) apply(ctx context.Context, c auth.Caller, d Definition) (registry.
 // mayDefine refuses the kinds that take more than the route does: those that
 // are about the installation, about what is live, or about foreign topics.
 func (a *App) mayDefine(c auth.Caller, d Definition) error {
-	need := map[string]auth.Permission{event.ErasureKind: auth.Erase, event.NamespaceKind: auth.SystemWrite, serving.DeploymentKind: auth.RolloutWrite, source.Kind: auth.SourceRead}[d.Kind]
+	need := map[string]auth.Permission{event.ErasureKind: auth.Erase, event.NamespaceKind: auth.SystemWrite, serving.DeploymentKind: auth.RolloutWrite, source.Kind: auth.SourceRead, event.ColumnPolicyKind: auth.PersonalRead}[d.Kind]
 	if need == auth.Undeclared || c.May(need) || d.Kind == event.NamespaceKind && a.administers(c, d) {
 		return nil
 	}
@@ -143,6 +143,7 @@ func specParsers() map[string]func(json.RawMessage) error {
 		event.FeatureViewKind:       func(b json.RawMessage) error { _, err := event.ParseView(b); return err },
 		event.ErasureKind:           func(b json.RawMessage) error { _, err := event.ParseErasure(b); return err },
 		event.NamespaceKind:         func(b json.RawMessage) error { _, err := event.ParseNamespace(b); return err },
+		event.ColumnPolicyKind:      checkPolicy,
 		event.ModelKind:             func(b json.RawMessage) error { _, err := event.ParseModel(b); return err },
 		features.FeatureServiceKind: func(b json.RawMessage) error { _, err := features.ParseService(b); return err },
 		features.EntityKind:         func(b json.RawMessage) error { _, err := features.ParseEntity(b); return err },

@@ -20,8 +20,18 @@ func column(f query.Frame, name string) *query.Column {
 }
 
 func texts(f query.Frame, name string) []string {
-	v, _ := column(f, name).Values.([]string)
-	return v
+	switch v := column(f, name).Values.(type) {
+	case []string:
+		return v
+	case []*string: // null reads as empty
+		return convert(v, func(p *string) (s string) {
+			if p != nil {
+				s = *p
+			}
+			return s
+		})
+	}
+	return nil
 }
 
 func times(f query.Frame) []time.Time {
@@ -56,8 +66,8 @@ func numbers(c *query.Column) []float64 {
 	return nil
 }
 
-func convert[T any](in []T, f func(T) float64) []float64 {
-	out := make([]float64, len(in))
+func convert[T, U any](in []T, f func(T) U) []U {
+	out := make([]U, len(in))
 	for i, v := range in {
 		out[i] = f(v)
 	}

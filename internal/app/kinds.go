@@ -51,8 +51,13 @@ func (a *App) kinds() map[string]KindFunc {
 }
 
 // answer checks a request against the table of kinds and asks whoever answers
-// that kind, as the caller.
+// that kind, as the caller. What column policies hide from it is not in the
+// answer.
 func (a *App) answer(ctx context.Context, kinds map[string]KindFunc, c auth.Caller, r query.Request) ([]query.Frame, error) {
+	return a.answerVeiled(ctx, kinds, c, a.veilOf(c), r)
+}
+
+func (a *App) answerVeiled(ctx context.Context, kinds map[string]KindFunc, c auth.Caller, v *veil, r query.Request) ([]query.Frame, error) {
 	kind, ok := query.KindNamed(r.Kind)
 	f, wired := kinds[r.Kind]
 	if !ok || !wired {
@@ -67,13 +72,19 @@ func (a *App) answer(ctx context.Context, kinds map[string]KindFunc, c auth.Call
 	if err := checkReads(kind, r); err != nil {
 		return nil, err
 	}
+	if err := a.checkVeiled(c, v, kind, r); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(a.cfg.HTTP.QueryTimeout))
 	defer cancel()
 	frames, err := f(ctx, r)
 	if err != nil && ctx.Err() == nil {
 		err = a.explainOutside(ctx, r, err)
 	}
-	return frames, err
+	if err != nil {
+		return nil, err
+	}
+	return v.veiled(kind, frames), nil
 }
 
 func kindNames(kinds map[string]KindFunc) []string {

@@ -207,6 +207,9 @@ func (a *App) newMux() (*web.Mux, []mlflow.Route) {
 		if ownRuns[pattern] || ofOneNamespace(need) || strings.Contains(pattern, " /v1/rollouts/") {
 			next = a.atHome(next)
 		}
+		if holdsRows(pattern) {
+			next = a.veiledFiles(next)
+		}
 		return a.door.Guard(need, pattern, next)
 	}), runs
 }

@@ -56,7 +56,8 @@ func (a *App) password(ctx context.Context, secret, what string, from net.Addr, 
 
 // kafkaClientMay says what a client of the embedded broker may do: produce the
 // events of the namespaces in which it may send them, to their sources' topics
-// too, and read records as they came where it may see those. Whoever
+// too, and read records as they came where it may see those and no policy hides
+// a part of them. Whoever
 // administers the installation may do everything, as other processes have to.
 func (a *App) kafkaClientMay(_, password string, from net.Addr) (broker.Client, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), passwordTime)
@@ -65,7 +66,11 @@ func (a *App) kafkaClientMay(_, password string, from net.Addr) (broker.Client, 
 	if err != nil {
 		return broker.Client{}, err
 	}
+	changed := a.registry.State().Changed(event.ColumnPolicyKind)
 	out := broker.Client{All: c.May(auth.SystemWrite), Still: func() bool {
+		if a.registry.State().Changed(event.ColumnPolicyKind) != changed {
+			return false // what it may read is another question now
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), passwordTime)
 		defer cancel()
 		_, err := a.door.Identify(ctx, auth.Credential{Authorization: "Bearer " + password})
@@ -73,7 +78,7 @@ func (a *App) kafkaClientMay(_, password string, from net.Addr) (broker.Client, 
 	}}
 	for _, namespace := range a.namespacesOf(&c) {
 		in := c.In(namespace)
-		writes, reads := in.May(auth.EventWrite), in.May(auth.SourceRead)
+		writes, reads := in.May(auth.EventWrite), in.May(auth.SourceRead) && a.veilOf(in) == nil
 		for _, kind := range []event.Kind{event.Features, event.Predictions, event.Labels} {
 			if writes {
 				out.Write = append(out.Write, TopicName(namespace, kind))
@@ -150,12 +155,13 @@ func (a *App) clickhouseReader() func(ctx context.Context, user, password, from 
 }
 
 // tablesOf reports which tables hold rows of the namespaces that a caller may
-// query. Those with rows of several are nobody's here: the API has them.
+// query and from whom no policy hides a part of them. Those with rows of several
+// are nobody's here: the API has them.
 func (a *App) tablesOf(c *auth.Caller) func(table string) bool {
 	may := map[string]bool{}
 	for _, namespace := range a.namespacesOf(c) {
 		in := c.In(namespace)
-		may[namespace] = in.May(auth.QueryRead)
+		may[namespace] = in.May(auth.QueryRead) && a.veilOf(in) == nil
 	}
 	tables := map[string]bool{}
 	for _, s := range a.store.Schemas() {

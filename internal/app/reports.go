@@ -70,7 +70,10 @@ func (a *App) keepReport(ctx context.Context, kinds map[string]KindFunc, c auth.
 	if err := about.Validate(); err != nil {
 		return Report{}, web.Errorf(http.StatusBadRequest, web.CodeInvalid, "%w", err)
 	}
-	d, err := report.Gather(ctx, about, func(ctx context.Context, r query.Request) ([]query.Frame, error) { return a.answer(ctx, kinds, c, r) })
+	veil := a.strictVeil(c.Namespace) // whoever may ask questions reads the page
+	d, err := report.Gather(ctx, about, func(ctx context.Context, r query.Request) ([]query.Frame, error) {
+		return a.answerVeiled(ctx, kinds, c, veil, r)
+	})
 	if errors.Is(err, report.ErrUnwatched) {
 		return Report{}, web.Errorf(http.StatusNotFound, web.CodeNotFound, "%w", err)
 	}

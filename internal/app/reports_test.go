@@ -6,9 +6,12 @@ import (
 	"testing"
 
 	"github.com/kedge-ml/kedge/drift/report"
+	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/internal/auth"
 	"github.com/kedge-ml/kedge/internal/testenv"
 	"github.com/kedge-ml/kedge/query"
+	"github.com/kedge-ml/kedge/registry"
+	"github.com/kedge-ml/kedge/registry/memlog"
 	"github.com/kedge-ml/kedge/store"
 )
 
@@ -21,7 +24,15 @@ func TestReportIsKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer st.Close() //nolint:errcheck // of a test
-	a := &App{store: st, cfg: DefaultConfig()}
+	reg, err := registry.Open(t.Context(), memlog.New(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped := make(chan struct{})
+	ctx, stop := context.WithCancel(context.Background())
+	go func() { defer close(stopped); _ = reg.Run(ctx) }() // ends with the context
+	defer func() { stop(); <-stopped }()
+	a := &App{store: st, registry: reg, cfg: DefaultConfig()}
 	asked := map[string]int{}
 	kinds := map[string]KindFunc{}
 	for _, k := range query.Kinds() {
@@ -56,6 +67,18 @@ func TestReportIsKept(t *testing.T) {
 		if page, err := a.keptReport(t.Context(), no.who, no.id); err == nil || page != "" {
 			t.Errorf("%s reads %q: %v", no.who.Subject, no.id, err)
 		}
+	}
+	// Whoever keeps a report, a column policy holds for it: others read it.
+	if _, err := reg.Apply(t.Context(), registry.Entry{Kind: event.ColumnPolicyKind, Namespace: "alpha", Name: "p", Op: registry.Put, Spec: []byte(`{"columns":["x"],"action":"mask"}`)}); err != nil {
+		t.Fatal(err)
+	}
+	admin := auth.Local("alpha")
+	kept, err = a.keepReport(t.Context(), kinds, admin, report.About{Model: "oracle"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if page, err := a.keptReport(t.Context(), admin, kept.ID); err != nil || strings.Contains(page, "moved") {
+		t.Errorf("with a policy on the column: %v\n%.2000s", err, page)
 	}
 	for _, bad := range []report.About{{}, {View: "a", Model: "b"}, {Model: "m", Version: "1"}} {
 		if _, err := a.keepReport(t.Context(), kinds, ann, bad); err == nil {

@@ -81,7 +81,9 @@ func (a *App) openFeatures(context.Context) (err error) {
 		served.Share = -1 // to the room zero is its default
 	}
 	f.served = features.NewServedLog(features.ServedConfig{Share: served.Share, ByRequest: served.By == "request", Scope: sc}, a.producer)
-	if f.server, err = features.NewServer(a.cfg.Features.server(f.served, sc), f.online, w, f.tail.Ready); err != nil {
+	server := a.cfg.Features.server(f.served, sc)
+	server.Hides = a.hidesFeatures
+	if f.server, err = features.NewServer(server, f.online, w, f.tail.Ready); err != nil {
 		return err
 	}
 	if a.cfg.HTTP.Feast != "" {
@@ -186,6 +188,7 @@ func (a *App) openServing(context.Context) (err error) {
 	if f := a.features; f != nil {
 		cfg.Features = serving.NewFeatures(f.online, a.registry, a.cfg.Namespace, f.tail.Ready)
 	}
+	cfg.Hides = a.hidesInputs
 	m.server = serving.NewServer(cfg, a.producer, a.tel.Scope("serving").Log)
 	if err := m.server.Observe(a.tel.Scope("serving").Meter); err != nil {
 		return err
@@ -344,7 +347,7 @@ func (a *App) mountRooms(api *web.API, runs []mlflow.Route) {
 		if a.store != nil {
 			sc := a.tel.Scope("features")
 			h := features.NewHistory(features.HistoryConfig{}, f.online, a.store)
-			api.Mux.Handle(features.HistoryPath, &features.HistoryHandler{History: h, Scope: sc})
+			api.Mux.Handle(features.HistoryPath, &features.HistoryHandler{History: h, Hides: a.hidesFeatures, Scope: sc})
 			a.deleteRoutes(api)
 			a.erasureRoutes(api)
 		}

@@ -87,11 +87,17 @@ type SourceRejection struct {
 func (a *App) sourceRoutes(api *web.API) {
 	web.Handle(api, huma.Operation{OperationID: "check-source", Method: http.MethodPost, Path: "/v1/sources/check", Summary: "What a source would make of a topic's newest records", Description: "Nothing is stored.", Tags: []string{"definitions"}, MaxBodyBytes: int64(a.cfg.HTTP.MaxBody)}, webError,
 		func(ctx context.Context, in *struct{ Body SourceSample }) (*struct{ Body SourceReport }, error) {
+			if err := a.refuseRaw(auth.From(ctx), "sources check"); err != nil {
+				return nil, err
+			}
 			report, err := a.checkSource(ctx, in.Body)
 			return &struct{ Body SourceReport }{report}, err
 		})
 	web.Handle(api, huma.Operation{OperationID: "draft-source", Method: http.MethodPost, Path: "/v1/sources/draft", Summary: "Propose a source for a topic", Tags: []string{"definitions"}}, webError,
 		func(ctx context.Context, in *struct{ Body SourceSample }) (*struct{ Body SourceDraft }, error) {
+			if err := a.refuseRaw(auth.From(ctx), "sources draft"); err != nil {
+				return nil, err
+			}
 			draft, err := a.draftSource(ctx, in.Body)
 			return &struct{ Body SourceDraft }{draft}, err
 		})

@@ -41,6 +41,13 @@ func (c *Caller) May(p Permission) bool {
 	return c.rights.has(p)
 }
 
+// Holds reports whether the caller may do all that a role may in its namespace,
+// whether it was granted that role or a more powerful one.
+func (c *Caller) Holds(r Role) bool {
+	need := r.rights() & (1<<firstOfInstallation - 1)
+	return need != 0 && need&^c.rights == 0
+}
+
 // Known reports whether somebody was recognised, whatever they may do.
 func (c *Caller) Known() bool { return c.Subject != "" }
 

@@ -37,6 +37,7 @@ const (
 	KeyWrite         // making, rotating and revoking them
 	AuditRead        // who did what
 	Erase            // removing an entity everywhere
+	PersonalRead     // columns under a policy as they are, and changing policies
 
 	MetricsRead // metrics of every namespace: of the installation
 	ConfigRead  // the configuration, secrets hidden: of the installation
@@ -55,7 +56,7 @@ func (p Permission) String() string {
 	names := [permissions]string{
 		"undeclared", "public", "anyone", "status:read", "query:read", "definition:read", "definition:write", "feature:read", "feature:write",
 		"event:write", "model:read", "model:infer", "model:load", "rollout:write", "run:read", "run:write", "drift:write", "source:read",
-		"dead-letter:read", "dead-letter:replay", "key:read", "key:write", "audit:read", "erase", "metrics:read", "config:read", "backup:read", "system:write",
+		"dead-letter:read", "dead-letter:replay", "key:read", "key:write", "audit:read", "erase", "personal:read", "metrics:read", "config:read", "backup:read", "system:write",
 	}
 	if p < permissions {
 		return names[p]

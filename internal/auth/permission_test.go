@@ -31,6 +31,7 @@ key:read              .       .        .         .       x
 key:write             .       .        .         .       x
 audit:read            .       .        .         .       x
 erase                 .       .        .         .       x
+personal:read         .       .        .         .       x
 metrics:read          .       .        .         *       *
 config:read           .       .        .         *       *
 backup:read           .       .        .         .       *
