@@ -11,7 +11,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/csv"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/compress"
 	"github.com/apache/arrow-go/v18/parquet/file"
@@ -58,18 +57,25 @@ const frameBatch = 64 << 10
 
 // OpenFrame reads an entity frame. A Parquet file needs r to be an *os.File;
 // another r is spooled into dir first (empty: the system's). Close it when done.
+// One that decompresses to more than 512 MiB at a time is refused.
 func OpenFrame(ctx context.Context, f Format, r io.Reader, dir string) (*FileFrame, error) {
+	return openFrame(ctx, f, r, dir, newBounded(maxFrameMemory))
+}
+
+func openFrame(ctx context.Context, f Format, r io.Reader, dir string, b *bounded) (*FileFrame, error) {
 	switch f {
 	case CSV:
 		return openCSV(r)
 	case Arrow:
-		rd, err := ipc.NewReader(r)
-		if err != nil {
-			return nil, badRequest("read the entity frame: not an Arrow stream: %w", err)
-		}
-		return &FileFrame{schema: rd.Schema(), next: recordsOf(rd), close: func() error { rd.Release(); return nil }}, nil
+		return guarded(b, func() (*FileFrame, error) {
+			rd, err := ipc.NewReader(r, ipc.WithAllocator(b))
+			if err != nil {
+				return nil, badRequest("read the entity frame: not an Arrow stream: %w", err)
+			}
+			return &FileFrame{schema: rd.Schema(), next: b.next(recordsOf(rd)), close: func() error { rd.Release(); return nil }}, nil
+		})
 	case Parquet:
-		return openParquet(ctx, r, dir)
+		return guarded(b, func() (*FileFrame, error) { return openParquet(ctx, r, dir, b) })
 	}
 	return nil, badRequest("entity frame format %q: want csv, parquet or arrow", f)
 }
@@ -102,17 +108,17 @@ func recordsOf(r array.RecordReader) func() (arrow.RecordBatch, error) {
 	}
 }
 
-func openParquet(ctx context.Context, r io.Reader, dir string) (*FileFrame, error) {
+func openParquet(ctx context.Context, r io.Reader, dir string, b *bounded) (*FileFrame, error) {
 	f, remove, err := spooled(r, dir)
 	if err != nil {
 		return nil, err
 	}
-	pf, err := file.NewParquetReader(f)
+	pf, err := file.NewParquetReader(f, file.WithReadProps(parquet.NewReaderProperties(b)))
 	if err != nil {
 		remove()
 		return nil, badRequest("read the entity frame: not Parquet: %w", err)
 	}
-	fr, err := pqarrow.NewFileReader(pf, pqarrow.ArrowReadProperties{BatchSize: frameBatch}, memory.DefaultAllocator)
+	fr, err := pqarrow.NewFileReader(pf, pqarrow.ArrowReadProperties{BatchSize: frameBatch}, b)
 	if err != nil {
 		remove()
 		return nil, badRequest("read the entity frame: %w", err)
@@ -122,7 +128,7 @@ func openParquet(ctx context.Context, r io.Reader, dir string) (*FileFrame, erro
 		remove()
 		return nil, badRequest("read the entity frame: %w", err)
 	}
-	return &FileFrame{schema: rr.Schema(), next: recordsOf(rr), close: func() error { rr.Release(); remove(); return nil }}, nil
+	return &FileFrame{schema: rr.Schema(), next: b.next(recordsOf(rr)), close: func() error { rr.Release(); remove(); return nil }}, nil
 }
 
 // spooled is r as a file; remove deletes what was written for it.
