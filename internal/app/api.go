@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"reflect"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/goccy/go-yaml"
 
+	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/internal/app/page"
 	"github.com/kedge-ml/kedge/internal/auth"
 	"github.com/kedge-ml/kedge/internal/web"
@@ -177,7 +179,8 @@ func (a *App) pageRoutes(mux *web.Mux, kinds map[string]KindFunc) error {
 	mux.Handle("GET /assets/", page.Assets())
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		c, now := auth.From(r.Context()), time.Now()
-		html, err := p.Render(shared.get(c.Subject+"/"+c.Namespace, now, func() *page.Data {
+		key := fmt.Sprintf("%s/%s/%v/%d", c.Subject, c.Namespace, c.Roles, a.registry.State().Changed(event.ColumnPolicyKind)) // what the caller sees
+		html, err := p.Render(shared.get(key, now, func() *page.Data {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), time.Duration(a.cfg.HTTP.QueryTimeout))
 			defer cancel() // others wait for this page too
 			return a.overview(ctx, kinds, c, now)
