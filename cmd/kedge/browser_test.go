@@ -135,6 +135,9 @@ func node(t *testing.T, dir string, args ...string) []byte {
 	if err != nil {
 		t.Fatalf("node %s: %v\n%s\n%s", args[0], err, errs.String(), out)
 	}
+	if errs.Len() > 0 {
+		t.Logf("node %s says: %s", args[0], errs.String())
+	}
 	return out
 }
 
