@@ -184,9 +184,6 @@ func (b *book) materializedViews(list *node) ([]string, error) {
 		if b.served(name) == nil && b.onDemand[name] == nil {
 			return nil, b.noView(name)
 		}
-		if v := b.views[name]; v != nil && v.Schema.From != nil {
-			return nil, badRequest("view %s reads the outside table %s and has no online rows: ask for its history, or send events to a view of another name", name, v.Schema.From.Table)
-		}
 		out = append(out, name)
 	}
 	return out, nil
