@@ -70,11 +70,9 @@ func (p *partition) look(ctx context.Context) (s standing, err error) {
 	s.log = offsets[p.tp]
 	state := p.c.reg.State()
 	s.registry = state.Offset()
-	var version uint64
-	if s.opened, version, err = openedEpoch(state, p.tp); err != nil {
+	if s.opened, s.version, err = openedEpoch(state, p.tp); err != nil {
 		return s, err
 	}
-	s.isOpened = version > 0
 	if s.own && s.intent.Last != nil {
 		s.strange, err = p.replaced(ctx, *s.intent.Last, s.log)
 	}
@@ -112,7 +110,7 @@ func (p *partition) settle(ctx context.Context) (done bool, err error) {
 		}
 	}
 	if p.plan.reopen != "" {
-		return false, p.reopen(ctx, p.plan.from, p.plan.reopen)
+		return false, p.reopen(ctx, p.plan.from, false, p.plan.reopen)
 	}
 	if p.plan.note != "" {
 		p.log().Warn(p.plan.note, telemetry.LogOffset, p.plan.from)
@@ -134,14 +132,14 @@ func (p *partition) unsettled(ctx context.Context) error {
 		return nil
 	}
 	for _, o := range p.plan.trim {
-		n, err := p.c.sink.Beyond(ctx, p.tp.Topic, p.tp.Partition, o.epoch, o.from)
+		n, ledger, err := p.c.sink.Beyond(ctx, p.tp.Topic, p.tp.Partition, o.epoch, o.from)
 		if err != nil {
 			return err
 		}
-		if n == 0 {
+		if n+ledger == 0 {
 			continue
 		}
-		p.log().Warn("removing rows of unfinished units", telemetry.LogEpoch, o.epoch, telemetry.LogOffset, o.from, "rows", n)
+		p.log().Warn("removing rows of unfinished or broken units", telemetry.LogEpoch, o.epoch, telemetry.LogOffset, o.from, "rows", n, "ledger_rows", ledger)
 		if err := p.c.sink.Trim(ctx, p.tp.Topic, p.tp.Partition, o.epoch, o.from); err != nil {
 			return err
 		}
@@ -150,23 +148,32 @@ func (p *partition) unsettled(ctx context.Context) error {
 	if p.plan.replay && !p.c.cfg.PowerLoss {
 		from, what = p.standing.intent.To+1, "beyond the pending unit"
 	}
-	n, err := p.c.sink.Beyond(ctx, p.tp.Topic, p.tp.Partition, p.plan.epoch, from)
-	if n > 0 {
-		p.plan.reopen = fmt.Sprintf("%d rows are stored at or after offset %d, %s", n, from, what)
+	n, ledger, err := p.c.sink.Beyond(ctx, p.tp.Topic, p.tp.Partition, p.plan.epoch, from)
+	if n+ledger > 0 {
+		p.plan.reopen = fmt.Sprintf("%d rows and %d ledger rows are stored at or after offset %d, %s", n, ledger, from, what)
 	}
 	return err
 }
 
-// reopen opens an epoch from an offset on.
-func (p *partition) reopen(ctx context.Context, from int64, why string) error {
-	last, _ := p.standing.lastEpoch()
+// reopen opens an epoch from an offset on, unless somebody has opened one since
+// this member looked: the position is then to be looked at again, as it is after
+// this.
+func (p *partition) reopen(ctx context.Context, from int64, replace bool, why string) error {
+	s := &p.standing
+	last, _ := s.lastEpoch()
 	above := last.Epoch
-	if p.standing.own {
-		above = max(above, p.standing.intent.Epoch)
+	if s.own {
+		above = max(above, s.intent.Epoch)
 	}
-	epoch, err := openEpoch(ctx, p.c.reg, p.tp, above, from, "ingest", why)
-	if err == nil {
-		p.log().Warn("opened an epoch", telemetry.LogEpoch, epoch, telemetry.LogOffset, from, "why", why)
+	if s.isOpened() {
+		above = max(above, s.opened.Epoch)
+	}
+	err := putEpoch(ctx, p.c.reg, p.tp, s.version, EpochSpec{Epoch: above + 1, From: from, Replace: replace}, "ingest", why)
+	switch {
+	case isStale(err):
+		return nil
+	case err == nil:
+		p.log().Warn("opened an epoch", telemetry.LogEpoch, above+1, telemetry.LogOffset, from, "why", why)
 	}
 	return err
 }

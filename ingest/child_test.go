@@ -169,7 +169,9 @@ func (j *job) ingest(ctx context.Context, s *store.Store) error {
 	}
 	scope := telemetry.Discard()
 	scope.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
-	c, err := ingest.New(j.Ingest.config(), client, reg, s, scope)
+	cfg := j.Ingest.config()
+	cfg.OwnStore = j.StoreDSN == ""
+	c, err := ingest.New(cfg, client, reg, s, scope)
 	if err != nil {
 		return unlessStopped(ctx, err)
 	}

@@ -48,6 +48,12 @@ type Config struct {
 	Heartbeat     time.Duration
 	Rebalance     time.Duration
 
+	// OwnStore says that no other process can write the store, so that what a
+	// former owner of a partition sent has ended with it. Else a repeated unit
+	// that is found broken is given up only when FenceAfter and InsertTimeout
+	// have passed since the partition was assigned.
+	OwnStore bool
+
 	// PowerLoss also covers what a power cut takes: parts and deduplication
 	// records that the engine had not brought to disk. A pending unit is then
 	// removed and read again in a new epoch instead of being repeated under

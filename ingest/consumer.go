@@ -158,9 +158,10 @@ func (c *Consumer) serve(ctx context.Context, gen *stream.Generation) {
 		case <-over:
 		}
 	}()
+	alone := c.alone(time.Now())
 	for attempt := 0; ctx.Err() == nil; attempt++ {
 		started := time.Now()
-		err := c.work(ctx, gen)
+		err := c.work(ctx, gen, alone)
 		switch {
 		case ctx.Err() != nil:
 		case errors.Is(err, stream.ErrFenced):
@@ -181,13 +182,23 @@ func (c *Consumer) serve(ctx context.Context, gen *stream.Generation) {
 	}
 }
 
+// alone says from when on nobody else writes into the partitions of a
+// generation that has begun: a member of the one before finds out at its next
+// fence, and what it has sent by then ends with its time limit.
+func (c *Consumer) alone(began time.Time) time.Time {
+	if c.cfg.OwnStore {
+		return began
+	}
+	return began.Add(c.cfg.FenceAfter + c.cfg.InsertTimeout)
+}
+
 // work finds the position of every assigned partition and carries records from
 // there on, until the context ends (nil) or something fails.
-func (c *Consumer) work(ctx context.Context, gen *stream.Generation) error {
+func (c *Consumer) work(ctx context.Context, gen *stream.Generation, alone time.Time) error {
 	before := c.reg.State().Changed(EpochKind)
 	var parts []*partition
 	for _, tp := range slices.SortedFunc(maps.Keys(gen.Assigned), compareTP) {
-		parts = append(parts, c.newPartition(gen, tp, len(parts)))
+		parts = append(parts, c.newPartition(gen, tp, len(parts), alone))
 	}
 	c.assigned(gen.ID, parts)
 	c.held.Store(0)

@@ -128,9 +128,9 @@ func (v *Converter) convert(ctx context.Context, catalog *event.Catalog, offset 
 			from = e.Next // units between without rows of the view are part of this chunk
 		}
 	}
-	if left, err := v.c.sink.Beyond(ctx, u.Topic, first.Partition, first.Epoch, from); err != nil {
+	if rows, ledger, err := v.c.sink.Beyond(ctx, u.Topic, first.Partition, first.Epoch, from); err != nil {
 		return err
-	} else if left > 0 {
+	} else if rows+ledger > 0 {
 		if err := v.c.sink.Trim(ctx, u.Topic, first.Partition, first.Epoch, from); err != nil {
 			return err
 		}

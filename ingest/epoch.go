@@ -19,10 +19,12 @@ const LogStart int64 = -1
 
 // EpochSpec opens an epoch of a partition: its records are read again, or
 // further on, from an offset, under tokens of their own. Rows of units that an
-// earlier epoch did not finish are removed; its finished units stay.
+// earlier epoch did not finish are removed; its finished units stay, unless the
+// epoch is there to replace those.
 type EpochSpec struct {
-	Epoch int32 `json:"epoch"`
-	From  int64 `json:"from"` // or LogStart
+	Epoch   int32 `json:"epoch"`
+	From    int64 `json:"from"`              // or LogStart
+	Replace bool  `json:"replace,omitempty"` // what the epoch before holds at or beyond From was found broken: its finished units go, too
 }
 
 // OpenEpoch opens the next epoch of a partition. The member that owns the
@@ -36,11 +38,6 @@ func OpenEpoch(ctx context.Context, reg *registry.Registry, sink Sink, tp stream
 	if n := len(ledger); n > 0 {
 		last = ledger[n-1].Epoch
 	}
-	return openEpoch(ctx, reg, tp, last, from, who, why)
-}
-
-// openEpoch opens an epoch above last and above what the registry holds.
-func openEpoch(ctx context.Context, reg *registry.Registry, tp stream.TopicPartition, last int32, from int64, who, why string) (int32, error) {
 	for {
 		opened, version, err := openedEpoch(reg.State(), tp)
 		if err != nil {
@@ -49,19 +46,25 @@ func openEpoch(ctx context.Context, reg *registry.Registry, tp stream.TopicParti
 		if version > 0 {
 			last = max(last, opened.Epoch)
 		}
-		spec, err := json.Marshal(EpochSpec{Epoch: last + 1, From: from})
-		if err != nil {
-			return 0, err
+		err = putEpoch(ctx, reg, tp, version, EpochSpec{Epoch: last + 1, From: from}, who, why)
+		if !errors.Is(err, registry.ErrStale) {
+			return last + 1, err
 		}
-		_, err = reg.Apply(ctx, registry.Entry{Kind: EpochKind, Name: tp.String(), Op: registry.Put, Expect: version, Spec: spec, Who: who, Why: why})
-		if errors.Is(err, registry.ErrStale) {
-			continue
-		}
-		if err != nil {
-			return 0, fmt.Errorf("open epoch %d of %v: %w", last+1, tp, err)
-		}
-		return last + 1, nil
 	}
+}
+
+// putEpoch opens an epoch where the partition's definition still has a version;
+// else the error is [registry.ErrStale].
+func putEpoch(ctx context.Context, reg *registry.Registry, tp stream.TopicPartition, version uint64, e EpochSpec, who, why string) error {
+	spec, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	_, err = reg.Apply(ctx, registry.Entry{Kind: EpochKind, Name: tp.String(), Op: registry.Put, Expect: version, Spec: spec, Who: who, Why: why})
+	if err != nil {
+		return fmt.Errorf("open epoch %d of %v: %w", e.Epoch, tp, err)
+	}
+	return nil
 }
 
 // openedEpoch returns the newest epoch that the registry opens for a

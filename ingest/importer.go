@@ -129,8 +129,8 @@ func (m *Importer) load(ctx context.Context, w *importing, namespace, id, file, 
 	if n := len(stored); n > 0 { // the ledger knows it, even where the registry was restored from before
 		w.ImportState = ImportState{Epoch: stored[n-1].Epoch, Next: stored[n-1].Next}
 	}
-	left, err := m.c.sink.Beyond(ctx, topic, 0, w.Epoch, w.Next)
-	if err == nil && left > 0 {
+	rows, ledger, err := m.c.sink.Beyond(ctx, topic, 0, w.Epoch, w.Next)
+	if err == nil && rows+ledger > 0 {
 		err = m.c.sink.Trim(ctx, topic, 0, w.Epoch, w.Next)
 	}
 	if err != nil {

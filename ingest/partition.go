@@ -22,7 +22,8 @@ type partition struct {
 	route  Route
 	state  *state
 	labels labels
-	slot   int // failpoints: 2·slot is the reader's, 2·slot+1 the writer's
+	slot   int       // failpoints: 2·slot is the reader's, 2·slot+1 the writer's
+	alone  time.Time // when no former owner of the partition can be writing any more
 
 	standing standing
 	plan     plan
@@ -46,9 +47,9 @@ type partition struct {
 	worked   bool      // a unit was stored since the last commit without one
 }
 
-func (c *Consumer) newPartition(gen *stream.Generation, tp stream.TopicPartition, slot int) *partition {
+func (c *Consumer) newPartition(gen *stream.Generation, tp stream.TopicPartition, slot int, alone time.Time) *partition {
 	route, _ := c.route(tp.Topic)
-	p := &partition{c: c, gen: gen, tp: tp, route: route, state: newState(tp), labels: newLabels(tp.Topic, route.Kind), slot: slot,
+	p := &partition{c: c, gen: gen, tp: tp, route: route, state: newState(tp), labels: newLabels(tp.Topic, route.Kind), slot: slot, alone: alone,
 		in: make(chan *stream.Batch), full: make(chan *work), free: make(chan *work, 2), decoder: event.NewDecoder(c.cfg.Decoder)}
 	for range 2 {
 		p.free <- p.newWork()
@@ -335,7 +336,7 @@ func (p *partition) repeat(ctx context.Context, w *work) error {
 		return err
 	case len(w.unit.Proposals) > 0:
 		why := fmt.Sprintf("the unit %d-%d asks for definitions that it did not need when it was begun", i.From, i.To)
-		return errors.Join(p.reopen(ctx, i.From, why), errReplan)
+		return errors.Join(p.reopen(ctx, i.From, false, why), errReplan)
 	}
 	w.replayed = true
 	p.log().Info("repeating the pending unit", "from", i.From, "to", i.To, telemetry.LogEpoch, i.Epoch)

@@ -14,7 +14,7 @@ type standing struct {
 	own      bool // the commit's metadata is this program's
 	ledger   []event.EpochRange
 	opened   EpochSpec
-	isOpened bool
+	version  uint64 // of the definition that opened it; 0: the registry opens none
 	log      stream.Offsets
 	strange  bool  // the record of intent.Last is another one now
 	registry int64 // the registry's last offset
@@ -54,7 +54,7 @@ func makePlan(s standing) plan {
 func (s standing) decide() plan {
 	last, stored := s.lastEpoch()
 	switch {
-	case s.isOpened && (!stored || s.opened.Epoch > last.Epoch):
+	case s.isOpened() && (!stored || s.opened.Epoch > last.Epoch):
 		return s.newEpoch(last, stored)
 	case s.strange:
 		return plan{refuse: fmt.Sprintf("the record at offset %d is not the one that was ingested: the topic was deleted and created again; "+
@@ -73,6 +73,8 @@ func (s standing) decide() plan {
 	}
 	return s.sameEpoch(last)
 }
+
+func (s *standing) isOpened() bool { return s.version > 0 }
 
 func (s standing) lastEpoch() (event.EpochRange, bool) {
 	if len(s.ledger) == 0 {
@@ -146,7 +148,11 @@ func (s standing) newEpoch(last event.EpochRange, stored bool) plan {
 	}
 	p.first = p.from
 	if stored {
-		p.trim = append(p.trim, orphans{last.Epoch, last.Next})
+		from := last.Next
+		if e.Replace && last.Epoch == e.Epoch-1 {
+			from = min(from, p.from)
+		}
+		p.trim = append(p.trim, orphans{last.Epoch, from})
 	}
 	for epoch := last.Epoch + 1; epoch < e.Epoch; epoch++ {
 		p.trim = append(p.trim, orphans{epoch, 0})

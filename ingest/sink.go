@@ -31,9 +31,9 @@ type Sink interface {
 
 	// Epochs says what the ledger holds of a partition, oldest epoch first.
 	Epochs(ctx context.Context, topic string, partition int32) ([]event.EpochRange, error)
-	// Beyond counts the rows, dead letters and ledger rows of a partition and
-	// epoch at or beyond an offset, in all tables.
-	Beyond(ctx context.Context, topic string, partition, epoch int32, from int64) (int64, error)
+	// Beyond counts the rows and dead letters of a partition and epoch at or
+	// beyond an offset, in all tables, and the ledger rows.
+	Beyond(ctx context.Context, topic string, partition, epoch int32, from int64) (rows, ledger int64, err error)
 	// Trim removes what Beyond counts and returns when it is gone. Doing it
 	// again changes nothing.
 	Trim(ctx context.Context, topic string, partition, epoch int32, from int64) error

@@ -255,25 +255,7 @@ func TestTokensWithoutRows(t *testing.T) {
 			w.produce(3000)
 			w.crashAt("inserted", 6)
 			w.startStore()
-			taken := 0
-			for tp, c := range w.committed() {
-				ledgered := fmt.Sprintf("SELECT count() FROM kedge.ledger WHERE topic = '%s' AND partition = %d AND from_offset >= %d", tp.Topic, tp.Partition, c.Offset)
-				if !strings.Contains(c.Metadata, `"b"`) || w.ask(ledgered) != "0" {
-					continue
-				}
-				where := fmt.Sprintf("_topic = '%s' AND _partition = %d AND _offset >= %d", tp.Topic, tp.Partition, c.Offset)
-				for _, name := range strings.Fields(w.ask("SELECT name FROM system.tables WHERE database = 'kedge' AND match(name, '^(features|predictions|labels)_[0-9]+$')")) {
-					n, err := strconv.Atoi(w.ask("SELECT count() FROM kedge." + name + " WHERE " + where))
-					if err != nil {
-						t.Fatal(err)
-					}
-					taken += n
-					w.ask("ALTER TABLE kedge." + name + " DELETE WHERE " + where + " SETTINGS mutations_sync = 2")
-				}
-			}
-			if taken == 0 {
-				t.Fatal("the pending units had no rows yet")
-			}
+			w.takeRows()
 			w.store.stop(t)
 			w.storeAddr = ""
 			w.cfg.Guards = ingest.Guards{NoCount: !guarded}
@@ -287,6 +269,45 @@ func TestTokensWithoutRows(t *testing.T) {
 			c.stop(t)
 			w.verifyFails()
 		})
+	}
+}
+
+// unfinished are the partitions whose pending unit has no ledger row, and the
+// offsets at which the units begin.
+func (w *world) unfinished() map[stream.TopicPartition]int64 {
+	w.t.Helper()
+	out := map[stream.TopicPartition]int64{}
+	for tp, c := range w.committed() {
+		if strings.Contains(c.Metadata, `"b"`) && w.ledgered(tp, c.Offset) == "0" {
+			out[tp] = c.Offset
+		}
+	}
+	return out
+}
+
+// ledgered counts a partition's ledger rows at and beyond an offset.
+func (w *world) ledgered(tp stream.TopicPartition, from int64) string {
+	w.t.Helper()
+	return w.ask(fmt.Sprintf("SELECT count() FROM kedge.ledger WHERE topic = '%s' AND partition = %d AND from_offset >= %d", tp.Topic, tp.Partition, from))
+}
+
+// takeRows removes the rows of unfinished units, not the engine's tokens.
+func (w *world) takeRows() {
+	w.t.Helper()
+	taken := 0
+	for tp, from := range w.unfinished() {
+		where := fmt.Sprintf("_topic = '%s' AND _partition = %d AND _offset >= %d", tp.Topic, tp.Partition, from)
+		for _, name := range strings.Fields(w.ask("SELECT name FROM system.tables WHERE database = 'kedge' AND match(name, '^(features|predictions|labels)_[0-9]+$')")) {
+			n, err := strconv.Atoi(w.ask("SELECT count() FROM kedge." + name + " WHERE " + where))
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			taken += n
+			w.ask("ALTER TABLE kedge." + name + " DELETE WHERE " + where + " SETTINGS mutations_sync = 2")
+		}
+	}
+	if taken == 0 {
+		w.t.Fatal("the pending units had no rows yet")
 	}
 }
 

@@ -107,24 +107,38 @@ func (p *partition) store(ctx context.Context, w *work) error {
 // And it forgets tokens after many blocks: then the repetition doubles rows.
 // Such a unit is done again in a new epoch, whose tokens nobody has used, and
 // its rows in this one are removed.
+//
+// The unit's ledger row may be there before this member writes it: a former
+// owner of the partition sent it before it lost the partition. For that reason,
+// too, a unit is not given up while such an owner can still be writing.
 func (p *partition) proven(ctx context.Context, w *work, ledgerRows int64) error {
 	if !w.replayed && !w.doubtful.Load() || p.c.guards.noTokens || p.c.guards.noCount {
 		return nil
 	}
-	want := ledgerRows + int64(len(w.unit.Dead))
+	want := int64(len(w.unit.Dead))
 	for _, b := range w.unit.Batches {
 		want += int64(b.Rows)
 	}
-	var got int64
+	var rows, ledger int64
+	whole := func() bool { return rows == want && ledger >= ledgerRows && ledger <= 1 }
 	err := p.insist(ctx, "count the repeated unit", func(ctx context.Context) (err error) {
-		got, err = p.c.sink.Beyond(ctx, p.tp.Topic, p.tp.Partition, w.unit.Epoch, w.from)
+		rows, ledger, err = p.c.sink.Beyond(ctx, p.tp.Topic, p.tp.Partition, w.unit.Epoch, w.from)
+		if err == nil && !whole() && time.Now().Before(p.alone) {
+			err = fmt.Errorf("%d of %d rows are stored and %d ledger rows: a former owner of the partition may still be writing", rows, want, ledger)
+		}
 		return err
 	})
-	if err != nil || got == want {
+	if err != nil || whole() {
 		return err
 	}
-	why := fmt.Sprintf("the repeated unit %d-%d has %d rows stored, want %d: the engine lost a block in a crash or by a failed write and kept its token, or forgot the token", w.from, w.next-1, got, want)
-	if err := p.insist(ctx, "open an epoch", func(ctx context.Context) error { return p.reopen(ctx, w.from, why) }); err != nil {
+	why := fmt.Sprintf("the repeated unit %d-%d has %d rows and %d ledger rows stored, want %d rows: the engine lost a block in a crash or by a failed write and kept its token, or forgot the token", w.from, w.next-1, rows, ledger, want)
+	err = p.insist(ctx, "open an epoch", func(ctx context.Context) error {
+		if err := p.commitAgain(ctx, w); err != nil { // a member of the past opens nothing
+			return err
+		}
+		return p.reopen(ctx, w.from, true, why)
+	})
+	if err != nil {
 		return err
 	}
 	return errReplan
@@ -290,10 +304,16 @@ func (p *partition) fence(ctx context.Context, w *work) error {
 	if p.c.guards.noFence || time.Since(p.intentAt) < p.c.cfg.FenceAfter {
 		return nil
 	}
-	i := w.intent(event.DecoderVersion, p.last)
-	err := p.gen.Commit(ctx, []stream.OffsetCommit{{TopicPartition: p.tp, Offset: w.from, Metadata: i.encode()}})
+	err := p.commitAgain(ctx, w)
 	if err == nil {
 		p.intentAt = time.Now()
 	}
 	return err
+}
+
+// commitAgain commits the unit's intent once more. The broker refuses it to a
+// member that lost the partition.
+func (p *partition) commitAgain(ctx context.Context, w *work) error {
+	i := w.intent(event.DecoderVersion, p.last)
+	return p.gen.Commit(ctx, []stream.OffsetCommit{{TopicPartition: p.tp, Offset: w.from, Metadata: i.encode()}})
 }

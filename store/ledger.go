@@ -83,15 +83,18 @@ func (s *Store) beyond(ctx context.Context) (tables, conditions []string, err er
 	return tables, conditions, err
 }
 
-// Beyond counts the rows, dead letters and ledger rows of a partition and
-// epoch at or beyond an offset, in all tables.
-func (s *Store) Beyond(ctx context.Context, topic string, partition, epoch int32, from int64) (int64, error) {
+// Beyond counts the rows and dead letters of a partition and epoch at or
+// beyond an offset, in all tables, and the ledger rows.
+func (s *Store) Beyond(ctx context.Context, topic string, partition, epoch int32, from int64) (rows, ledger int64, err error) {
 	counts, err := s.countBeyond(ctx, span(topic, partition, epoch, from, 0))
-	var n int64
-	for _, c := range counts {
-		n += c
+	for name, n := range counts {
+		if name == "ledger" {
+			ledger = n
+		} else {
+			rows += n
+		}
 	}
-	return n, err
+	return rows, ledger, err
 }
 
 func (s *Store) countBeyond(ctx context.Context, p params) (map[string]int64, error) {

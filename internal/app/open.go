@@ -331,6 +331,7 @@ func (a *App) openIngest(context.Context) (err error) {
 	cfg.MinDelay, cfg.MaxDelay, cfg.Writers, cfg.IDWindow = time.Duration(in.MinDelay), time.Duration(in.MaxDelay), in.Writers, int64(in.IDWindow)
 	cfg.DeadLetterBytes = int64(in.DeadLetters)
 	cfg.PowerLoss = a.cfg.Durability == "power"
+	cfg.OwnStore = a.cfg.EmbeddedStore() && a.cfg.ClickHouse.Share == ""
 	cfg.DrainTimeout = time.Duration(a.cfg.Drain) / 2
 	cfg.Decoder = a.cfg.decoder()
 	cfg.HashKey = a.hashKey()

@@ -1,0 +1,102 @@
+package ingest_test
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kedge-ml/kedge/internal/testenv"
+	"github.com/kedge-ml/kedge/stream"
+)
+
+// TestFormerOwnerIsLate has a member write the ledger row of a unit, and die,
+// while the next owner of the partition repeats that unit: what the former sent
+// before it lost the partition arrives when the successor has looked already. A
+// long fence stands for the time that a request is under way.
+func TestFormerOwnerIsLate(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		broken bool // the engine has the unit's tokens and not its rows
+		late   bool // the row arrives after the successor has counted
+	}{
+		{name: "the unit is whole"},
+		{name: "the unit is broken", broken: true},
+		{name: "the unit is broken, and counted already", broken: true, late: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, false)
+			w.startStore()
+			load := w.sustain(10, 10*time.Millisecond)
+			w.cfg.Fence = time.Hour
+			former := w.consumer("KEDGE_FAILPOINT=ledger=stop@6;ledgered=kill@6")
+			former.stands(t)
+			pending := w.unfinished()
+			if len(pending) == 0 {
+				t.Fatal("no unit is pending")
+			}
+			if c.broken {
+				w.takeRows()
+			}
+			w.cfg.Fence, w.cfg.Insert, w.cfg.Session = time.Second, 10*time.Second, time.Minute
+			var next *child
+			if c.late {
+				next = w.consumer()
+				next.waitsFor(t, "former owner")
+			} else {
+				next = w.consumer("KEDGE_FAILPOINT=insert=stop@1")
+				next.stands(t)
+			}
+			former.signal(syscall.SIGCONT)
+			<-former.ended
+			if !slices.ContainsFunc(slices.Collect(maps.Keys(pending)), func(tp stream.TopicPartition) bool { return w.ledgered(tp, pending[tp]) == "1" }) {
+				t.Fatalf("the former owner wrote no ledger row: %v", former.err)
+			}
+			next.signal(syscall.SIGCONT)
+			load.stop()
+			w.await(next, 2*time.Minute)
+			next.stop(t)
+			w.store.stop(t)
+			w.verify()
+		})
+	}
+}
+
+// TestBrokenUnitInTheLedger takes the rows of a repeated unit away when they
+// have been counted: the unit is found broken with its ledger row there, and
+// what replaces it leaves neither.
+func TestBrokenUnitInTheLedger(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	w.crashAt("ledger", 6)
+	w.startStore()
+	w.cfg.Session, w.cfg.Fence, w.cfg.Insert = time.Minute, time.Second, 4*time.Second
+	next := w.consumer("KEDGE_FAILPOINT=ledger=stop@1")
+	next.stands(t)
+	w.takeRows()
+	next.signal(syscall.SIGCONT)
+	w.await(next, 2*time.Minute)
+	next.stop(t)
+	if !strings.Contains(next.stderr.String(), "and 1 ledger rows stored") {
+		t.Fatalf("no unit with a ledger row was found broken:\n%s", next.stderr.String())
+	}
+	w.store.stop(t)
+	w.verify()
+}
+
+// waitsFor waits until a consumer's status gives such a reason for waiting.
+func (c *child) waitsFor(t *testing.T, reason string) {
+	t.Helper()
+	testenv.Eventually(t, time.Minute, func() error {
+		for _, p := range c.state().Partitions {
+			if strings.Contains(p.Waiting, reason) {
+				return nil
+			}
+		}
+		return fmt.Errorf("nothing waits for %q: %+v", reason, c.state())
+	})
+}
