@@ -291,10 +291,11 @@ func (w *world) ledgered(tp stream.TopicPartition, from int64) string {
 	return w.ask(fmt.Sprintf("SELECT count() FROM kedge.ledger WHERE topic = '%s' AND partition = %d AND from_offset >= %d", tp.Topic, tp.Partition, from))
 }
 
-// takeRows removes the rows of unfinished units, not the engine's tokens.
-func (w *world) takeRows() {
+// takeRows removes the rows of unfinished units, not the engine's tokens, and
+// returns where it did.
+func (w *world) takeRows() map[stream.TopicPartition]int64 {
 	w.t.Helper()
-	taken := 0
+	out := map[stream.TopicPartition]int64{}
 	for tp, from := range w.unfinished() {
 		where := fmt.Sprintf("_topic = '%s' AND _partition = %d AND _offset >= %d", tp.Topic, tp.Partition, from)
 		for _, name := range strings.Fields(w.ask("SELECT name FROM system.tables WHERE database = 'kedge' AND match(name, '^(features|predictions|labels)_[0-9]+$')")) {
@@ -302,13 +303,16 @@ func (w *world) takeRows() {
 			if err != nil {
 				w.t.Fatal(err)
 			}
-			taken += n
+			if n > 0 {
+				out[tp] = from
+			}
 			w.ask("ALTER TABLE kedge." + name + " DELETE WHERE " + where + " SETTINGS mutations_sync = 2")
 		}
 	}
-	if taken == 0 {
+	if len(out) == 0 {
 		w.t.Fatal("the pending units had no rows yet")
 	}
+	return out
 }
 
 // duplicatesAcross counts the duplicates at or after an offset whose first
