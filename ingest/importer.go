@@ -39,6 +39,9 @@ var (
 	ErrImportPosition = errors.New("these events are not the next ones")
 	// ErrImportInvalid says that a request makes no sense.
 	ErrImportInvalid = errors.New("invalid import")
+	// ErrImportBusy says that what an earlier try sent may still be on its way
+	// into the store: begin again a little later.
+	ErrImportBusy = errors.New("the import is busy")
 )
 
 // ImportState is how far an import is.
@@ -72,8 +75,9 @@ type importing struct {
 	mu sync.Mutex
 	ImportState
 	loaded  bool
-	version uint64 // of the definition that this process wrote
-	tries   uint64 // part of the tokens: what a broken try inserted is removed, its tokens are spent
+	version uint64    // of the definition that this process wrote
+	tries   uint64    // part of the tokens: what a broken try inserted is removed, its tokens are spent
+	quiet   time.Time // when nothing that a broken try or a former process sent can arrive any more
 }
 
 // Importer returns what imports into the consumer's store, by its definitions,
@@ -113,9 +117,15 @@ func (m *Importer) of(namespace, id string) *importing {
 // load claims an import for this process, finds what is stored of it and removes
 // what no ledger row vouches for.
 func (m *Importer) load(ctx context.Context, w *importing, namespace, id, file, who string) error {
-	d, err := m.claim(ctx, namespace, id, file, who)
+	d, former, err := m.claim(ctx, namespace, id, file, who)
 	if err != nil {
 		return err
+	}
+	if former {
+		m.unsettle(w)
+	}
+	if left := time.Until(w.quiet); left > 0 {
+		return fmt.Errorf("%w: what was sent before may still be on its way into the store: begin again in %v", ErrImportBusy, left.Round(time.Second)+time.Second)
 	}
 	topic := ImportTopic(namespace, id)
 	stored, err := m.c.sink.Epochs(ctx, topic, 0)
@@ -140,17 +150,26 @@ func (m *Importer) load(ctx context.Context, w *importing, namespace, id, file, 
 	return nil
 }
 
-// claim writes this process into the import's definition.
-func (m *Importer) claim(ctx context.Context, namespace, id, file, who string) (registry.Definition, error) {
+// unsettle notes that an insert may be under way whose end nobody here sees. What
+// it stores after the rests of its try were removed would stay.
+func (m *Importer) unsettle(w *importing) {
+	if !m.c.cfg.OwnStore {
+		w.quiet = time.Now().Add(m.c.cfg.InsertTimeout)
+	}
+}
+
+// claim writes this process into the import's definition. former says that
+// another one had it.
+func (m *Importer) claim(ctx context.Context, namespace, id, file, who string) (d registry.Definition, former bool, err error) {
 	for {
 		d, ok := m.c.reg.State().Get(ImportKind, namespace, id)
 		was := ImportSpec{}
 		if ok {
 			if err := json.Unmarshal(d.Spec, &was); err != nil {
-				return d, fmt.Errorf("definition %s %s: %w", ImportKind, id, err)
+				return d, false, fmt.Errorf("definition %s %s: %w", ImportKind, id, err)
 			}
 			if was.Process == m.process {
-				return d, nil
+				return d, false, nil
 			}
 		}
 		if file == "" {
@@ -158,11 +177,11 @@ func (m *Importer) claim(ctx context.Context, namespace, id, file, who string) (
 		}
 		spec, err := json.Marshal(ImportSpec{File: file, Process: m.process})
 		if err != nil {
-			return d, err
+			return d, false, err
 		}
 		d, err = m.c.reg.Apply(ctx, registry.Entry{Kind: ImportKind, Namespace: namespace, Name: id, Op: registry.Put, Expect: d.Version, Spec: spec, Who: who})
 		if !isStale(err) {
-			return d, err
+			return d, ok, err
 		}
 	}
 }
@@ -192,12 +211,15 @@ func (m *Importer) Add(ctx context.Context, namespace, id string, from int64, li
 		}
 		return ImportResult{ImportState: w.ImportState}, err
 	}
-	w.loaded = false // until it is all stored
+	w.loaded = false                                               // until it is all stored
+	ctx, cancel := context.WithTimeout(ctx, m.c.cfg.InsertTimeout) // who takes the import over waits as long
+	defer cancel()
 	u, offset, err := m.decode(ctx, namespace, id, w, lines)
 	if err != nil {
 		return ImportResult{}, fmt.Errorf("import: %w", err)
 	}
 	if err := m.store(ctx, w, u, ImportTopic(namespace, id), offset, int64(len(lines))); err != nil {
+		m.unsettle(w)
 		return ImportResult{}, fmt.Errorf("import: %w", err)
 	}
 	m.c.usage.stored(namespace, u.Counts.Rows)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -113,7 +114,9 @@ func TestImportOnce(t *testing.T) {
 			sink := &faultySink{Store: st, r: rand.New(rand.NewPCG(1, 2)), faults: 12, noTrim: noTrim}
 			reg := runRegistry(t)
 			newImporter := func() *ingest.Importer {
-				c, err := ingest.New(ingest.DefaultConfig(), nil, reg, sink, telemetry.Discard())
+				cfg := ingest.DefaultConfig()
+				cfg.OwnStore = true
+				c, err := ingest.New(cfg, nil, reg, sink, telemetry.Discard())
 				check(t, err)
 				return c.Importer()
 			}
@@ -145,6 +148,86 @@ func TestImportOnce(t *testing.T) {
 			}
 			if _, err := second.Add(t.Context(), "default", id, 499, lines[:1]); !errors.Is(err, ingest.ErrImportPosition) {
 				t.Errorf("events that are stored: %v", err)
+			}
+		})
+	}
+}
+
+// lateSink is the store with a first insert whose connection breaks: it is
+// answered with an error, and done later.
+type lateSink struct {
+	*store.Store
+	once   sync.Once
+	arrive chan struct{} // closed: the insert arrives
+	done   chan error
+}
+
+func (s *lateSink) Insert(ctx context.Context, token string, b *event.Batch) (err error) {
+	first := false
+	s.once.Do(func() { first = true })
+	if !first {
+		return s.Store.Insert(ctx, token, b)
+	}
+	go func() { // the batch is the caller's again when Insert returns: here he does not use it
+		<-s.arrive
+		s.done <- s.Store.Insert(context.WithoutCancel(ctx), token, b)
+	}()
+	return errFault
+}
+
+// TestImportWaitsForWhatIsUnderWay has an insert of a broken try arrive after
+// the import was begun again, by the same process and by another one. Where the
+// store is the process's own, as the control claims, nobody waits, and rows are
+// doubled.
+func TestImportWaitsForWhatIsUnderWay(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name           string
+		other, control bool
+	}{{name: "same process"}, {name: "another process", other: true}, {name: "control", control: true}} {
+		t.Run(c.name, func(t *testing.T) {
+			st, err := store.OpenEmbedded(t.Context(), store.EmbeddedConfig{Options: store.DefaultOptions(), LibPath: testenv.LibCHDB(t), DataDir: t.TempDir()})
+			check(t, err)
+			defer st.Close()
+			sink := &lateSink{Store: st, arrive: make(chan struct{}), done: make(chan error, 1)}
+			reg := runRegistry(t)
+			newImporter := func() *ingest.Importer {
+				cfg := ingest.DefaultConfig()
+				cfg.OwnStore, cfg.InsertTimeout = c.control, 6*time.Second
+				consumer, err := ingest.New(cfg, nil, reg, sink, telemetry.Discard())
+				check(t, err)
+				return consumer.Importer()
+			}
+			m, id, lines := newImporter(), strings.Repeat("0b", 32), history(100)
+			_, err = m.Begin(t.Context(), "default", id, "history.jsonl", "test")
+			check(t, err)
+			if _, err := m.Add(t.Context(), "default", id, 0, lines); !errors.Is(err, errFault) {
+				t.Fatal(err)
+			}
+			if c.other {
+				m = newImporter()
+			}
+			_, err = m.Begin(t.Context(), "default", id, "history.jsonl", "test")
+			if busy := errors.Is(err, ingest.ErrImportBusy); busy == c.control {
+				t.Fatalf("begun again: %v", err)
+			}
+			if c.control {
+				importAll(t, m, id, lines, 100)
+			}
+			close(sink.arrive)
+			check(t, <-sink.done)
+			testenv.Eventually(t, time.Minute, func() error {
+				_, err := m.Begin(t.Context(), "default", id, "history.jsonl", "test")
+				if err != nil && !errors.Is(err, ingest.ErrImportBusy) {
+					t.Fatal(err)
+				}
+				return err
+			})
+			importAll(t, m, id, lines, 100)
+			parts, _, err := st.AuditLedger(t.Context(), "default", time.Time{})
+			check(t, err)
+			if len(parts) != 1 || (parts[0].Rows != 80) || (parts[0].DuplicateRows+parts[0].Unledgered > 0) != c.control {
+				t.Errorf("ledger: %+v", parts)
 			}
 		})
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kedge-ml/kedge/internal/app"
+	"github.com/kedge-ml/kedge/internal/web"
 	"github.com/kedge-ml/kedge/query"
 )
 
@@ -79,6 +80,7 @@ func importID(path string, f replayFlags) (string, error) {
 // importing is an import on its way to the server.
 type importing struct {
 	c          *cli
+	log        io.Writer
 	id, file   string
 	at         int64 // number of the next event of the file
 	next       int64 // how many the server has
@@ -91,7 +93,7 @@ func (c *cli) importFile(cmd *cobra.Command, r *replay, id string, quiet bool) e
 	out := cmd.ErrOrStderr()
 	bar := progressbar.NewOptions64(r.file.Total(), progressbar.OptionSetWriter(out), progressbar.OptionSetVisibility(!quiet && isTerminal(out)),
 		progressbar.OptionSetDescription(r.name), progressbar.OptionShowCount(), progressbar.OptionThrottle(100*time.Millisecond))
-	m := &importing{c: c, id: id, file: filepath.Base(r.name)}
+	m := &importing{c: c, log: out, id: id, file: filepath.Base(r.name)}
 	if err := m.begin(cmd.Context()); err != nil {
 		return err
 	}
@@ -107,7 +109,28 @@ func (c *cli) importFile(cmd *cobra.Command, r *replay, id string, quiet bool) e
 	return errors.Join(err, r.result())
 }
 
+// begin finds where the import stands. While the server waits for what an
+// earlier try sent, so does this.
 func (m *importing) begin(ctx context.Context) error {
+	for try := 0; ; try++ {
+		err := m.ask(ctx)
+		var answer *query.Error
+		if !errors.As(err, &answer) || answer.Code != web.CodeBusy || try == busyTries {
+			return err
+		}
+		if try == 0 {
+			fmt.Fprintln(m.log, answer.Message)
+		}
+		if err := sleep(ctx, 2*time.Second); err != nil {
+			return err
+		}
+	}
+}
+
+// busyTries is how often a busy import is asked for again: two minutes.
+const busyTries = 60
+
+func (m *importing) ask(ctx context.Context) error {
 	b, err := m.c.send(ctx, http.MethodPost, "/v1/imports", "application/json", map[string]string{"id": m.id, "file": m.file})
 	if err != nil {
 		return err

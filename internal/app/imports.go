@@ -131,6 +131,8 @@ func importError(err error) error {
 		return web.Errorf(http.StatusBadRequest, web.CodeInvalid, "%w", err)
 	case errors.Is(err, ingest.ErrQuota):
 		return web.Errorf(http.StatusTooManyRequests, web.CodeUnavailable, "%w", err)
+	case errors.Is(err, ingest.ErrImportBusy):
+		return web.Errorf(http.StatusServiceUnavailable, web.CodeBusy, "%w", err)
 	case errors.Is(err, ingest.ErrImportPosition):
 		return web.Errorf(http.StatusConflict, web.CodeConflict, "%w", err)
 	}

@@ -40,6 +40,7 @@ const (
 	CodeAccept      = "not_acceptable"
 	CodeTimeout     = "timeout"
 	CodeUnavailable = "unavailable"
+	CodeBusy        = "busy" // what was sent before may still be under way: ask again a little later
 	CodeCanceled    = "canceled"
 	CodeInternal    = "internal"
 )
