@@ -69,7 +69,7 @@ func pipeline() Dashboard {
 			}},
 			{Title: "Refused and stored", Panels: []Panel{
 				{Title: "Dead letters", Type: logs, Width: 14, Query: query.Request{Kind: "dead_letter_log", Limit: 100}, Empty: "no record is bad",
-					Description: "Records that could not become rows, newest first, with the reason and the raw bytes. Replay them with kedge dead-letters replay."},
+					Description: "Records that could not become rows, newest first, with the reason, and the raw bytes for whoever may read them. Replay them with kedge dead-letters replay."},
 				{Title: "Storage", Type: table, Width: 10, Query: query.Request{Kind: "disk"},
 					Description: "Bytes and rows per table, growth a day, and days until the disk is full."},
 			}},

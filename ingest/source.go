@@ -64,6 +64,9 @@ func (p *partition) fill(ctx context.Context, w *work, b *stream.Batch) error {
 	for i := range b.Records {
 		r := &b.Records[i]
 		rec := event.Record{Partition: b.Partition, Offset: r.Offset, Time: r.Time, Key: r.Key, Value: r.Value, Trace: w.met(r)}
+		if len(b.Faults) > 0 && w.unread(p.decoder, b, rec) {
+			continue
+		}
 		for {
 			err := p.translator.Translate(&w.unit, p.decoder, rec, r.Headers)
 			var need *source.NeedSchemaError

@@ -47,9 +47,26 @@ func (w *work) add(d *event.Decoder, b *stream.Batch) {
 	w.begin()
 	for i := range b.Records {
 		r := &b.Records[i]
-		d.Decode(&w.unit, event.Record{Partition: b.Partition, Offset: r.Offset, Time: r.Time, Key: r.Key, Value: r.Value, Trace: w.met(r)})
+		rec := event.Record{Partition: b.Partition, Offset: r.Offset, Time: r.Time, Key: r.Key, Value: r.Value, Trace: w.met(r)}
+		if len(b.Faults) > 0 && w.unread(d, b, rec) {
+			continue
+		}
+		d.Decode(&w.unit, rec)
 	}
 	w.end(b)
+}
+
+// unread makes a dead letter of what stands for a batch that cannot be read. Its
+// bytes are not kept: compressed, they may hold what an erasure could not find.
+func (w *work) unread(d *event.Decoder, b *stream.Batch, rec event.Record) bool {
+	f := b.Fault(rec.Offset)
+	if f == nil {
+		return false
+	}
+	rec.Value = f.Bytes
+	d.Refuse(&w.unit, rec, event.ReasonUnreadable, f.Err.Error())
+	w.unit.Dead[len(w.unit.Dead)-1].Value = nil
+	return true
 }
 
 func (w *work) begin() {

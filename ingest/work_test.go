@@ -1,9 +1,12 @@
 package ingest
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/stream"
 )
 
 // TestSampledTraces holds which traces a unit of work ends in: those that
@@ -39,5 +42,30 @@ func TestSampledTraces(t *testing.T) {
 	}
 	if w.reset(7, 1, catalog, 0, 0); len(w.traces) != 0 {
 		t.Error("the next unit has the last one's traces")
+	}
+}
+
+// TestUnreadableBatchIsADeadLetter: what stands for a record batch that cannot be
+// read is counted as a record and kept as a dead letter, without its bytes.
+func TestUnreadableBatchIsADeadLetter(t *testing.T) {
+	catalog, err := event.NewCatalog(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := work{unit: event.Unit{Topic: "kedge.default.features", Namespace: "default", Kind: event.Features}}
+	w.reset(10, 1, catalog, 0, 0)
+	b := &stream.Batch{TopicPartition: stream.TopicPartition{Topic: "kedge.default.features", Partition: 3}, From: 10, Next: 31, Dropped: 19,
+		Records: []stream.Record{{Offset: 10, Time: 1}, {Offset: 30, Time: 2}},
+		Faults:  []stream.Fault{{Offset: 10, Err: fmt.Errorf("%w: more than 7 bytes", stream.ErrCorrupt), Bytes: []byte("noise")}}}
+	w.add(event.NewDecoder(event.DefaultDecoderConfig()), b)
+	l := w.ledger(3)
+	if l.From != 10 || l.To != 30 || l.Records != 2 || l.DeadLetters != 2 || l.Dropped != 19 || l.Rows != 0 {
+		t.Errorf("ledger %+v", l)
+	}
+	if d := w.unit.Dead[0]; d.Offset != 10 || d.Reason != event.ReasonUnreadable || !strings.Contains(d.Detail, "more than 7 bytes") || d.Value != nil || d.Size != 5 {
+		t.Errorf("dead letter %+v", d)
+	}
+	if d := w.unit.Dead[1]; d.Offset != 30 || d.Reason == event.ReasonUnreadable { // it has no value, and is read as such
+		t.Errorf("the record behind it: %+v", d)
 	}
 }

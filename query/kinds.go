@@ -57,7 +57,7 @@ func roomKinds() []Kind {
 		{Name: "ledger", Title: "Ledger", Group: "Pipeline", Subject: NoSubject, Reads: nil, Frame: Table, Default: "table", Shows: ShowsNames,
 			Help: "Per partition: what was consumed, what became of it, and whether any row is missing or doubled."},
 		{Name: "dead_letters", Title: "Dead letters", Group: "Pipeline", Subject: NoSubject, Reads: []string{"filter", "limit"}, Frame: Table, Default: "table", Shows: ShowsRecords,
-			Help: "Records that could not become rows, newest first, with the reason and the raw bytes."},
+			Help: "Records that could not become rows, newest first, with the reason and the raw bytes, and counts by reason. Keys, values and details take the permission dead-letter:read: they are null without it."},
 		{Name: "disk", Title: "Storage", Group: "Pipeline", Subject: NoSubject, Reads: nil, Frame: Table, Default: "table", Shows: ShowsNames,
 			Help: "Bytes and rows per table, growth a day, and days until the disk is full."},
 		{Name: "freshness", Title: "Freshness", Group: "Data", Subject: Optional, Reads: nil, Frame: NumericLong, Default: "table", Shows: ShowsNames,

@@ -31,6 +31,6 @@ func panelKinds() []Kind {
 		{Name: "usage", Title: "Used by", Group: "Catalogue", Subject: Optional, Frame: Table, Default: "table", Shows: ShowsNames,
 			Help: "Who uses a view: the feature services that name it, and the models whose inputs are called like its features."},
 		{Name: "dead_letter_log", Title: "Dead letters as a log", Group: "Pipeline", Subject: NoSubject, Reads: []string{"filter", "limit"}, Frame: LogLines, Default: "logs", Shows: ShowsRecords,
-			Help: "Records that could not become rows, newest first, as log lines."},
+			Help: "Records that could not become rows, newest first, as log lines; without the permission dead-letter:read they say the reason alone."},
 	}
 }

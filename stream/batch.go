@@ -62,6 +62,7 @@ type Batch struct {
 	Aborted int64 // of Dropped: records of aborted transactions
 	Control int64 // of Dropped: transaction markers
 	Missing int64 // offsets that retention removed before they were read
+	Faults  []Fault
 
 	HighWatermark int64 // the partition's end when the batch was fetched
 	LastStable    int64 // end of what read_committed may see
@@ -69,6 +70,27 @@ type Batch struct {
 
 	memory []*buffer
 	pool   *batchPool
+}
+
+// Fault says why nothing of a record batch could be read: it cannot be
+// decompressed, would become too large, or does not hold the records that it says.
+// One of [Batch].Records, without a key and a value, stands for all of it; its
+// other offsets are Dropped.
+type Fault struct {
+	Offset int64  // of that record
+	Err    error  // an [ErrCorrupt]
+	Bytes  []byte // the records as they came; valid until [Batch.Release]
+}
+
+// Fault returns what is wrong with the record at an offset, nil for one that
+// was read.
+func (b *Batch) Fault(offset int64) *Fault {
+	for i := range b.Faults {
+		if b.Faults[i].Offset == offset {
+			return &b.Faults[i]
+		}
+	}
+	return nil
 }
 
 // Bytes returns the memory that the batch holds until it is released.
@@ -94,6 +116,9 @@ func (b *Batch) Release() {
 	}
 }
 
+// maxKept bounds the records of a batch whose memory is kept for the next.
+const maxKept = 1 << 18
+
 // batchPool reuses batches and their record slices.
 type batchPool struct{ pool sync.Pool }
 
@@ -108,6 +133,9 @@ func (p *batchPool) get() *Batch {
 func (p *batchPool) put(b *Batch) {
 	clear(b.Records)
 	clear(b.memory)
+	if cap(b.Records) > maxKept {
+		b.Records = nil // a batch of very many records was met: rare
+	}
 	*b = Batch{Records: b.Records[:0], memory: b.memory[:0]}
 	p.pool.Put(b)
 }

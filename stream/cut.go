@@ -109,26 +109,14 @@ func (b *rawBatch) abortMarker() bool {
 }
 
 // decode hands the cut's batches on, decompressed and decoded, in pieces of
-// about limit bytes. It releases the cut; emit takes each batch over.
+// about limit bytes. It releases the cut; emit takes each batch over. Its error is emit's.
 func (c *cut) decode(buffers *bufferPool, batches *batchPool, limit int64, emit func(*Batch) error) error {
 	defer c.records.release()
 	out := c.open(batches, c.from)
 	size := int64(0)
 	for i := range c.batches {
 		b := &c.batches[i]
-		data, inflated, err := b.inflate(buffers)
-		if err != nil {
-			out.Release()
-			return fmt.Errorf("read %v: %w", c.tp, err)
-		}
-		if inflated != nil {
-			out.memory = append(out.memory, inflated)
-			size += int64(len(data))
-		}
-		if out.Records, err = b.appendRecords(out.Records, data, c.from, c.next); err != nil {
-			out.Release()
-			return fmt.Errorf("read %v: %w", c.tp, err)
-		}
+		size += c.read(out, b, buffers)
 		if size >= limit && i < len(c.batches)-1 {
 			next := b.last + 1
 			if err := emit(c.close(out, next, false)); err != nil {
@@ -138,6 +126,30 @@ func (c *cut) decode(buffers *bufferPool, batches *batchPool, limit int64, emit 
 		}
 	}
 	return emit(c.close(out, c.next, true))
+}
+
+// read adds a batch's records, and returns the bytes that they were decompressed
+// to. Of a batch that cannot be read, one record is left, with what is wrong: its
+// checksum is right, so that asking again would bring the same.
+func (c *cut) read(out *Batch, b *rawBatch, buffers *bufferPool) int64 {
+	before := len(out.Records)
+	data, inflated, err := b.inflate(buffers)
+	if err == nil {
+		out.Records, err = b.appendRecords(out.Records, data, c.from, c.next)
+	}
+	if err != nil {
+		inflated.release()
+		out.Records = out.Records[:before]
+		if b.base >= c.from && b.base < c.next {
+			out.Records = append(out.Records, Record{Offset: b.base, Time: b.time()})
+			out.Faults = append(out.Faults, Fault{Offset: b.base, Err: err, Bytes: b.body})
+		}
+		return 0
+	}
+	if inflated != nil {
+		out.memory = append(out.memory, inflated)
+	}
+	return int64(cap(data))
 }
 
 func (c *cut) open(batches *batchPool, from int64) *Batch {

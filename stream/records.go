@@ -30,8 +30,11 @@ const (
 	attrTransactional = 0x10
 	attrControl       = 0x20
 
-	// maxInflated bounds one batch after decompression.
-	maxInflated = 512 << 20
+	// maxInflated bounds one batch after decompression, and maxRecords how many
+	// records it may say that it has: what is sent is a few kilobytes, whatever it
+	// becomes. Producers fill batches of a megabyte or a few.
+	maxInflated = 128 << 20
+	maxRecords  = 1 << 20
 )
 
 // rawBatch is one record batch as it lies in a response.
@@ -48,6 +51,14 @@ type rawBatch struct {
 
 func (b *rawBatch) control() bool       { return b.attributes&attrControl != 0 }
 func (b *rawBatch) transactional() bool { return b.attributes&attrTransactional != 0 }
+
+// time is when the batch's first record was written, µs, or all were appended.
+func (b *rawBatch) time() int64 {
+	if b.attributes&attrAppendTime != 0 {
+		return b.maxTime * 1000
+	}
+	return b.firstTime * 1000
+}
 
 // nextBatch cuts the first batch off b. ok is false when b holds no complete
 // batch: brokers cut the last one of a response where its limit falls.
@@ -99,7 +110,7 @@ func (b *rawBatch) inflate(pool *bufferPool) ([]byte, *buffer, error) {
 	}
 	r := codec.NewReader(bytes.NewReader(b.body))
 	defer r.Close()
-	buf, err := readInto(r, pool, 4*len(b.body))
+	buf, err := readInto(r, pool, min(4*len(b.body), maxInflated))
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: decompress %v batch at offset %d: %w", ErrCorrupt, codec.Name(), b.base, err)
 	}
@@ -132,6 +143,9 @@ func readInto(r io.Reader, pool *bufferPool, guess int) (*buffer, error) {
 
 // appendRecords decodes the batch's records with from ≤ offset < to.
 func (b *rawBatch) appendRecords(dst []Record, data []byte, from, to int64) ([]Record, error) {
+	if b.count > maxRecords {
+		return dst, fmt.Errorf("%w: batch of %d records at offset %d; at most %d are read", ErrCorrupt, b.count, b.base, maxRecords)
+	}
 	last := int64(-1)
 	for range b.count {
 		size, rest := varint(data)
@@ -158,11 +172,10 @@ func (b *rawBatch) record(data []byte) (r Record, ok bool) {
 		return r, false
 	}
 	r.Offset = b.base + deltaOffset
-	ms := b.firstTime + deltaTime
-	if b.attributes&attrAppendTime != 0 {
-		ms = b.maxTime
+	r.Time = b.time()
+	if b.attributes&attrAppendTime == 0 {
+		r.Time += deltaTime * 1000
 	}
-	r.Time = ms * 1000
 	r.Key, data = varbytes(data)
 	r.Value, data = varbytes(data)
 	r.headers = data

@@ -50,6 +50,14 @@ func (a *App) record(d auth.Decision) {
 	}
 }
 
+// forbid refuses a known caller what its question takes beyond its route's
+// permission, and writes it down.
+func (a *App) forbid(c auth.Caller, need auth.Permission, what, target string) error {
+	a.record(auth.Decision{Subject: c.Subject, Method: c.Method, Namespace: c.Namespace, Permission: need, What: what,
+		Change: auth.Change{Target: target}, Status: http.StatusForbidden, Reason: auth.CodeForbidden})
+	return auth.Forbidden(c, need)
+}
+
 // journalRoutes has what finds a planted edit.
 func (a *App) journalRoutes(api *web.API) {
 	web.Handle(api, huma.Operation{OperationID: "verify-audit", Method: http.MethodGet, Path: "/v1/audit/verify", Summary: "Check the audit's chain of hashes from its first entry", Tags: []string{"operation"}}, webError,
@@ -62,7 +70,7 @@ func (a *App) journalRoutes(api *web.API) {
 // answerAudit answers the kind "audit", for whoever may read it.
 func (a *App) answerAudit(ctx context.Context, r query.Request) ([]query.Frame, error) {
 	if c := auth.From(ctx); !c.May(auth.AuditRead) {
-		return nil, auth.Forbidden(c, auth.AuditRead)
+		return nil, a.forbid(c, auth.AuditRead, "query audit", "")
 	}
 	limit := 1000
 	if r.Limit > 0 {

@@ -75,6 +75,9 @@ func (a *App) answerVeiled(ctx context.Context, kinds map[string]KindFunc, c aut
 	if err := a.checkVeiled(c, v, kind, r); err != nil {
 		return nil, err
 	}
+	if err := a.checkRecords(c, v, kind, r); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(a.cfg.HTTP.QueryTimeout))
 	defer cancel()
 	frames, err := f(ctx, r)
@@ -84,7 +87,7 @@ func (a *App) answerVeiled(ctx context.Context, kinds map[string]KindFunc, c aut
 	if err != nil {
 		return nil, err
 	}
-	return v.veiled(kind, frames), nil
+	return countedRecords(c, kind, v.veiled(kind, frames)), nil
 }
 
 func kindNames(kinds map[string]KindFunc) []string {

@@ -232,7 +232,9 @@ func TestNothingLeaksBetweenNamespaces(t *testing.T) {
 		key := r.makeKey(admin, "alpha:"+string(role))
 		own += sweepRPCs(t, r, "alpha's "+string(role), key, []auth.Role{role}, true)
 		own += sweepOwn(t, r, key, role)
+		assertLetters(t, r, key, role, "leak-dead")
 	}
+	assertLettersAudited(t, r, admin)
 	t.Logf("%d requests in the own namespace: whoever may is let in", own)
 }
 

@@ -161,18 +161,66 @@ func (v *veil) data(f query.Frame) (query.Frame, int) {
 // systemColumn are those that say when a row is of, which every frame needs.
 func systemColumn(name string) bool { return name == "event_time" || name == "known_at" }
 
-// records hides what came in and could not be read: whatever stands in it.
+// records hides what came in and could not be read: whatever stands in it. What
+// is left is where each lies, when it came and why it is none of the rows.
 func records(f query.Frame) (query.Frame, int) {
 	cols, hidden := slices.Clone(f.Columns), 0
 	for i, c := range cols {
 		switch c.Name {
-		case "key", "value", "detail", "body":
+		case "key", "value", "detail":
 			hidden++
-			cols[i].Values = slices.Repeat([]string{"(hidden by a column policy)"}, c.Len())
+			cols[i] = nulled(c)
+		case "body": // a line of a log, which is never null
+			hidden++
+			cols[i].Values = slices.Repeat([]string{"(hidden)"}, c.Len())
+			if labels, ok := column(f, "labels").Values.([]json.RawMessage); ok {
+				cols[i].Values = convert(labels, reasonOf)
+			}
 		}
 	}
 	f.Columns = cols
 	return f, hidden
+}
+
+// reasonOf is the reason in the labels of a dead letter's line.
+func reasonOf(labels json.RawMessage) string {
+	var l struct{ Reason string }
+	if json.Unmarshal(labels, &l) != nil {
+		return "(hidden)"
+	}
+	return l.Reason + ": (hidden)"
+}
+
+// checkRecords refuses to look for a text in what records hold, which would tell
+// it, where the caller may not read them.
+func (a *App) checkRecords(c auth.Caller, v *veil, kind query.Kind, r query.Request) error {
+	_, looks := r.Filter["detail"]
+	switch {
+	case kind.Shows != query.ShowsRecords || !looks:
+		return nil
+	case !c.May(auth.DeadLetterRead):
+		return a.forbid(c, auth.DeadLetterRead, "query "+kind.Name, "filter detail")
+	case v != nil:
+		return a.refuseColumn(c, "query "+kind.Name, "what records hold")
+	}
+	return nil
+}
+
+// countedRecords is an answer about records for whoever may count them and not
+// read them.
+func countedRecords(c auth.Caller, kind query.Kind, frames []query.Frame) []query.Frame {
+	if kind.Shows != query.ShowsRecords || c.May(auth.DeadLetterRead) {
+		return frames
+	}
+	out, hidden := make([]query.Frame, len(frames)), 0
+	for i, f := range frames {
+		g, n := records(f)
+		out[i], hidden = g, hidden+n
+	}
+	if hidden > 0 {
+		out[0].Notices = append(slices.Clone(out[0].Notices), query.Notice{Severity: "info", Text: "Keys, values and details of dead letters take the permission " + auth.DeadLetterRead.String() + "."})
+	}
+	return out
 }
 
 // findings nulls columns that are, or are about, a hidden one, and drops rows

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"sync"
@@ -17,6 +18,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kbin"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/kedge-ml/kedge/stream"
 )
 
 // listener checks the frames of its connections, and tells clients the
@@ -32,6 +35,8 @@ type listener struct {
 	tls   *tls.Config // nil: plain
 	guard Guard       // nil: anybody
 	users *principals // nil without a guard
+	check *stream.Checker
+	log   *slog.Logger
 
 	begin   sync.Once
 	arrived chan arrival // connections from outside, and of this process
@@ -63,7 +68,7 @@ func listen(cfg Config) (*listener, error) {
 		return nil, fmt.Errorf("start the embedded broker: listen on %s: %w", cfg.Addr, err)
 	}
 	l := &listener{Listener: inner, advertised: inner.Addr(), maxFrame: max(100<<20, 2*cfg.MaxMessageBytes), hello: cfg.HelloTimeout, frame: cfg.FrameTimeout,
-		tls: cfg.TLS, guard: cfg.Guard, arrived: make(chan arrival), closed: make(chan struct{})}
+		tls: cfg.TLS, guard: cfg.Guard, check: stream.NewChecker(), log: cfg.Logger, arrived: make(chan arrival), closed: make(chan struct{})}
 	if cfg.Advertise != "" {
 		if _, _, err := net.SplitHostPort(cfg.Advertise); err != nil {
 			inner.Close()
@@ -102,7 +107,7 @@ func (l *listener) open(a arrival) net.Conn {
 		a.conn.Close()
 		return nil
 	}
-	c := &framed{Conn: a.conn, listener: l}
+	c := &framed{Conn: a.conn, listener: l, own: a.own}
 	if l.tls != nil && !a.own {
 		c.Conn = tls.Server(a.conn, l.tls) // shakes hands at the first read
 	}
@@ -177,6 +182,7 @@ func (l *listener) Addr() net.Addr { return l.advertised }
 type framed struct {
 	net.Conn
 	listener *listener
+	own      bool     // made within this process
 	session  *session // nil: anybody may do everything
 	ready    []byte   // read, checked, and not handed out yet
 	body     int      // bytes of the frame still to read
@@ -260,20 +266,27 @@ func (c *framed) next() error {
 	}
 	c.ready, c.body = head, int(size)-4
 	create := c.listener.create.Load()
-	if kmsg.Key(kind) != kmsg.Metadata || create == nil {
-		if c.body > 0 {
-			return nil
-		}
-		return c.idle()
+	switch {
+	case kmsg.Key(kind) == kmsg.Metadata && create != nil:
+		return c.whole(func(frame []byte) { create.asked(version, frame[8:]) })
+	case kmsg.Key(kind) == kmsg.Produce && !c.own:
+		return c.whole(func(frame []byte) { c.listener.produced(version, frame, c.RemoteAddr()) })
+	case c.body > 0:
+		return nil
 	}
+	return c.idle()
+}
+
+// whole reads the rest of a frame and shows all of it to look, before it is
+// handed out.
+func (c *framed) whole(look func(frame []byte)) error {
 	c.ready = append(c.ready, make([]byte, c.body)...)
-	_, err := io.ReadFull(c.Conn, c.ready[8:])
 	c.body = 0
-	create.asked(version, c.ready[8:])
-	if err == nil {
-		err = c.idle()
+	if _, err := io.ReadFull(c.Conn, c.ready[8:]); err != nil {
+		return err
 	}
-	return err
+	look(c.ready)
+	return c.idle()
 }
 
 // creator creates the topics that a metadata request asks to create.
