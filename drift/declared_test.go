@@ -35,16 +35,18 @@ func TestDeclaredLimitsMeansAndBatches(t *testing.T) {
 	define(t, reg, drift.MonitorKind, "limits", `{"view":"user","window":"1m","constraints":[{"column":"amount","max":6.5}],"cadence":{"by":"06:00","zone":"Europe/Rome","rows":[9000,11000]}}`, "")
 	minute := func(n int) time.Time { return begin.Add(time.Duration(n) * time.Minute) }
 	write := func(from, to int, mean float64, spike bool) {
-		for m := from; m < to; m++ {
-			amounts, calm := normals(rng, 250, 0), make([]float64, 250)
-			for i := range calm {
-				calm[i] = mean + 0.1*(rng.Float64()-0.5)
+		s.together(func() {
+			for m := from; m < to; m++ {
+				amounts, calm := normals(rng, 250, 0), make([]float64, 250)
+				for i := range calm {
+					calm[i] = mean + 0.1*(rng.Float64()-0.5)
+				}
+				if spike {
+					amounts[17] = 7 // one row of 250
+				}
+				s.write(minute(m), time.Minute, amounts, calm)
 			}
-			if spike {
-				amounts[17] = 7 // one row of 250
-			}
-			s.write(minute(m), time.Minute, amounts, calm)
-		}
+		})
 	}
 	sch := newScheduler(t, s, reg)
 	look := func(at time.Time) map[string]string {
@@ -97,12 +99,13 @@ func TestWhatIsKnownIsNotTold(t *testing.T) {
 	define(t, c.registry, drift.MonitorKind, "sale", `{"model":"churn","window":"1m"}`, "")
 	define(t, c.registry, drift.ActionKind, "march", fmt.Sprintf(`{"do":"planned","monitor":"sale","column":"x","from":%q,"until":%q}`, minute(40).Format(time.RFC3339), minute(80).Format(time.RFC3339)), "everything half price")
 	sch := newScheduler(t, s, c.registry)
-	var positives []string
-	for m := 0; m < 56; m++ {
-		if m < 42 {
+	s.together(func() {
+		for m := range 42 {
 			s.write(minute(m), time.Minute, normals(rng, 250, 0), normals(rng, 250, 5))
 		}
-		var predictions, labels []string
+	})
+	var positives, predictions, labels []string
+	for m := range 56 {
 		for i := range 250 {
 			at, id, score, x := minute(m).Add(time.Duration(i)*time.Minute/250), fmt.Sprintf("p%d-%d", m, i), rng.Float64(), rng.NormFloat64()
 			if m >= 50 {
@@ -114,9 +117,10 @@ func TestWhatIsKnownIsNotTold(t *testing.T) {
 				positives = append(positives, id)
 			}
 		}
-		c.write(event.Predictions, predictions)
-		c.write(event.Labels, labels)
 		if m >= 41 && m%2 == 1 {
+			c.write(event.Predictions, predictions)
+			c.write(event.Labels, labels)
+			predictions, labels = nil, nil
 			sch.Look(t.Context(), minute(m+1).Add(10*time.Second))
 		}
 	}

@@ -18,10 +18,12 @@ func TestElectricityChangeIsToldThroughTheStore(t *testing.T) {
 	vic, nsw := columns[slices.Index(names, "vicprice")], columns[slices.Index(names, "nswprice")]
 	s, reg := newStream(t), openRegistry(t)
 	const start, end = elecChange - 8*elecWeek, elecChange + 48
-	for from := 0; from < end; from += 4 * elecWeek {
-		to := min(from+4*elecWeek, end)
-		s.write(elecTime(from), elecTime(to).Sub(elecTime(from)), vic[from:to], nsw[from:to])
-	}
+	s.together(func() {
+		for from := 0; from < end; from += 4 * elecWeek {
+			to := min(from+4*elecWeek, end)
+			s.write(elecTime(from), elecTime(to).Sub(elecTime(from)), vic[from:to], nsw[from:to])
+		}
+	})
 	define(t, reg, drift.MonitorKind, "market", fmt.Sprintf(`{"view":"user","window":"4h","season":"7d","reference":{"from":%q,"to":%q}}`,
 		elecTime(0).Format(time.RFC3339), elecTime(start).Format(time.RFC3339)), "")
 	sch := newScheduler(t, s, reg)

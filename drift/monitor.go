@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -125,6 +124,7 @@ type Monitor struct {
 	fault   string           // why the newest tick gave up
 	saved   time.Time        // Next as it was saved
 	changed []store.Incident // to be saved
+	unsaved []store.Verdict  // to be saved
 	told    []AlertChange    // to be told
 	renew   []renewal
 	crowned *Champion // of the model, as it was last told; nil: not known
@@ -234,15 +234,12 @@ func (m *Monitor) tick(ctx context.Context, now time.Time) ([]store.Verdict, err
 	if err != nil {
 		return nil, err
 	}
-	var out []store.Verdict
-	for _, start := range late {
-		vs, err := m.judge(ctx, start, revision, false)
-		if err != nil {
-			return out, fmt.Errorf("window %s again: %w", start.Format(time.RFC3339), err)
-		}
-		out = append(out, vs...)
+	vs, err := m.judgeAgain(ctx, late, revision)
+	out := vs
+	if err != nil {
+		return out, err
 	}
-	vs, err := m.judgeClosed(ctx, now, revision)
+	vs, err = m.judgeClosed(ctx, now, revision)
 	out = append(out, vs...)
 	if err != nil || m.baselines == nil { // a promoted version is learnt from here on
 		return out, err
@@ -271,80 +268,15 @@ func (m *Monitor) closed(end, now time.Time) bool {
 	return !m.Seen.Before(end.Add(m.lateness())) || !end.After(m.Seen.Add(m.cfg.Window)) && now.Sub(m.Arrived) >= m.lateness()
 }
 
-// judgeClosed judges windows in order; stretches without rows are skipped, for
-// silence is a question of its own.
-func (m *Monitor) judgeClosed(ctx context.Context, now time.Time, revision uint64) (out []store.Verdict, err error) {
-	for n := 0; n < atOnce && m.closed(m.Next.Add(m.cfg.Window), now); n++ {
-		if err := m.promote(ctx, revision); err != nil || m.baselines == nil {
-			return out, err
-		}
-		vs, err := m.judge(ctx, m.Next, revision, true)
-		if err != nil {
-			return out, fmt.Errorf("window %s: %w", m.Next.Format(time.RFC3339), err)
-		}
-		out = append(out, vs...)
-		m.Next = m.Next.Add(m.cfg.Window)
-		if len(vs) > 0 {
-			continue
-		}
-		m.skipped["no_rows"]++
-		at, err := m.store.NextSummary(ctx, m.cfg.Table, m.Next, m.cfg.grain())
-		if err != nil {
-			return out, err
-		}
-		if at.IsZero() {
-			break
-		}
-		m.Next = at.Truncate(m.cfg.Window)
-	}
-	return out, nil
-}
-
-// judge merges a window's parts and stores what is to be said of it: nothing
-// where it has no rows. A window judged before changes its verdict but not the
-// incident, which saw it already.
-func (m *Monitor) judge(ctx context.Context, start time.Time, revision uint64, step bool) ([]store.Verdict, error) {
-	end := start.Add(m.cfg.Window)
-	step = step && !m.past(start, end)
-	columns, err := m.columns(ctx, start, end)
-	if err != nil {
-		return nil, err
-	}
-	rows := uint64(0)
-	for _, c := range columns {
-		rows = max(rows, c.Window.Rows())
-	}
-	if rows == 0 {
-		return nil, nil
-	}
-	slot := m.cfg.slot(start)
-	var out []store.Verdict
-	for _, j := range m.judgements(columns, slot, rows, step) {
-		c := Column{Name: j.Column}
-		if k := slices.IndexFunc(columns, func(o Column) bool { return o.Name == j.Column }); k >= 0 {
-			c = columns[k]
-		}
-		f := Finding{Judgement: j, At: end}
-		if step && j.Detector != "psi" {
-			f = m.watch.Step(j, end)
-		}
-		v := m.verdict(c, f, start, end)
-		if step {
-			m.hush(&v, f)
-		}
-		out = append(out, v)
-	}
-	return out, m.store.SaveVerdicts(ctx, m.cfg.Table, out, revision)
-}
-
 // judgements are all that is to be said about a window.
-func (m *Monitor) judgements(columns []Column, slot int, rows uint64, step bool) []Judgement {
+func (m *Monitor) judgements(columns []Column, beside map[string]store.Foreign, slot int, rows uint64, step bool) []Judgement {
 	out := Judge(columns, slot, m.cfg.Options)
 	m.young(out)
 	for _, c := range columns {
 		out = append(out, stability(c))
-		out = append(out, keeps(c, m.cfg.Rules)...)
+		out = append(out, keeps(c, m.cfg.Rules, beside)...)
 	}
+	out = append(out, m.unheld(columns)...)
 	if m.Volume != nil {
 		out = append(out, m.Volume.judge(slot, float64(rows), m.cfg.Options.Alpha))
 	}

@@ -22,6 +22,10 @@ type stream struct {
 	schema *event.Schema
 	offset int64
 	topic  string
+
+	batch   *event.Batch // rows that are not written yet
+	minutes map[int64]bool
+	held    bool
 }
 
 func newStream(t *testing.T) *stream {
@@ -45,21 +49,41 @@ func newStream(t *testing.T) *stream {
 	return &stream{t: t, store: st, schema: schema, topic: "kedge.test.features"}
 }
 
+// together writes what f writes as one insert: an engine's inserts are what
+// these tests would wait for.
+func (s *stream) together(f func()) {
+	s.t.Helper()
+	s.held = true
+	f()
+	s.held = false
+	s.flush()
+}
+
 // write adds one row per value, spread evenly over a range of event_time.
 func (s *stream) write(from time.Time, length time.Duration, amounts, calm []float64) {
 	s.t.Helper()
-	b := event.NewBatch(s.schema, s.topic)
-	minutes := map[int64]bool{}
+	if s.batch == nil {
+		s.batch, s.minutes = event.NewBatch(s.schema, s.topic), map[int64]bool{}
+	}
+	b := s.batch
 	for i := range amounts {
 		at := from.Add(length * time.Duration(i) / time.Duration(len(amounts))).UnixMicro()
-		minutes[at/60_000_000] = true
+		s.minutes[at/60_000_000] = true
 		for j, f := range s.schema.Fields {
 			s.value(&b.Columns[j], f, at, []float64{amounts[i], calm[i]}, j)
 		}
 		b.Rows++
 	}
+	if !s.held {
+		s.flush()
+	}
+}
+
+func (s *stream) flush() {
+	s.t.Helper()
+	b := s.batch
 	row := event.LedgerRow{Topic: b.Topic, From: s.offset, To: s.offset + int64(b.Rows) - 1, Records: int64(b.Rows)}
-	for m := range minutes {
+	for m := range s.minutes {
 		row.Windows = append(row.Windows, event.DirtyWindow{Kind: event.Features, TableID: 7, Minute: m})
 	}
 	token := fmt.Sprint("unit/", s.offset)
@@ -70,6 +94,7 @@ func (s *stream) write(from time.Time, length time.Duration, amounts, calm []flo
 		s.t.Fatal(err)
 	}
 	s.offset += int64(b.Rows)
+	s.batch = nil
 }
 
 func (s *stream) value(c *event.Column, f event.Field, at int64, values []float64, j int) {
@@ -80,7 +105,7 @@ func (s *stream) value(c *event.Column, f event.Field, at int64, values []float6
 	case event.Timestamp:
 		c.Int64s = append(c.Int64s, at)
 	case event.Int64:
-		c.Int64s = append(c.Int64s, s.offset)
+		c.Int64s = append(c.Int64s, s.offset+int64(s.batch.Rows))
 	case event.Int32:
 		c.Int32s = append(c.Int32s, 0)
 	case event.Bool:
@@ -101,17 +126,16 @@ func TestMonitorJudgesWhatTheStoreHolds(t *testing.T) {
 	start := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 	const windows, rows = 30, 120
 	length := 10 * time.Minute
-	for i := range windows {
-		s.write(start.Add(length*time.Duration(i)), length, normals(rng, rows, 0), normals(rng, rows, 5))
-	}
 	end := start.Add(windows * length)
-	for i := range 4 {
-		mean := 0.0
-		if i >= 2 {
-			mean = 2
+	s.together(func() {
+		for i := range windows + 4 {
+			mean := 0.0
+			if i >= windows+2 {
+				mean = 2
+			}
+			s.write(start.Add(length*time.Duration(i)), length, normals(rng, rows, mean), normals(rng, rows, 5))
 		}
-		s.write(end.Add(length*time.Duration(i)), length, normals(rng, rows, mean), normals(rng, rows, 5))
-	}
+	})
 	cfg := drift.DefaultMonitorConfig()
 	cfg.Namespace, cfg.Name, cfg.Subject = "test", "user drift", "user"
 	cfg.Table, cfg.Columns = store.Subject{Kind: event.Features, TableID: 7}, drift.Numeric("amount", "calm")

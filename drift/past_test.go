@@ -28,14 +28,18 @@ func TestImportedWindowsOpenNoIncident(t *testing.T) {
 			start, length := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC), 10*time.Minute
 			const windows, rows = 30, 120
 			s.topic = c.reference
-			for i := range windows {
-				s.write(start.Add(length*time.Duration(i)), length, normals(rng, rows, 0), normals(rng, rows, 5))
-			}
+			s.together(func() {
+				for i := range windows {
+					s.write(start.Add(length*time.Duration(i)), length, normals(rng, rows, 0), normals(rng, rows, 5))
+				}
+			})
 			end := start.Add(windows * length)
 			s.topic = c.shifted
-			for i := range 4 {
-				s.write(end.Add(length*time.Duration(i)), length, normals(rng, rows, 2), normals(rng, rows, 5))
-			}
+			s.together(func() {
+				for i := range 4 {
+					s.write(end.Add(length*time.Duration(i)), length, normals(rng, rows, 2), normals(rng, rows, 5))
+				}
+			})
 			cfg := drift.DefaultMonitorConfig()
 			cfg.Namespace, cfg.Name, cfg.Subject = "test", "user drift", "user"
 			cfg.Table, cfg.Columns = store.Subject{Kind: event.Features, TableID: 7}, drift.Numeric("amount", "calm")

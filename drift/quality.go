@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kedge-ml/kedge/dist"
 	"github.com/kedge-ml/kedge/drift/control"
 	"github.com/kedge-ml/kedge/drift/stat"
 	"github.com/kedge-ml/kedge/store"
@@ -19,14 +20,16 @@ const (
 	freshness     = "freshness"
 	cadence       = "cadence"
 	constraint    = "constraint"
+	domain        = "domain"
 	unseen        = "unseen"
 	missingSlowly = "missing_slowly"
 	meanSlowly    = "mean_slowly"
 )
 
 // keeps judges a window by the column's constraints, and a category by how
-// many of its values the reference never had.
-func keeps(c Column, rules []Constraint) []Judgement {
+// many of its values the reference never had. beside is what rows held beside
+// declared domains.
+func keeps(c Column, rules []Constraint, beside map[string]store.Foreign) []Judgement {
 	var out []Judgement
 	if c.Window.Rows() == 0 {
 		return nil
@@ -35,8 +38,14 @@ func keeps(c Column, rules []Constraint) []Judgement {
 		out = append(out, judgeUnseen(c))
 	}
 	for _, r := range rules {
-		if r.Column == c.Name {
+		if r.Column != c.Name {
+			continue
+		}
+		if r.limits() {
 			out = append(out, judgeRule(c, r))
+		}
+		if len(r.Values) > 0 {
+			out = append(out, judgeDomain(c, r, beside[r.Column]))
 		}
 	}
 	return out
@@ -60,17 +69,45 @@ func unseenShare(c Column) float64 {
 	return float64(n) / float64(c.Window.Count)
 }
 
-// judgeUnseen expects as many new values as the reference had of values that
-// came once (Good and Turing), and three standard errors more.
-func judgeUnseen(c Column) Judgement {
-	j := Judgement{Column: c.Name, Detector: unseen, Effect: unseenShare(c), P: 1, Adjusted: 1}
-	once, n := 0.0, float64(max(c.Baseline.Reference.Count, 1))
-	for _, cell := range c.Baseline.Reference.Cells {
-		if cell.Count == 1 {
-			once++
+// expectedUnseen is the share of values that a window of the same world has and
+// the reference, counted by cell, has not: of values that came once in it (Good
+// and Turing). Rare values are counted together, so of them it takes the most
+// that can have come once, given that none is more frequent than the rarest that
+// has a cell. Where the reference is longer than what its grid was cut from, its
+// own share of unseen values is a second estimate; the larger one counts.
+func expectedUnseen(g *dist.Grid, counts []uint64) float64 {
+	var n, once uint64
+	least := uint64(math.MaxUint64)
+	for i, c := range counts {
+		n += c
+		if i < g.Other() && c > 0 {
+			least = min(least, c)
+			if c == 1 {
+				once++
+			}
 		}
 	}
-	expected := once / n
+	if n == 0 {
+		return 0
+	}
+	other := counts[g.Other()]
+	rare := min(uint64(len(g.Rest)), other)
+	if more := other - rare; more > 0 && least > 1 {
+		rare -= min(rare, (more+least-2)/(least-1))
+	}
+	return float64(max(once+rare, counts[g.Unseen()])) / float64(n)
+}
+
+// judgeUnseen allows as many new values as are expected, and three standard
+// errors more.
+func judgeUnseen(c Column) Judgement {
+	j := Judgement{Column: c.Name, Detector: unseen, Effect: unseenShare(c), P: 1, Adjusted: 1}
+	n := float64(max(c.Baseline.Reference.Count, 1))
+	counts, err := c.Baseline.Reference.Dense(c.Baseline.Grid)
+	if err != nil {
+		return refused(j, err)
+	}
+	expected := expectedUnseen(c.Baseline.Grid, counts)
 	j.Floor = max(newShare, expected+3*math.Sqrt(max(expected, 1/n)/float64(c.Window.Count)))
 	j.Low, j.High = j.Effect, j.Effect
 	j.Drifted, j.Calm = j.Effect > j.Floor, j.Effect <= j.Floor

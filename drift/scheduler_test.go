@@ -67,10 +67,12 @@ func TestSchedulerWatchesWithoutADefinition(t *testing.T) {
 	begin := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 	at := begin
 	minutes := func(n int, mean float64) {
-		for range n {
-			s.write(at, time.Minute, normals(rng, 250, mean), normals(rng, 250, 5))
-			at = at.Add(time.Minute)
-		}
+		s.together(func() {
+			for range n {
+				s.write(at, time.Minute, normals(rng, 250, mean), normals(rng, 250, 5))
+				at = at.Add(time.Minute)
+			}
+		})
 	}
 	minutes(3, 0)
 	d := newScheduler(t, s, reg)
@@ -136,9 +138,11 @@ func week(from time.Time) query.Request {
 func TestSpecsNameEveryFault(t *testing.T) {
 	for text, want := range map[string]string{
 		`{}`: "want a view or a model", `{"view":"a","window":"90s"}`: "whole minutes", `{"view":"a","colums":["x"]}`: "colums",
-		`{"view":"a","reference":{"first":5,"from":"2026-01-01T00:00:00Z"}}`:  "one of first",
-		`{"view":"a","cadence":{"by":"6","zone":"Europe/Rome","rows":[1,2]}}`: "time of day",
-		"view: a\npolicy: {need: 4, of: 2}":                                   "need of at most of",
+		`{"view":"a","reference":{"first":5,"from":"2026-01-01T00:00:00Z"}}`:     "one of first",
+		`{"view":"a","cadence":{"by":"6","zone":"Europe/Rome","rows":[1,2]}}`:    "time of day",
+		"view: a\nconstraints: [{column: x, values: [1, b, true]}, {column: y}]": "y: want max_missing",
+		`{"view":"a","constraints":[{"column":"x","values":[["nested"]]}]}`:      "no text, number or flag",
+		"view: a\npolicy: {need: 4, of: 2}":                                      "need of at most of",
 	} {
 		if _, err := drift.ParseMonitor([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", text, err, want)
@@ -186,9 +190,11 @@ func TestMonitorStandsOnAReferenceFromElsewhere(t *testing.T) {
 	}
 	define(t, reg, drift.MonitorKind, "by file", `{"view":"user","window":"1m","reference":{"file":"train"}}`, "")
 	begin := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
-	for i, mean := range []float64{0, 0, 0, 2, 2, 2} {
-		s.write(begin.Add(time.Duration(i)*time.Minute), time.Minute, normals(rng, 250, mean), normals(rng, 250, 5))
-	}
+	s.together(func() {
+		for i, mean := range []float64{0, 0, 0, 2, 2, 2} {
+			s.write(begin.Add(time.Duration(i)*time.Minute), time.Minute, normals(rng, 250, mean), normals(rng, 250, 5))
+		}
+	})
 	d := newScheduler(t, s, reg)
 	for _, after := range []time.Duration{7 * time.Minute, 10 * time.Minute} {
 		d.Look(t.Context(), begin.Add(after))

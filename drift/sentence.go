@@ -24,6 +24,8 @@ func Sentence(c Column, j Judgement) string {
 		return fmt.Sprintf("%.1f %% of %s are values that the reference never had, %.1f %% would be chance", 100*j.Effect, j.Column, 100*j.Floor)
 	case j.Detector == constraint && j.Drifted:
 		return fmt.Sprintf("%s breaks its constraint: %s", j.Column, j.Detail)
+	case j.Detector == domain && j.Drifted:
+		return fmt.Sprintf("%s leaves its domain: %s", j.Column, j.Detail)
 	case j.Drifted && (j.Detector == missingSlowly || j.Detector == meanSlowly):
 		what := map[string]string{missingSlowly: "the missing rate", meanSlowly: "the mean"}[j.Detector]
 		return fmt.Sprintf("%s of %s has left its range for good: %s", what, j.Column, j.Detail)

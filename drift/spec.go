@@ -109,6 +109,9 @@ func (c *Cadence) due(now time.Time) (time.Time, error) {
 	return at, nil
 }
 
+// mostDomain bounds a declared list of values.
+const mostDomain = 10_000
+
 // Constraint is what every window must keep, whatever the reference was. A
 // member that is absent constrains nothing.
 type Constraint struct {
@@ -117,6 +120,12 @@ type Constraint struct {
 	Unseen  *float64 `json:"max_unseen,omitempty" yaml:"max_unseen,omitempty"`   // largest share of categories that the reference lacks
 	Min     *float64 `json:"min,omitempty" yaml:"min,omitempty"`
 	Max     *float64 `json:"max,omitempty" yaml:"max,omitempty"`
+	Values  Values   `json:"values,omitempty" yaml:"values,omitempty"` // all that it may hold
+}
+
+// limits says that a constraint bounds something of a window's counts.
+func (c Constraint) limits() bool {
+	return c.Missing != nil || c.Unseen != nil || c.Min != nil || c.Max != nil
 }
 
 // Action is what a person decided about a monitor's incidents. Who and why
@@ -196,6 +205,8 @@ func (s *MonitorSpec) Validate() error {
 	}
 	for _, c := range s.Rules {
 		fault(c.Column == "", "constraints: a constraint names its column")
+		fault(!c.limits() && len(c.Values) == 0, "constraints: %s: want max_missing, max_unseen, min, max or values", c.Column)
+		fault(len(c.Values) > mostDomain, "constraints: %s: %d values, at most %d", c.Column, len(c.Values), mostDomain)
 		fault(c.Min != nil && c.Max != nil && *c.Min > *c.Max, "constraints: %s: min is above max", c.Column)
 	}
 	p := s.Policy

@@ -104,6 +104,8 @@ func roomKinds() []Kind {
 			Help: "What is watched, against which reference, in which windows, and how far each monitor is."},
 		{Name: "reference", Title: "Reference", Group: "Drift", Subject: ViewOrModel, Reads: nil, Frame: Table, Default: "table",
 			Help: "What may be expected of a monitor's reference: how far its own windows lie from it, and the smallest change that it can show."},
+		{Name: "constraints", Title: "Learnt constraints", Group: "Drift", Subject: ViewOrModel, Reads: []string{"columns"}, Frame: Table, Default: "table",
+			Help: "What every window should keep, as a monitor's reference suggests it: shares, ranges and lists of values, and how many of the reference's own windows broke what its other parts suggest. Withheld: too many did."},
 		{Name: "backtest", Title: "Backtest", Group: "Drift", Subject: ViewOrModel, Reads: []string{"params"}, Frame: Table, Default: "table",
 			Help: "How often a policy would have told somebody over past windows. Params: alpha, need, of, clear, cooldown."},
 	}

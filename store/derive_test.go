@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -33,6 +34,43 @@ func odd(i int) (x float64, null bool) {
 		return -1e150, false
 	}
 	return math.Sin(float64(i)) * 7, false
+}
+
+// checkForeign holds that what lies beside a domain is what a loop over the same
+// rows finds, of numbers to their last bit.
+func checkForeign(t *testing.T, s *store.Store, sub store.Subject, from time.Time) {
+	t.Helper()
+	numbers := []string{"0.1", "-1e150"}
+	var beside uint64
+	for i := range 600 {
+		if x, null := odd(i); !null && !math.IsNaN(x) && x != 0.1 && x != -1e150 {
+			beside++
+		}
+	}
+	domains := []store.Domain{{Column: "x", Values: numbers}, {Column: "c", Values: []string{"é", "a'b"}}, {Column: "c", Values: []string{"é", "a'b", "rare\\", "new"}},
+		{Column: "x", Values: []string{"high"}}, {Column: "gone", Values: numbers}}
+	got, err := s.ForeignValues(t.Context(), sub, domains, from, from.Add(24*time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got[0].Rows != beside || len(got[0].Examples) != 3 || beside == 0 {
+		t.Errorf("numbers beside their domain: %+v, want %d rows", got[0], beside)
+	}
+	if got[1].Rows != 300 || !slices.Equal(got[1].Examples, []string{"new", "rare\\"}) {
+		t.Errorf("texts beside their domain: %+v", got[1])
+	}
+	if got[2].Rows != 0 || len(got[2].Examples) != 0 || got[2].Problem != "" {
+		t.Errorf("all that there is: %+v", got[2])
+	}
+	for i, want := range map[int]string{3: "holds numbers", 4: "no column"} {
+		if !strings.Contains(got[i].Problem, want) {
+			t.Errorf("%+v: %+v, want %q", domains[i], got[i], want)
+		}
+	}
+	none, err := s.ForeignValues(t.Context(), sub, domains[:2], from.Add(-time.Hour), from.Add(-time.Minute))
+	if err != nil || none[0].Rows+none[1].Rows != 0 {
+		t.Errorf("where there are no rows: %+v (%v)", none, err)
+	}
 }
 
 // The engine counts as the builder does: every cell, every moment.
@@ -105,6 +143,7 @@ func TestDerivedSummariesAreTheBuildersOwn(t *testing.T) {
 	for _, w := range got {
 		compareSummaries(t, w, bySegment[fmt.Sprint(w.Column, w.Segment, w.Start.Unix())].Summary())
 	}
+	checkForeign(t, s, sub, from)
 	if _, err := s.DeriveSegments(t.Context(), sub, store.Dimension{Name: "nothing"}, columns, from, from.Add(time.Hour), time.Minute); !errors.Is(err, store.ErrUnknown) {
 		t.Errorf("segments by a column that is not there: %v", err)
 	}

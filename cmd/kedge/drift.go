@@ -125,7 +125,7 @@ func (c *cli) monitorCommand() *cobra.Command {
 		f.add(one, true)
 		cmd.AddCommand(one)
 	}
-	cmd.AddCommand(c.backtestCommand())
+	cmd.AddCommand(c.backtestCommand(), c.learnCommand())
 	return cmd
 }
 

@@ -23,7 +23,7 @@ func commandPermissions() map[string]auth.Permission {
 
 		"status": auth.StatusRead, "topics": auth.StatusRead, "config": auth.ConfigRead, "doctor": auth.ConfigRead, "backup": auth.BackupRead,
 		"query": auth.QueryRead, "search": auth.QueryRead, "drift": auth.QueryRead, "performance": auth.QueryRead, "report": auth.QueryRead,
-		"monitor list": auth.QueryRead, "monitor backtest": auth.QueryRead, "monitor preview": auth.QueryRead,
+		"monitor list": auth.QueryRead, "monitor backtest": auth.QueryRead, "monitor preview": auth.QueryRead, "monitor learn": auth.QueryRead,
 		"incident accept": auth.DefinitionWrite, "incident acknowledge": auth.DefinitionWrite, "incident snooze": auth.DefinitionWrite,
 		"import": auth.EventWrite, "send": auth.EventWrite, "replay": auth.EventWrite,
 		"dead-letters list": auth.DeadLetterRead, "dead-letters replay": auth.DeadLetterReplay,

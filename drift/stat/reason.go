@@ -17,6 +17,7 @@ const (
 	SizesDiffer    Reason = "sizes differ"    // a convention that needs equal sizes
 	OneClass       Reason = "one class"       // labels of one class only
 	Learning       Reason = "learning"        // the reference is not complete yet
+	Unwatched      Reason = "not watched"     // the column is none of the monitor's
 )
 
 // NotComputable is the answer of a statistic that does not exist.

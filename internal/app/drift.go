@@ -69,6 +69,7 @@ func (a *App) driftKinds(k map[string]KindFunc) {
 		k["contributions"] = a.drift.Contributions
 		k["monitors"] = a.drift.Monitors
 		k["reference"] = a.drift.Preview
+		k["constraints"] = a.drift.Constraints
 		k["backtest"] = a.drift.Backtest
 		k["root_cause"] = a.drift.RootCause
 		k["segment_search"] = a.drift.SegmentSearch
