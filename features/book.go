@@ -27,6 +27,14 @@ type View struct {
 	windows *windowTable // of a window view, which has no table and no rows of its own
 }
 
+// source is the schema of the stored rows that the view is made of.
+func (v *View) source() *event.Schema {
+	if v.windows != nil {
+		return v.windows.plan.source
+	}
+	return v.Schema
+}
+
 // online reports whether requests can read the view.
 func (v *View) online() bool { return v.table != nil || v.windows != nil }
 
@@ -67,7 +75,12 @@ func (v *View) Expired(eventTime, now int64) bool {
 
 // mixed reports whether rows of foreign topics came: an offset then does not
 // say of which topic it is.
-func (v *View) mixed() bool { return v.table != nil && v.table.state().mixed.Load() }
+func (v *View) mixed() bool {
+	if v.windows != nil {
+		return v.windows.foreign()
+	}
+	return v.table != nil && v.table.state().mixed.Load()
+}
 
 // pushTarget is where rows pushed under one name go.
 type pushTarget struct {

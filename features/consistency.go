@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -38,7 +39,6 @@ type Monitor struct {
 	cfg    MonitorConfig
 	online *Online
 	store  *store.Store
-	topics func(ctx context.Context, topic string) (partitions int, err error)
 
 	mu      sync.Mutex
 	samples []sample
@@ -54,9 +54,8 @@ type tally struct {
 	weight, skewed     float64
 }
 
-// NewMonitor makes a monitor over the views of o. partitions says how many
-// partitions a topic has.
-func NewMonitor(cfg MonitorConfig, o *Online, st *store.Store, partitions func(context.Context, string) (int, error)) *Monitor {
+// NewMonitor makes a monitor over the views of o.
+func NewMonitor(cfg MonitorConfig, o *Online, st *store.Store) *Monitor {
 	if cfg.Delay == 0 {
 		cfg.Delay = time.Minute
 	}
@@ -72,7 +71,7 @@ func NewMonitor(cfg MonitorConfig, o *Online, st *store.Store, partitions func(c
 	if cfg.Now == nil {
 		cfg.Now = func() int64 { return time.Now().UnixMicro() }
 	}
-	return &Monitor{cfg: cfg, online: o, store: st, topics: partitions, room: make(chan struct{}), minutes: map[int64]map[featureName]*tally{}}
+	return &Monitor{cfg: cfg, online: o, store: st, room: make(chan struct{}), minutes: map[int64]map[featureName]*tally{}}
 }
 
 // Run follows the served log and checks it until ctx ends.
@@ -185,16 +184,20 @@ func (m *Monitor) later(samples []sample) {
 	m.samples = append(m.samples, samples...)
 }
 
-// stored splits off the reads whose rows the ledger covers; the others wait.
+// stored splits off the reads whose rows the ledger covers; the others wait. A
+// read does not say by which topic its row came: of a view that a source has fed
+// none is checked, and none of a position that an import has and the view's own
+// topic not yet.
 func (m *Monitor) stored(ctx context.Context, v *View, samples []sample) (ready []sample, err error) {
-	topic := FeatureTopic(v.Schema.Namespace)
-	n, err := m.topics(ctx, topic)
+	ends, err := m.store.Ends(ctx, v.source())
 	if err != nil {
 		return nil, err
 	}
-	next, err := m.store.LatestOffsets(ctx, topic, n)
-	if err != nil {
-		return nil, err
+	own := FeatureTopic(v.Schema.Namespace)
+	for topic := range ends {
+		if isForeign(topic) {
+			return nil, nil
+		}
 	}
 	var wait []sample
 	for _, s := range samples {
@@ -205,11 +208,14 @@ func (m *Monitor) stored(ctx context.Context, v *View, samples []sample) (ready 
 		if gone {
 			continue
 		}
-		if s.status != NotFound && s.version.Offset >= next[s.version.Partition] {
+		at := s.version
+		covers := func(topic string) bool { return ends.Hold(topic, at.Partition, at.Epoch, at.Offset) }
+		switch {
+		case s.status == NotFound || at.Offset < 0 || covers(own):
+			ready = append(ready, s)
+		case !slices.ContainsFunc(slices.Collect(maps.Keys(ends)), covers):
 			wait = append(wait, s)
-			continue
 		}
-		ready = append(ready, s)
 	}
 	m.later(wait)
 	return ready, nil

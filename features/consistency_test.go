@@ -1,7 +1,6 @@
 package features
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -14,7 +13,7 @@ import (
 // monitor makes a monitor over the library and a log that takes everything.
 func (l *library) monitor(now int64) (*Monitor, *ServedLog) {
 	clock := func() int64 { return now }
-	m := NewMonitor(MonitorConfig{Now: clock, Scope: telemetry.Discard()}, l.online, l.store, func(context.Context, string) (int, error) { return 1, nil })
+	m := NewMonitor(MonitorConfig{Now: clock, Scope: telemetry.Discard()}, l.online, l.store)
 	return m, NewServedLog(ServedConfig{Share: 1, Scope: telemetry.Discard()}, nil)
 }
 
@@ -142,7 +141,7 @@ func TestMonitorFindsSkewInWindows(t *testing.T) {
 	stored = append(stored, row(6, time.Second, 7))    // in the log, not yet in the table: within the tolerance
 	l.fill("driver", stored)
 	must(t, l.store.InsertLedger(t.Context(), "l", event.LedgerRow{Topic: FeatureTopic(testNamespace), From: 0, To: 100}))
-	batch := event.NewBatch(p.source, "")
+	batch := event.NewBatch(p.source, FeatureTopic(testNamespace))
 	for _, r := range followed {
 		addRow(batch, r)
 	}

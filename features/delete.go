@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -25,7 +24,7 @@ type Deleter struct {
 	source *EventSource
 	writer *Writer
 	scope  telemetry.Scope
-	done   map[uint64]map[int32]event.EpochRange // per view: how far the log was stored when it was last looked at
+	done   map[uint64]store.TopicEnds // per view: how far its logs were stored when it was last looked at
 }
 
 // eraseEvery is between two looks for what tombstones cover.
@@ -33,7 +32,7 @@ const eraseEvery = time.Minute
 
 // NewDeleter makes a deleter for the views of o, whose rows src reads.
 func NewDeleter(o *Online, src *EventSource, w *Writer, scope telemetry.Scope) *Deleter {
-	return &Deleter{store: src.store, online: o, source: src, writer: w, scope: scope, done: map[uint64]map[int32]event.EpochRange{}}
+	return &Deleter{store: src.store, online: o, source: src, writer: w, scope: scope, done: map[uint64]store.TopicEnds{}}
 }
 
 // Run erases what was deleted until ctx ends.
@@ -57,8 +56,8 @@ func (d *Deleter) Run(ctx context.Context) error {
 func (d *Deleter) Tick(ctx context.Context, now time.Time) error {
 	var errs []error
 	for _, v := range d.online.stored("") {
-		ends, err := d.source.ends(ctx, FeatureTopic(v.Schema.Namespace))
-		if err == nil && !maps.Equal(ends, d.done[v.UID]) {
+		ends, err := d.store.Ends(ctx, v.Schema) // of sources' topics and imports too: late rows come by any of them
+		if err == nil && !ends.Equal(d.done[v.UID]) {
 			var n int64
 			if n, err = d.store.EraseDeleted(ctx, v.Schema, now.UnixMicro()); err == nil {
 				d.done[v.UID] = ends
@@ -212,11 +211,11 @@ func (d *Deleter) awaitStored(ctx context.Context, namespace string) (err error)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		ends, err := d.source.ends(ctx, topic)
+		stored, err := d.store.LatestOffsets(ctx, topic, n)
 		if err != nil {
 			return err
 		}
-		behind := slices.ContainsFunc(tps, func(tp stream.TopicPartition) bool { return ends[tp.Partition].Next < log[tp].Last })
+		behind := slices.ContainsFunc(tps, func(tp stream.TopicPartition) bool { return stored[tp.Partition] < log[tp].Last })
 		if !behind {
 			return nil
 		}

@@ -124,7 +124,7 @@ func TestDeleteEntity(t *testing.T) {
 	hurried, hurry = context.WithCancel(ctx)
 	defer hurry()
 	slow := NewDeleter(h.online, EventsFrom(st, func(context.Context, string) (int, error) {
-		if calls++; calls == 3 { // the log is waited for again: the tombstones are in it
+		if calls++; calls == 2 { // the log is waited for again: the tombstones are in it
 			hurry()
 		}
 		return 4, nil

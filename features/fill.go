@@ -151,11 +151,11 @@ func (k *LatestKeeper) keep(ctx context.Context, v *View, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	ends, err := k.source.ends(ctx, FeatureTopic(v.Schema.Namespace))
+	topics, err := k.store.Ends(ctx, v.Schema)
 	if err != nil {
 		return err
 	}
-	news := int64(0)
+	ends, news := topics[FeatureTopic(v.Schema.Namespace)], int64(0)
 	for p, e := range ends {
 		news += e.Next - mark.Ends[p].Next
 	}

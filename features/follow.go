@@ -53,21 +53,21 @@ func (t *Tail) starts(ctx context.Context, state *registry.State) (map[stream.To
 			t.positions[tp] = &position{next: starts[tp], start: starts[tp], goal: o.Last, first: o.First}
 		}
 		t.mu.Unlock()
-		if err := t.wakeWindows(ctx, ns, starts); err != nil {
-			return nil, err
-		}
-		t.mu.Lock()
-		for tp, p := range t.positions {
-			p.next, p.start, p.read = starts[tp], starts[tp], starts[tp]
-		}
-		t.mu.Unlock()
 	}
 	for topic := range foreign {
 		if err := t.join(ctx, topic, held.behind(topic, stored[topic]), starts); err != nil {
 			return nil, err
 		}
 	}
+	for _, ns := range t.cfg.Namespaces {
+		if err := t.wakeWindows(ctx, ns, starts); err != nil {
+			return nil, err
+		}
+	}
 	t.mu.Lock()
+	for tp, p := range t.positions {
+		p.next, p.start, p.read = starts[tp], starts[tp], starts[tp]
+	}
 	t.filled = true
 	t.wake()
 	t.mu.Unlock()
@@ -282,9 +282,6 @@ func (t *Tail) apply(ctx context.Context, d *decoding, b *stream.Batch, records 
 // foldWindows folds decoded rows into windows: once per delivery, for a window
 // cannot tell a row that it has seen.
 func (t *Tail) foldWindows(d *decoding, now int64) {
-	if isForeign(d.unit.Topic) {
-		return
-	}
 	for _, rows := range d.unit.Batches {
 		t.online.fold(rows, now)
 	}

@@ -50,6 +50,18 @@ func (t *Tail) foreignTopics(s *registry.State) map[string]foreignTopic {
 	return out
 }
 
+// feeding are the topics that bring a view's rows: its own, and those that
+// sources map to it.
+func (t *Tail) feeding(view *event.Schema) []string {
+	out := []string{FeatureTopic(view.Namespace)}
+	for topic, f := range t.foreignTopics(t.registry.State()) {
+		if f.definition.Namespace == view.Namespace && slices.ContainsFunc(f.spec.Mapping.Events, func(e source.Event) bool { return e.View == view.Subject }) {
+			out = append(out, topic)
+		}
+	}
+	return out
+}
+
 func isForeign(topic string) bool { return !strings.HasPrefix(topic, "kedge.") }
 
 // storedBefore says, of each foreign topic, up to where its rows are stored.
@@ -139,7 +151,6 @@ type translated struct {
 
 // translate decodes the records of a foreign topic as its source says now. A
 // record that names a schema for the first time waits for the schema registry.
-// Window views take nothing of it: their positions are those of Kedge's topics.
 func (t *Tail) translate(ctx context.Context, d *decoding, tp stream.TopicPartition, records []stream.Record, epoch int32, f foreignTopic) error {
 	tr := d.sources[tp.Topic]
 	if def := f.definition; tr == nil || tr.uid != def.UID || tr.version != def.Version {

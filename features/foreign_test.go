@@ -1,16 +1,20 @@
 package features
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/event/source"
+	"github.com/kedge-ml/kedge/internal/telemetry"
 	"github.com/kedge-ml/kedge/internal/testenv"
 	"github.com/kedge-ml/kedge/registry"
+	"github.com/kedge-ml/kedge/registry/memlog"
 	"github.com/kedge-ml/kedge/stream"
 )
 
@@ -41,12 +45,49 @@ func (h *house) spends(id int, want float64) {
 	})
 }
 
+// window defines a view of how often and how much shoppers spent in an hour.
+func (h *house) window(name string) {
+	h.define(WindowViewKind, name, map[string]any{"source": "shopper", "features": []map[string]any{
+		{"name": "n", "function": "count", "window": "1h"}, {"name": "total", "function": "sum", "column": "spend", "window": "1h"}}})
+}
+
+// totals waits until a window view says so of a shopper.
+func (h *house) totals(view string, id int, n int64, total float64) {
+	h.t.Helper()
+	testenv.Eventually(h.t, 30*time.Second, func() error {
+		v := h.online.View(testNamespace, view)
+		if v == nil || !v.windows.live.Load() {
+			return fmt.Errorf("%s is not filled", view)
+		}
+		if got := windowRow(h.t, v, int64(id)); got[0] != n || got[1] != total {
+			return fmt.Errorf("%s: shopper %d: %v, want %d and %v", view, id, got, n, total)
+		}
+		return nil
+	})
+}
+
+// windowRow is what a window view says of a key now, in the order of its
+// features.
+func windowRow(t testing.TB, v *View, keys ...any) (out []any) {
+	t.Helper()
+	var rows Rows
+	must(t, lookUp(t.Context(), v, time.Now().UnixMicro(), &rows, encodedKey(v.Schema, keys)))
+	for i, f := range v.Schema.Values() {
+		c := newColumn(f.Type, true)
+		rows.Row(0).AppendTo(&c, i)
+		out = append(out, valueAt(&c, 0))
+	}
+	return out
+}
+
 // TestSourceIsOnline: a source that is applied while the tables run makes what
-// its topic holds and what comes readable, beside events of Kedge's own topic;
+// its topic holds and what comes readable, beside events of Kedge's own topic, in
+// windows too, once each;
 // one that is deleted is not read any more, and nobody waits for it.
 func TestSourceIsOnline(t *testing.T) {
 	h := openHouse(t, time.Time{})
 	h.view("shopper", "0s", fieldsOf("id Int64"), fieldsOf("spend Float64"))
+	h.window("early") // defined before the source
 	send := h.shopTopic()
 	for id := range 20 {
 		send(id, float64(id))
@@ -61,6 +102,17 @@ func TestSourceIsOnline(t *testing.T) {
 	must(t, h.tail.Ready())
 	send(3, 33)
 	h.spends(3, 33)
+	h.window("late") // defined over what came by both topics
+	h.write(fmt.Sprintf(`{"view":"shopper","key":{"id":3},"event_time":"%s","values":{"spend":0.5}}`, time.Now().UTC().Format(time.RFC3339Nano)))
+	send(4, 0.25)
+	for _, name := range []string{"early", "late"} {
+		h.totals(name, 3, 3, 36.5)
+		h.totals(name, 4, 2, 4.25)
+		h.totals(name, 100, 1, 100.5)
+		if !h.online.View(testNamespace, name).mixed() {
+			t.Errorf("%s: nobody notes that offsets do not say of which topic they are", name)
+		}
+	}
 	h.write(fmt.Sprintf(`{"view":"shopper","key":{"id":101},"event_time":"%s","values":{"spend":7}}`, time.Now().UTC().Format(time.RFC3339Nano)))
 	h.spends(101, 7)
 	if h.online.View(testNamespace, "shopper").mixed() == false {
@@ -126,5 +178,121 @@ func TestRestartHoldsOtherTopics(t *testing.T) {
 			checkLatestRow(t, table, held, row.keys, 1000)
 		}
 		table.Close()
+	}
+}
+
+// TestWindowsOfEveryTopic restarts a window view whose rows came by Kedge's own
+// topic, by a source's, by one whose source is gone, and by an import, stored up
+// to other offsets on each, and compares what it then serves, once the logs
+// brought the rest, with every event counted by itself.
+func TestWindowsOfEveryTopic(t *testing.T) {
+	spec, p, st := windowTestSpec(), windowTestPlan(t), openStore(t)
+	own, shop, gone, imported := FeatureTopic("demo"), "shop.users", "gone.users", event.ImportTopicPrefix("demo")+"00"
+	ends := map[string][]int64{own: {25, 40, 0}, shop: {190, 90, 200}, gone: {400, 400, 400}, imported: {400, 400, 400}} // by partition
+	r := rand.New(rand.NewPCG(3, 4))
+	rows := randomEvents(r, 400, 1_790_000_000_000_000)
+	now := rows[len(rows)-1].knownAt
+	batches := map[string]*event.Batch{}
+	topics := make([]string, len(rows))
+	for i := range rows {
+		rows[i].deleted = false // what a delete takes with it depends on the order of topics
+		topics[i] = []string{own, own, shop, shop, gone, imported}[r.IntN(6)]
+		b := batches[topics[i]]
+		if b == nil {
+			b = event.NewBatch(p.source, topics[i])
+			batches[topics[i]] = b
+		}
+		addRow(b, rows[i]) // also what lies beyond the ends: its unit's ledger row is not written yet
+	}
+	for topic, b := range batches {
+		must(t, st.Insert(t.Context(), topic, b))
+		for part, next := range ends[topic] {
+			if next > 0 {
+				must(t, st.InsertLedger(t.Context(), fmt.Sprint(topic, part), event.LedgerRow{Topic: topic, Partition: int32(part), To: next - 1, Tables: map[string]int64{p.source.Table(): 1}}))
+			}
+		}
+	}
+	reg, err := registry.Open(t.Context(), memlog.New(time.Now))
+	must(t, err)
+	running := make(chan error, 1)
+	ctx, stop := context.WithCancel(t.Context())
+	go func() { running <- reg.Run(ctx) }()
+	defer func() { stop(); must(t, <-running) }()
+	_, err = reg.Apply(t.Context(), registry.Entry{Kind: source.Kind, Namespace: "demo", Name: "shop", Op: registry.Put, Spec: []byte(strings.ReplaceAll(shopSource, `"shopper"`, `"v"`))})
+	must(t, err)
+	tail := NewTail(TailConfig{Namespaces: []string{"demo"}, Events: EventsFrom(st, nil, 0), Now: func() int64 { return now }, Scope: telemetry.Discard()}, nil, reg, NewOnline())
+	table := newWindowTable(p, 1000)
+	defer table.close()
+	v := &View{Name: "w", Schema: p.schema, windows: table}
+	next, err := tail.fillWindows(t.Context(), v)
+	must(t, err)
+	for i, row := range rows { // what the tail reads from there on, and, as it does after an epoch was opened, from before
+		tp := stream.TopicPartition{Topic: topics[i], Partition: row.v.Partition}
+		if topics[i] != own && topics[i] != shop || row.v.Offset < next[tp]-10 {
+			continue
+		}
+		b := event.NewBatch(p.source, topics[i])
+		addRow(b, row)
+		table.apply(b, now)
+	}
+	for k := range int64(3) {
+		for c := range 2 {
+			key := []any{k, fmt.Sprint(c)}
+			var got Rows
+			must(t, lookUp(t.Context(), v, now, &got, encodedKey(p.schema, key)))
+			for f, feature := range spec.Features {
+				col := newColumn(p.schema.Values()[f].Type, true)
+				got.Row(0).AppendTo(&col, f)
+				checkWindowValue(t, fmt.Sprintf("key %v", key), feature, valueAt(&col, 0), bruteValue(bruteWindow(rows, key, now, micros(feature.Window), false), feature))
+			}
+		}
+	}
+}
+
+// TestIDsOfTwoTopics: an id is a duplicate on its partition of its topic alone.
+func TestIDsOfTwoTopics(t *testing.T) {
+	p := windowTestPlan(t)
+	table := newWindowTable(p, 1000)
+	defer table.close()
+	for _, topic := range []string{FeatureTopic("demo"), "shop.users", "shop.users"} {
+		b := event.NewBatch(p.source, topic)
+		addRow(b, factRow{keys: []any{int64(1), "a"}, v: Version{EventTime: 10, Offset: table.folded.Load() + table.skipped.Load()}, values: map[string]any{}})
+		b.Columns[event.ColID].Data, b.Columns[event.ColID].StrEnds = []byte("a"), []uint32{1}
+		table.apply(b, 10)
+	}
+	if folded, skipped := table.folded.Load(), table.skipped.Load(); folded != 2 || skipped != 1 {
+		t.Fatalf("%d events counted and %d left out, want 2 and 1", folded, skipped)
+	}
+}
+
+// TestMonitorOfOtherTopics: of a view that a source fed nothing is checked, after
+// a restart too; what an import brought is checked where it can be, and does not
+// wait for offsets that the view's own topic may never reach.
+func TestMonitorOfOtherTopics(t *testing.T) {
+	const now = int64(1772366400_000000)
+	for topic, want := range map[string][2]int64{"": {1, 1}, "shop.users": {0, 0}, event.ImportTopicPrefix(testNamespace) + "00": {1, 0}} { // checked, waiting
+		t.Run(topic, func(t *testing.T) { // one engine after the other
+			l := openLibrary(t, 1<<28)
+			l.view.Spec.TTL, l.view.Spec.Online, l.view.table = 0, true, NewTable(l.view.Schema, 0)
+			rows := []factRow{
+				{keys: []any{int64(1)}, v: Version{EventTime: now - 10, Offset: 1}, knownAt: now - 5_000_000, values: map[string]any{"x": 1.0}},
+				{keys: []any{int64(2)}, v: Version{EventTime: now - 10, Offset: 500}, knownAt: now - 5_000_000, values: map[string]any{"x": 2.0}}}
+			l.fill("driver", rows)
+			must(t, l.store.InsertLedger(t.Context(), "l", event.LedgerRow{Topic: FeatureTopic(testNamespace), To: 9}))
+			if topic != "" {
+				must(t, l.store.InsertLedger(t.Context(), "o", event.LedgerRow{Topic: topic, To: 999, Tables: map[string]int64{l.view.Schema.Table(): 1}}))
+			}
+			b := event.NewBatch(l.view.Schema, "")
+			for _, r := range rows {
+				addRow(b, r)
+			}
+			must(t, l.view.table.apply(t.Context(), b, now))
+			m, log := l.monitor(now)
+			serve(t, l.online, log, m, now, `{"features":["driver:x"],"entities":{"driver_id":[1,2]}}`)
+			must(t, m.Tick(t.Context(), now+2*time.Minute.Microseconds()))
+			if got := m.lastHour()[featureName{testNamespace, "driver", "x"}]; got.checked != want[0] || int64(len(m.samples)) != want[1] || got.different != 0 {
+				t.Errorf("rows by %q: %+v, %d wait, want %d checked and %d waiting", topic, got, len(m.samples), want[0], want[1])
+			}
+		})
 	}
 }

@@ -24,7 +24,7 @@ func TestServedLogOverKafka(t *testing.T) {
 	defer p.Close()
 	log := NewServedLog(ServedConfig{Share: 1, Scope: telemetry.Discard()}, p)
 	h.server.cfg.Served = log
-	m := NewMonitor(MonitorConfig{Namespaces: []string{testNamespace}, Scope: telemetry.Discard()}, h.online, st, nil)
+	m := NewMonitor(MonitorConfig{Namespaces: []string{testNamespace}, Scope: telemetry.Discard()}, h.online, st)
 	for _, run := range []func() error{func() error { return log.Run(t.Context()) }, func() error { return m.Follow(t.Context(), h.client) }} {
 		done := make(chan error, 1)
 		go func() { done <- run() }()

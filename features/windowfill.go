@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"maps"
+	"slices"
 
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/store"
@@ -24,31 +26,31 @@ func EventsFrom(st *store.Store, partitions func(ctx context.Context, topic stri
 	return &EventSource{st, partitions, memory}
 }
 
-// ends is, per partition of a topic, the newest epoch and how far its rows are
-// stored. Rows of older epochs are all stored.
-func (s *EventSource) ends(ctx context.Context, topic string) (map[int32]event.EpochRange, error) {
-	n, err := s.partitions(ctx, topic)
+// logs are the ends of topics that are read while the tail runs, a view's own
+// among them, and of those of others that rows of it came by earlier. What came
+// by an import no log brings.
+func (s *EventSource) logs(ctx context.Context, schema *event.Schema, topics []string) (store.TopicEnds, error) {
+	ends, err := s.store.Ends(ctx, schema, topics...)
 	if err != nil {
 		return nil, err
 	}
-	out := map[int32]event.EpochRange{}
-	for p := range int32(n) {
-		epochs, err := s.store.Epochs(ctx, topic, p)
-		if err != nil {
-			return nil, err
-		}
-		if k := len(epochs); k > 0 {
-			out[p] = epochs[k-1]
+	maps.DeleteFunc(ends, func(topic string, _ map[int32]event.EpochRange) bool {
+		return !isForeign(topic) && !slices.Contains(topics, topic)
+	})
+	for _, topic := range topics {
+		if ends[topic] == nil {
+			ends[topic] = nil // of it nothing is folded in: what is stored in a moment is read
 		}
 	}
-	return out, nil
+	return ends, nil
 }
 
-func (s *EventSource) rows(ctx context.Context, p *windowPlan, from int64) (iter.Seq2[*event.Batch, error], error) {
+// rows are those that windows reach; beyond the ends the logs bring them.
+func (s *EventSource) rows(ctx context.Context, p *windowPlan, ends store.TopicEnds, from int64) (iter.Seq2[*event.Batch, error], error) {
 	if err := s.store.Prepare(ctx, []*event.Schema{p.source}); err != nil {
 		return nil, err
 	}
-	return s.store.History(ctx, store.HistoryQuery{Schema: p.source, Columns: p.columnNames(), From: from, To: event.MaxTime, Memory: s.memory}), nil
+	return s.store.History(ctx, store.HistoryQuery{Schema: p.source, Columns: p.columnNames(), From: from, To: event.MaxTime, Memory: s.memory, Before: ends}), nil
 }
 
 func (p *windowPlan) columnNames() []string {
@@ -60,23 +62,26 @@ func (p *windowPlan) columnNames() []string {
 }
 
 // fillWindows folds the stored rows of a window view's source in and returns
-// from which offset on each partition is to be read.
-func (t *Tail) fillWindows(ctx context.Context, v *View) (map[int32]int64, error) {
-	w, next := v.windows, map[int32]int64{}
-	src, topic := t.cfg.Events, FeatureTopic(v.Schema.Namespace)
+// from which offset on each partition of each topic is to be read; 0 where
+// nothing of it is stored.
+func (t *Tail) fillWindows(ctx context.Context, v *View) (map[stream.TopicPartition]int64, error) {
+	w, next := v.windows, map[stream.TopicPartition]int64{}
+	src := t.cfg.Events
 	if src == nil {
 		return next, nil
 	}
-	ends, err := src.ends(ctx, topic)
+	ends, err := src.logs(ctx, w.plan.source, t.feeding(w.plan.source))
 	if err == nil {
 		err = w.fill(ctx, src, ends, t.cfg.Now())
 	}
-	for p, e := range ends {
-		if err == nil && w.ids.size > 0 {
-			err = w.fillIDs(ctx, src, topic, p, e)
+	for topic, partitions := range ends {
+		for p, e := range partitions {
+			if err == nil && w.ids > 0 {
+				err = w.fillIDs(ctx, src, topic, p, e)
+			}
+			w.start(topic, p, e.Epoch, e.Next)
+			next[stream.TopicPartition{Topic: topic, Partition: p}] = e.Next
 		}
-		w.start(p, e.Epoch, e.Next)
-		next[p] = e.Next
 	}
 	if err != nil {
 		return nil, fmt.Errorf("fill the windows of view %s: %w", v.Name, err)
@@ -84,9 +89,10 @@ func (t *Tail) fillWindows(ctx context.Context, v *View) (map[int32]int64, error
 	return next, nil
 }
 
-// fill folds stored rows in, key by key, each key's in the log's order.
-func (t *windowTable) fill(ctx context.Context, src *EventSource, ends map[int32]event.EpochRange, now int64) error {
-	rows, err := src.rows(ctx, t.plan, now-t.plan.reach())
+// fill folds the stored rows before ends in, key by key, each key's in the
+// log's order.
+func (t *windowTable) fill(ctx context.Context, src *EventSource, ends store.TopicEnds, now int64) error {
+	rows, err := src.rows(ctx, t.plan, ends, now-t.plan.reach())
 	if err != nil {
 		return err
 	}
@@ -99,9 +105,6 @@ func (t *windowTable) fill(ctx context.Context, src *EventSource, ends map[int32
 		keys := b.Columns[b.Schema.KeyStart():b.Schema.ValueStart()]
 		for row := range b.Rows {
 			v := batchVersion(b, row)
-			if e, ok := ends[v.Partition]; !ok || v.Epoch > e.Epoch || v.Epoch == e.Epoch && v.Offset >= e.Next {
-				continue // the log will bring it
-			}
 			if key = AppendKey(key[:0], keys, row); !bytes.Equal(key, last) {
 				t.foldAll(events, last, now)
 				last = append(last[:0], key...)
@@ -134,12 +137,13 @@ func (t *windowTable) foldAll(events *windowEvents, key []byte, now int64) {
 func (t *windowTable) fillIDs(ctx context.Context, src *EventSource, topic string, partition int32, e event.EpochRange) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for id, err := range src.store.SeenIDs(ctx, topic, partition, e.Epoch, max(e.Next-t.ids.size, e.First), e.Next) {
+	ids := &t.log(topic).ids
+	for id, err := range src.store.SeenIDs(ctx, topic, partition, e.Epoch, max(e.Next-t.ids, e.First), e.Next) {
 		if err != nil {
 			return err
 		}
 		if id.Kind == event.Features && event.ViewUID(id.TableID) == event.ViewUID(t.plan.source.TableID) {
-			t.ids.seen(partition, id.ID, id.Offset)
+			ids.seen(partition, id.ID, id.Offset)
 		}
 	}
 	return nil
@@ -154,11 +158,11 @@ func (t *Tail) wakeWindows(ctx context.Context, namespace string, starts map[str
 		if err != nil {
 			return err
 		}
-		topic := FeatureTopic(v.Schema.Namespace)
+		topics := t.feeding(v.windows.plan.source)
 		t.mu.Lock()
 		for tp := range starts {
-			if tp.Topic == topic {
-				starts[tp] = min(starts[tp], max(next[tp.Partition], t.positions[tp].first))
+			if slices.Contains(topics, tp.Topic) {
+				starts[tp] = min(starts[tp], max(next[tp], t.positions[tp].first))
 			}
 		}
 		t.mu.Unlock()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/internal/testenv"
+	"github.com/kedge-ml/kedge/store"
 )
 
 // TestWindowsFromTheLog defines windows over rows that are in the log already,
@@ -61,29 +62,30 @@ func TestWindowsFromTheLog(t *testing.T) {
 // rows up to some offsets, and then given the log from there, to answer as one
 // that was given the log from its beginning.
 func TestWindowsFilledFromStoredRows(t *testing.T) {
+	const topic = "kedge.demo.features"
 	spec, p := windowTestSpec(), windowTestPlan(t)
 	st := openStore(t)
 	r := rand.New(rand.NewPCG(3, 4))
 	rows := randomEvents(r, 400, 1_790_000_000_000_000)
 	now := rows[len(rows)-1].knownAt
 	for i := 0; i < len(rows); i += 100 {
-		b := event.NewBatch(p.source, "kedge.demo.features")
+		b := event.NewBatch(p.source, topic)
 		for _, row := range rows[i : i+100] {
 			addRow(b, row)
 		}
 		must(t, st.Insert(t.Context(), fmt.Sprint("w", i), b))
 	}
-	ends := map[int32]event.EpochRange{0: {Next: 250}, 1: {Next: 300}} // of partition 2 nothing is stored for certain
+	ends := store.TopicEnds{topic: {0: {Next: 250}, 1: {Next: 300}}} // of partition 2 nothing is stored for certain
 	filled, whole := newWindowTable(p, 1000), newWindowTable(p, 1000)
 	defer filled.close()
 	defer whole.close()
 	src := EventsFrom(st, func(context.Context, string) (int, error) { return 3, nil }, 0)
 	must(t, filled.fill(t.Context(), src, ends, now))
-	for part, e := range ends {
-		filled.start(part, e.Epoch, e.Next)
+	for part, e := range ends[topic] {
+		filled.start(topic, part, e.Epoch, e.Next)
 	}
 	for _, row := range rows {
-		b := event.NewBatch(p.source, "")
+		b := event.NewBatch(p.source, topic)
 		addRow(b, row)
 		filled.apply(b, now)
 		whole.apply(b, now)

@@ -23,9 +23,9 @@ type windowTable struct {
 	shards []shard
 	stored *layout // of the shards: the key and the state as a text
 
-	mu      sync.Mutex // folding
-	next    map[partitionEpoch]int64
-	ids     idMemory
+	mu      sync.Mutex            // folding
+	logs    map[string]*windowLog // by topic: the view's own, and those that sources map
+	ids     int64                 // offsets of a partition that an event's id is remembered for; 0: ids do not matter
 	folder  *windowFolder
 	columns []int // plan column → batch column, for schema
 	schema  *event.Schema
@@ -41,6 +41,13 @@ type windowTable struct {
 	swept   int64
 }
 
+// windowLog is what a window table took of one topic. The partitions of two
+// topics have the same numbers, so no position means anything without it.
+type windowLog struct {
+	next map[partitionEpoch]int64 // rows before it are folded in
+	ids  idMemory
+}
+
 type partitionEpoch struct {
 	partition, epoch int32
 }
@@ -52,7 +59,7 @@ func newWindowTable(p *windowPlan, ids int64) *windowTable {
 	state := []event.Field{{Name: "state", Type: event.ColumnType{Elem: event.Bytes}}}
 	stored := newLayout(event.NewSchema(event.Features, p.schema.Namespace, p.schema.Subject, p.schema.TableID, slices.Clone(p.schema.Keys()), state))
 	t := &windowTable{plan: p, seed: maphash.MakeSeed(), shift: uint(64 - bits.TrailingZeros(uint(n))), shards: make([]shard, n), stored: stored,
-		next: map[partitionEpoch]int64{}, ids: newIDMemory(ids), folder: newFolder(p), slot: make([]byte, stored.stride)}
+		logs: map[string]*windowLog{}, ids: ids, folder: newFolder(p), slot: make([]byte, stored.stride)}
 	for i := range t.shards {
 		t.shards[i].layout = stored
 	}
@@ -61,12 +68,34 @@ func newWindowTable(p *windowPlan, ids int64) *windowTable {
 	return t
 }
 
+// log is what the table took of a topic; t.mu is held.
+func (t *windowTable) log(topic string) *windowLog {
+	l := t.logs[topic]
+	if l == nil {
+		l = &windowLog{map[partitionEpoch]int64{}, newIDMemory(t.ids)}
+		t.logs[topic] = l
+	}
+	return l
+}
+
 // start says from which offset on rows of a partition's epoch count; those
 // before it were folded in from what is stored.
-func (t *windowTable) start(partition, epoch int32, next int64) {
+func (t *windowTable) start(topic string, partition, epoch int32, next int64) {
 	t.mu.Lock()
-	t.next[partitionEpoch{partition, epoch}] = next
+	t.log(topic).next[partitionEpoch{partition, epoch}] = next
 	t.mu.Unlock()
+}
+
+// foreign reports whether rows of a topic of others were folded in.
+func (t *windowTable) foreign() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for topic := range t.logs {
+		if isForeign(topic) {
+			return true
+		}
+	}
+	return false
 }
 
 // apply folds a batch of the source view's rows in.
@@ -75,15 +104,15 @@ func (t *windowTable) apply(b *event.Batch, now int64) {
 	defer t.mu.Unlock()
 	t.admitDue(now)
 	t.locate(b.Schema)
-	ends := map[partitionEpoch]int64{}
+	log, ends := t.log(b.Topic), map[partitionEpoch]int64{}
 	for row := range b.Rows {
 		v := batchVersion(b, row)
 		at := partitionEpoch{v.Partition, v.Epoch}
-		if v.Offset < t.next[at] {
+		if v.Offset < log.next[at] {
 			continue
 		}
 		ends[at] = max(ends[at], v.Offset+1)
-		if id := b.Columns[event.ColID].Str(row); len(id) > 0 && t.ids.seen(v.Partition, id, v.Offset) {
+		if id := b.Columns[event.ColID].Str(row); len(id) > 0 && log.ids.seen(v.Partition, id, v.Offset) {
 			t.skipped.Add(1)
 			continue
 		}
@@ -97,7 +126,7 @@ func (t *windowTable) apply(b *event.Batch, now int64) {
 		t.fold(v, deleted, now)
 	}
 	for at, next := range ends {
-		t.next[at] = next
+		log.next[at] = next
 	}
 }
 
@@ -316,7 +345,7 @@ func (h *windowHeap) Pop() any {
 	return last
 }
 
-// idMemory knows the ids of the last events of each partition, by the rule
+// idMemory knows the ids of the last events of each partition of a topic, by the rule
 // that ingest has: an event is a duplicate if its id stands at a smaller offset
 // of its partition, at most size before it.
 type idMemory struct {

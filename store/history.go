@@ -22,6 +22,7 @@ type HistoryQuery struct {
 	FirstKeys []string
 	Memory    int64 // bytes that the engine may take; 0: its own limit
 	Until     Bounds
+	Before    TopicEnds // of these topics only what lies before their ends
 }
 
 // History yields a view's rows ordered by key and then event_time, with the
@@ -41,7 +42,7 @@ func (s *Store) History(ctx context.Context, q HistoryQuery) iter.Seq2[*event.Ba
 	b := event.NewBatch(narrow, "")
 	exprs, at := t.selected(narrow)
 	p := params{"from": micro64(q.From), "to": micro64(q.To)}
-	where := "event_time >= fromUnixTimestamp64Micro({from:Int64}) AND event_time <= fromUnixTimestamp64Micro({to:Int64}) AND " + t.until(q.Until)
+	where := "event_time >= fromUnixTimestamp64Micro({from:Int64}) AND event_time <= fromUnixTimestamp64Micro({to:Int64}) AND " + t.until(q.Until) + " AND (" + q.Before.condition() + ")"
 	if len(q.FirstKeys) > 0 {
 		where += " AND " + firstKeyIn(q, p)
 	}

@@ -69,7 +69,7 @@ func (a *App) openFeatures(context.Context) (err error) {
 		cfg.Events = features.EventsFrom(a.store, partitions, 0)
 		f.keeper = features.NewLatestKeeper(f.online, cfg.Events, sc)
 		delay := time.Duration(a.cfg.Features.Served.Delay)
-		f.monitor = features.NewMonitor(features.MonitorConfig{Namespaces: cfg.Namespaces, Delay: delay, Every: min(delay, 10*time.Second), Scope: sc}, f.online, a.store, partitions)
+		f.monitor = features.NewMonitor(features.MonitorConfig{Namespaces: cfg.Namespaces, Delay: delay, Every: min(delay, 10*time.Second), Scope: sc}, f.online, a.store)
 	}
 	f.tail = features.NewTail(cfg, a.client, a.registry, f.online)
 	w := features.NewWriter(a.client, a.producer, f.tail)
