@@ -1,9 +1,11 @@
 package drift
 
 import (
+	"fmt"
 	"math"
 
 	"github.com/kedge-ml/kedge/drift/perf"
+	"github.com/kedge-ml/kedge/drift/stat"
 	"github.com/kedge-ml/kedge/store"
 )
 
@@ -21,8 +23,9 @@ func (f *fit) fitExpected(r *rows, worth Worth) (err error) {
 }
 
 // expected are the metrics that calibrated scores, or the inputs of a model of
-// numbers, promise of predictions, with labels or without.
-func (f *fit) expected(o *store.Outcomes, sample *store.RowSample) map[perf.Metric]perf.Estimate {
+// numbers, promise of predictions, with labels or without; an error says why
+// there are none, although the reference had what they are made of.
+func (f *fit) expected(o *store.Outcomes, sample *store.RowSample) (map[perf.Metric]perf.Estimate, error) {
 	switch {
 	case f.cbpe != nil:
 		rows := perf.Rows{}
@@ -31,22 +34,18 @@ func (f *fit) expected(o *store.Outcomes, sample *store.RowSample) map[perf.Metr
 				rows.Score, rows.Predicted = append(rows.Score, s), append(rows.Predicted, s >= threshold(o.Threshold[i]))
 			}
 		}
-		e, err := f.cbpe.Estimate(rows)
-		if err != nil {
-			return nil
-		}
-		return e
+		return f.cbpe.Estimate(rows)
 	case f.multi != nil:
 		return f.expectedClasses(o)
 	case f.dle != nil:
 		return f.expectedLosses(o, sample)
 	}
-	return nil
+	return nil, nil
 }
 
 // expectedClasses leaves out rows of a class that the reference never had, and
 // answers nothing when they are many: they are another model's.
-func (f *fit) expectedClasses(o *store.Outcomes) map[perf.Metric]perf.Estimate {
+func (f *fit) expectedClasses(o *store.Outcomes) (map[perf.Metric]perf.Estimate, error) {
 	number := map[string]int{}
 	for i, c := range f.classes {
 		number[c] = i
@@ -59,11 +58,11 @@ func (f *fit) expectedClasses(o *store.Outcomes) map[perf.Metric]perf.Estimate {
 		}
 	}
 	if len(rows.Predicted)*2 < len(o.Class) {
-		return nil
+		return nil, &stat.NotComputable{Reason: stat.WrongData, Detail: fmt.Sprintf("%d of %d predictions have a class that the reference had, and scores", len(rows.Predicted), len(o.Class))}
 	}
 	e, err := f.multi.Estimate(rows)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	if len(f.classes) <= mostClasses {
 		for i, row := range e.Confusion {
@@ -72,5 +71,5 @@ func (f *fit) expectedClasses(o *store.Outcomes) map[perf.Metric]perf.Estimate {
 			}
 		}
 	}
-	return e.Metrics
+	return e.Metrics, nil
 }

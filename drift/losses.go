@@ -127,7 +127,7 @@ func (p *performance) learnLosses(ctx context.Context, f *fit, from, to time.Tim
 
 // expectedLosses are the errors that the inputs of predictions promise, with
 // labels or without.
-func (f *fit) expectedLosses(o *store.Outcomes, sample *store.RowSample) map[perf.Metric]perf.Estimate {
+func (f *fit) expectedLosses(o *store.Outcomes, sample *store.RowSample) (map[perf.Metric]perf.Estimate, error) {
 	var index []int
 	var predicted []float64
 	for i, v := range o.Value {
@@ -135,9 +135,5 @@ func (f *fit) expectedLosses(o *store.Outcomes, sample *store.RowSample) map[per
 			index, predicted = append(index, i), append(predicted, v)
 		}
 	}
-	e, err := f.dle.Estimate(f.inputs.of(sample, index), predicted)
-	if err != nil {
-		return nil
-	}
-	return e
+	return f.dle.Estimate(f.inputs.of(sample, index), predicted)
 }

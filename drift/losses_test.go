@@ -2,6 +2,7 @@ package drift_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -41,6 +42,9 @@ func cellMeans(_ context.Context, in perf.Inputs, loss []float64) (perf.LossMode
 		counts[at]++
 	}
 	return func(rows perf.Inputs) ([]float64, error) {
+		if i := slices.IndexFunc(rows.Columns, func(c perf.InputColumn) bool { return c.Name == "distance" }); i >= 0 && slices.Max(rows.Columns[i].Values) > 100 {
+			return nil, errors.New("the learner has no answer")
+		}
 		out := make([]float64, rows.Rows)
 		for i := range out {
 			at := cell(rows, i)
@@ -118,6 +122,19 @@ func TestErrorIsExpectedBeforeLabelsCome(t *testing.T) {
 		if w.value == nil || *w.value < *w.lower || *w.value > *w.upper {
 			t.Errorf("a window of far trips with its labels: %+v", w)
 		}
+	}
+	predictions = nil
+	for i := range 10 * aMinute { // which the learner cannot answer for
+		at := stop.Add(time.Duration(i) * time.Minute / aMinute)
+		predictions = append(predictions, fmt.Sprintf(`{"model":"churn","version":"v1","id":"f%d","event_time":%q,"inputs":{"distance":200,"road":"tar"},"output":{"value":600}}`, i, at.Format(time.RFC3339Nano)))
+	}
+	c.write(event.Predictions, predictions)
+	for _, after := range []time.Duration{23 * time.Minute, 26 * time.Minute} {
+		sch.Look(t.Context(), stop.Add(after))
+	}
+	silent := series(t, s.store, query.Request{Namespace: "test", Model: "churn", From: stop, To: stop.Add(5 * time.Minute), Columns: []string{"mae"}})
+	if len(silent) != 1 || silent[0].Rows() != 1 || !strings.Contains(cells(t, silent[0], "about")[0], "no expected value: expect the loss") {
+		t.Errorf("a window whose error cannot be expected: %+v", silent)
 	}
 }
 

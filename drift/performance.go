@@ -322,8 +322,12 @@ func (p *performance) measure(ctx context.Context, m *Monitor, start, now time.T
 	var out []store.Performance
 	base := store.Performance{Namespace: m.cfg.Namespace, Model: m.cfg.Subject, Start: start, End: end, Predictions: o.Predictions, Mature: mature}
 	base.Scale = float64(o.Predictions) / float64(len(o.Time))
-	expected := f.expected(o, sample)
-	values := p.add(&out, base, "", whole, len(o.Time), expected)
+	expected, none := f.expected(o, sample)
+	all := base
+	if none != nil {
+		all.Reason = "no expected value: " + none.Error()
+	}
+	values := p.add(&out, all, "", whole, len(o.Time), expected)
 	for _, g := range p.groups {
 		p.addGroup(&out, base, g, o)
 	}
@@ -355,6 +359,9 @@ func (p *performance) add(out *[]store.Performance, base store.Performance, segm
 	}
 	for n := range expected {
 		names[string(n)] = true
+	}
+	if base.Reason != "" {
+		names[p.fitted.metric] = true // where it is looked for
 	}
 	for n := range names {
 		row := base
