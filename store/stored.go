@@ -73,6 +73,22 @@ func (s *Store) SetNamespaceRetention(ctx context.Context, namespace string, d t
 	return nil
 }
 
+// Expired counts the rows of a namespace's tables of events that a retention of d,
+// counted from now, would remove. It reads one column.
+func (s *Store) Expired(ctx context.Context, namespace string, now time.Time, d time.Duration) (int64, error) {
+	names, _ := s.tablesOf(namespace)
+	var total int64
+	for _, name := range names {
+		var n uint64
+		sql := "SELECT count() FROM " + s.ref(name) + " WHERE appended_at < fromUnixTimestamp64Micro({before:Int64}, 'UTC')"
+		if err := s.queryRow(ctx, sql, params{"before": micro(now.Add(-d))}).Scan(&n); err != nil {
+			return 0, fmt.Errorf("count the rows of namespace %s beyond a retention of %v: %w", namespace, d, err)
+		}
+		total += int64(n)
+	}
+	return total, nil
+}
+
 // existing are those of some tables that there are.
 func (s *Store) existing(ctx context.Context, names []string) (out []string, err error) {
 	if len(names) == 0 {

@@ -1,8 +1,9 @@
 """Wants at least one 2xx of every inference route, by the server's own metrics.
 
-usage: answered.py URL
+usage: answered.py URL, with an administrator's key in KEDGE_KEY
 """
 import json
+import os
 import re
 import sys
 import urllib.request
@@ -11,7 +12,8 @@ url = sys.argv[1]
 
 
 def get(path):
-    return urllib.request.urlopen(url + path).read().decode()
+    request = urllib.request.Request(url + path, headers={"Authorization": "Bearer " + os.environ["KEDGE_KEY"]})
+    return urllib.request.urlopen(request).read().decode()
 
 
 answered, failed = set(), []

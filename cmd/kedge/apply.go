@@ -142,6 +142,9 @@ func printPlan(w io.Writer, p app.Plan, format string) error {
 				fmt.Fprintf(w, "    warning: %s\n", ch.Cost.Beyond)
 			}
 		}
+		if r := ch.Removes; r != nil && r.Rows > 0 {
+			fmt.Fprintf(w, "    retention: %d rows, appended before %s, are removed\n", r.Rows, r.Before.Format(time.DateTime))
+		}
 		if ch.Refused != "" {
 			fmt.Fprintf(w, "    refused: %s\n", ch.Refused)
 		}

@@ -106,6 +106,26 @@ func TestNamespaceBounds(t *testing.T) {
 		}
 		return nil
 	})
+	plan := func(rest string) string {
+		t.Helper()
+		if err := os.WriteFile(file, []byte("kind: Namespace\nname: default\nspec: {"+rest+"}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, errs, status := p.kedge("plan", "-f", file)
+		if status != 3 { // there is a change
+			t.Fatalf("plan: %d %s", status, errs)
+		}
+		return out
+	}
+	testenv.Eventually(t, time.Minute, func() error { // the rows become older than a second
+		if out := plan("retention: {rows: 1s}"); !strings.Contains(out, "retention: 150 rows") {
+			return fmt.Errorf("plan does not say what a shorter retention removes: %s", out)
+		}
+		return nil
+	})
+	if out := plan("retention: {rows: 30d}"); strings.Contains(out, "are removed") {
+		t.Errorf("a retention that removes nothing: %s", out)
+	}
 	apply("quotas: {rows: 100000}")
 	testenv.Eventually(t, time.Minute, func() error {
 		s := p.status()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
 	"net/netip"
 	"time"
 
@@ -75,7 +76,7 @@ func (a *App) kafkaClientMay(_, password string, from net.Addr) (broker.Client, 
 		defer cancel()
 		_, err := a.door.Identify(ctx, auth.Credential{Authorization: "Bearer " + password})
 		return err == nil
-	}}
+	}, Denied: func(request, resource string, writes bool) { a.brokerDenied(c, from, request, resource, writes) }}
 	for _, namespace := range a.namespacesOf(&c) {
 		in := c.In(namespace)
 		writes, reads := in.May(auth.EventWrite), in.May(auth.SourceRead) && a.veilOf(in) == nil
@@ -102,6 +103,20 @@ func (a *App) kafkaClientMay(_, password string, from net.Addr) (broker.Client, 
 		_, err = a.password(ctx, password, "kafka", from, auth.EventWrite) // refused, and written down
 	}
 	return out, err
+}
+
+// brokerDenied writes down what a known client of the embedded broker may not.
+func (a *App) brokerDenied(c auth.Caller, from net.Addr, request, resource string, writes bool) {
+	need := auth.SourceRead
+	if writes {
+		need = auth.EventWrite
+	}
+	d := auth.Decision{Subject: c.Subject, Method: c.Method, Namespace: c.Namespace, Permission: need, What: "kafka " + request,
+		Change: auth.Change{Target: resource}, Status: http.StatusForbidden, Reason: auth.CodeForbidden}
+	if at, err := netip.ParseAddrPort(from.String()); err == nil {
+		d.Remote = at.Addr().String()
+	}
+	a.record(d)
 }
 
 // namespacesOf are those in which a caller has a role.

@@ -118,6 +118,13 @@ func TestKafkaPortTakesKeys(t *testing.T) {
 	if _, text := r.call("POST", "/v1/query", `{"kind":"audit","filter":{"what":"kafka"}}`, "Authorization", "Bearer "+r.makeKey(admin, "beta:admin")); !strings.Contains(text, "denied") {
 		t.Errorf("the audit does not have those who may not: %s", text)
 	}
+	testenv.Eventually(t, time.Minute, func() error { // refusals are written soon after
+		_, text := r.call("POST", "/v1/query", `{"kind":"audit","filter":{"what":"kafka ","subject":"beta-operator"}}`, "Authorization", "Bearer "+r.makeKey(admin, "beta:admin"))
+		if !strings.Contains(text, "kafka Produce") || !strings.Contains(text, "topic kedge.beta.labels") || !strings.Contains(text, "event:write") || !strings.Contains(text, "forbidden") {
+			return fmt.Errorf("the audit does not have what the broker denied: %s", text)
+		}
+		return nil
+	})
 }
 
 // TestClickHousePortTakesKeys: a key is the password, and shows the tables of

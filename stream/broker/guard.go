@@ -30,6 +30,10 @@ type Client struct {
 	// Still is asked before each request whether that is so yet; the connection
 	// ends where it is not.
 	Still func() bool
+	// Denied hears what the client asked for and may not have, such as
+	// ("Produce", "topic rides", true), once of each connection; writes says that
+	// it wanted to produce. nil: nobody wants to know.
+	Denied func(request, resource string, writes bool)
 }
 
 // maxRights bounds how many different sets of rights are told apart. kfake

@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -41,12 +42,15 @@ type guarded struct {
 	pool  *x509.CertPool
 	pem   string // a file with the certificate
 	ended atomic.Bool
+
+	mu     sync.Mutex
+	denied map[string]int // what "ours" and "theirs" were told that they may not
 }
 
 func startGuarded(t *testing.T, dir string) *guarded {
 	t.Helper()
 	cert, pool, file := certificate(t)
-	g := &guarded{pool: pool, pem: file}
+	g := &guarded{pool: pool, pem: file, denied: map[string]int{}}
 	cfg := config(dir)
 	cfg.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	cfg.Guard = func(user, password string, _ net.Addr) (broker.Client, error) {
@@ -57,7 +61,11 @@ func startGuarded(t *testing.T, dir string) *guarded {
 			if g.ended.Load() {
 				break
 			}
-			return broker.Client{Read: []string{user}, Write: []string{user}, Prefix: []string{user + "."}, Still: func() bool { return !g.ended.Load() }}, nil
+			return broker.Client{Read: []string{user}, Write: []string{user}, Prefix: []string{user + "."}, Still: func() bool { return !g.ended.Load() }, Denied: func(request, resource string, writes bool) {
+				g.mu.Lock()
+				defer g.mu.Unlock()
+				g.denied[fmt.Sprintf("%s: %s %s %t", user, request, resource, writes)]++
+			}}, nil
 		case "reader:redaer":
 			return broker.Client{Read: []string{"ours"}, Prefix: []string{"ours."}}, nil
 		case "writer:retirw":
@@ -243,5 +251,54 @@ func TestGuardedFromJava(t *testing.T) {
 	want := "read planted in ours\nread from java\ntopics [ours]\nrefused TopicAuthorizationException\nrefused GroupAuthorizationException\nrefused SaslAuthenticationException the key is not accepted\nrefused UnsupportedSaslMechanismException\n"
 	if string(out) != want {
 		t.Errorf("Java says:\n%s\nwant:\n%s", out, want)
+	}
+}
+
+// TestDenialsAreTold: whoever asks whose right a client's is hears what it asked
+// for and may not have, and of what it may nothing.
+func TestDenialsAreTold(t *testing.T) {
+	g := startGuarded(t, t.TempDir())
+	g.topics(t)
+	c := g.as(t, user("ours"))
+	meta, err := kmsg.NewPtrMetadataRequest().RequestWith(within(t, 20*time.Second), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := c.Broker(int(meta.Brokers[0].NodeID))
+	for _, topic := range []string{"ours", "theirs"} {
+		for range 3 {
+			ask := kmsg.NewPtrMetadataRequest()
+			one := kmsg.NewMetadataRequestTopic()
+			one.Topic = kmsg.StringPtr(topic)
+			ask.Topics = append(ask.Topics, one)
+			group := kmsg.NewPtrOffsetFetchRequest()
+			group.Group = topic + ".readers"
+			of := kmsg.NewOffsetFetchRequestGroup()
+			of.Group = group.Group
+			group.Groups = append(group.Groups, of)
+			fetch := kmsg.NewPtrFetchRequest()
+			ft, fp := kmsg.NewFetchRequestTopic(), kmsg.NewFetchRequestTopicPartition()
+			ft.Topic, fp.PartitionMaxBytes = topic, 1<<20
+			ft.Partitions = append(ft.Partitions, fp)
+			fetch.Topics = append(fetch.Topics, ft)
+			create := kmsg.NewPtrCreateTopicsRequest()
+			for _, req := range []kmsg.Request{ask, group, fetch, create} {
+				if _, err := b.Request(within(t, 20*time.Second), req); err != nil {
+					t.Fatalf("%s: %T: %v", topic, req, err)
+				}
+			}
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, want := range []string{"ours: Metadata topic theirs false", "ours: OffsetFetch group theirs.readers false"} {
+		if g.denied[want] != 1 {
+			t.Errorf("%s was told %d times: %v", want, g.denied[want], g.denied)
+		}
+	}
+	for told := range g.denied {
+		if !strings.Contains(told, "theirs") || strings.HasPrefix(told, "theirs") {
+			t.Errorf("told of what it may: %s", told)
+		}
 	}
 }

@@ -267,25 +267,31 @@ func (c *framed) next() error {
 	c.ready, c.body = head, int(size)-4
 	create := c.listener.create.Load()
 	switch {
-	case kmsg.Key(kind) == kmsg.Metadata && create != nil:
-		return c.whole(func(frame []byte) { create.asked(version, frame[8:]) })
-	case kmsg.Key(kind) == kmsg.Produce && !c.own:
-		return c.whole(func(frame []byte) { c.listener.produced(version, frame, c.RemoteAddr()) })
+	case kmsg.Key(kind) == kmsg.Metadata && create != nil, kmsg.Key(kind) == kmsg.Produce && !c.own, c.session != nil && !c.own && named(kind):
+		return c.whole(kind, version)
 	case c.body > 0:
 		return nil
 	}
 	return c.idle()
 }
 
-// whole reads the rest of a frame and shows all of it to look, before it is
-// handed out.
-func (c *framed) whole(look func(frame []byte)) error {
+// whole reads the rest of a frame and looks at all of it before it is handed
+// out.
+func (c *framed) whole(kind, version int16) error {
 	c.ready = append(c.ready, make([]byte, c.body)...)
 	c.body = 0
 	if _, err := io.ReadFull(c.Conn, c.ready[8:]); err != nil {
 		return err
 	}
-	look(c.ready)
+	if create := c.listener.create.Load(); kmsg.Key(kind) == kmsg.Metadata && create != nil {
+		create.asked(version, c.ready[8:])
+	}
+	if c.session != nil {
+		c.session.notes(kind, version, c.ready)
+	}
+	if kmsg.Key(kind) == kmsg.Produce && !c.own {
+		c.listener.produced(version, c.ready, c.RemoteAddr())
+	}
 	return c.idle()
 }
 

@@ -28,6 +28,7 @@ type session struct {
 	// answered here must not overtake it. Only until the client is known.
 	passed   bool
 	answered chan struct{}
+	denied   denials
 }
 
 func newSession(users *principals, guard Guard, own bool) *session {

@@ -23,7 +23,8 @@ type Route struct {
 	Handler http.Handler
 }
 
-// Routes are /api/2.0/mlflow/ and /api/2.0/mlflow-artifacts/. maxArtifact
+// Routes are /api/2.0/mlflow/, /api/2.0/mlflow-artifacts/ and what says that
+// workspaces are known: the namespaces of Kedge. maxArtifact
 // bounds one uploaded file, in bytes.
 func (s *Store) Routes(maxArtifact int64) []Route {
 	var out []Route
@@ -49,6 +50,10 @@ func (s *Store) Routes(maxArtifact int64) []Route {
 	add("PUT "+files+"/{path...}", true, a.put)
 	add("DELETE "+files+"/{path...}", true, a.remove)
 	add("GET /api/2.0/mlflow/artifacts/list", false, func(w http.ResponseWriter, r *http.Request) { a.listRun(s, w, r) })
+	// Clients send the header of a workspace where a server says that it knows it.
+	add("GET /api/3.0/mlflow/server-info", false, func(w http.ResponseWriter, _ *http.Request) {
+		respond(w, map[string]any{"store_type": nil, "workspaces_enabled": true, "trace_archival_enabled": false, "multipart_uploads_enabled": false, "multipart_downloads_enabled": false}, nil)
+	})
 	for _, prefix := range []string{"/api/2.0/mlflow/", "/ajax-api/2.0/mlflow/", "/api/2.0/mlflow-artifacts/", "/ajax-api/2.0/mlflow-artifacts/"} {
 		add(prefix, false, func(w http.ResponseWriter, r *http.Request) {
 			respond(w, nil, &Error{"ENDPOINT_NOT_FOUND", "No such endpoint: " + r.Method + " " + r.URL.Path, http.StatusNotFound})
