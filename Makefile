@@ -121,8 +121,8 @@ gen: ## generated files
 check: lint build ## quick look before a commit: lint, build, who imports whom
 	$(GO) test ./internal/arch
 
-clients: deps build ## other people's clients against a running kedge
-	@for suite in clients/*/run.sh; do [ -e "$$suite" ] || continue; echo "== $$suite"; "$$suite"; done
+clients: deps build ## other people's clients against a running kedge; REAL names a folder with elec.csv
+	@for suite in clients/*/run.sh; do [ -e "$$suite" ] || continue; echo "== $$suite"; REAL="$(REAL)" "$$suite"; done
 	@for suite in feast mlflow oip; do echo "== $$suite, under TLS with a key"; CLOSED=1 clients/$$suite/run.sh; done
 
 dist: deps-run build ## one archive that runs without Go, Node, Python or Java

@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -109,10 +111,56 @@ func TestHistoryOfAnOutsideTable(t *testing.T) {
 	if present < 500 || leaked < 100 {
 		t.Errorf("%d values, %d that a view without known_at answers otherwise: the test compares nothing", present, leaked)
 	}
+	checkTrainingRows(t, h, facts)
 	exec("DROP TABLE warehouse.spend")
 	_, err = h.Join(t.Context(), HistoryRequest{Namespace: testNamespace, Features: []string{"spend:x"}, TimeColumn: "at"}, newEntityFrame(r, memory.DefaultAllocator, 10), &memoryFrame{})
 	if !errors.Is(err, store.ErrOutside) || !strings.Contains(err.Error(), "it is not there") {
 		t.Errorf("after the table went: %v", err)
+	}
+}
+
+// checkTrainingRows asks for what a training run reads: the outside rows as
+// labels, the outside column as a feature at each, all of them and a sample.
+func checkTrainingRows(t *testing.T, h *History, facts []factRow) {
+	t.Helper()
+	newest := map[[2]int64]factRow{}
+	for _, f := range facts {
+		at := [2]int64{f.v.EventTime, f.keys[0].(int64)}
+		if old, ok := newest[at]; !ok || newer(f.v, old.v) {
+			newest[at] = f
+		}
+	}
+	var want []string
+	for _, at := range slices.SortedFunc(maps.Keys(newest), func(a, b [2]int64) int { return slices.Compare(a[:], b[:]) }) {
+		if label := newest[at].values["x"]; label != nil {
+			var x any
+			if best, _, _ := bruteAsOf(ofKey(facts, at[1]), at[0], 30, false); best != nil {
+				x = best.values["x"]
+			}
+			want = append(want, fmt.Sprint(at[1], label, x))
+		}
+	}
+	read := func(sample store.Sample) (got []string) {
+		var out memoryFrame
+		defer out.release()
+		_, err := h.JoinStored(t.Context(), HistoryRequest{Namespace: testNamespace, Features: []string{"spend:x"}, Labels: &LabelRequest{View: "spend", Column: "x"}, Sample: sample}, &out)
+		must(t, err)
+		for i := 0; out.value("label", i) != "no such row"; i++ {
+			got = append(got, fmt.Sprint(out.value("driver_id", i), out.value("label", i), out.value("x", i)))
+		}
+		return got
+	}
+	if got := read(store.Sample{}); !slices.Equal(got, want) {
+		t.Errorf("%d training rows, want %d:\n%.300s\n%.300s", len(got), len(want), fmt.Sprint(got), fmt.Sprint(want))
+	}
+	half := read(store.Sample{Share: 0.5, Seed: 7})
+	if again := read(store.Sample{Share: 0.5, Seed: 7}); len(half) < len(want)/4 || len(half) > len(want)*3/4 || !slices.Equal(half, again) {
+		t.Errorf("half of %d rows is %d and then %d", len(want), len(half), len(again))
+	}
+	for _, row := range half {
+		if !slices.Contains(want, row) {
+			t.Errorf("the sample has a row that is not there: %s", row)
+		}
 	}
 }
 

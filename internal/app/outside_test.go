@@ -73,6 +73,14 @@ func TestOutsideTables(t *testing.T) {
 	if status != http.StatusOK || !strings.Contains(text, "1,2026-03-01T12:00:20Z,19.5") {
 		t.Errorf("history: %d %s", status, text)
 	}
+	for panel, want := range map[string]string{
+		`{"kind":"summary","view":"spend","columns":["amount"],"from":"2026-03-01T00:00:00Z","to":"2026-03-02T00:00:00Z","step":"24h"}`: "2026-03-01T00:00:00Z,30,0,0,15,",
+		`{"kind":"freshness","view":"spend"}`: ",2026-03-01T12:00:29Z,",
+	} {
+		if status, text := r.call("POST", "/v1/query", panel, "Accept", "text/csv"); status != http.StatusOK || !strings.Contains(text, want) {
+			t.Errorf("%s: %d %s, want %s", panel, status, text, want)
+		}
+	}
 	if status, text := r.call("POST", "/v1/events", `{"view":"spend","key":{"driver_id":1},"event_time":"2026-03-01T12:00:00Z","values":{"amount":1}}`, "Content-Type", "application/x-ndjson"); status != http.StatusOK {
 		t.Errorf("event: %d %s", status, text)
 	}
