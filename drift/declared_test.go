@@ -117,7 +117,7 @@ func TestWhatIsKnownIsNotTold(t *testing.T) {
 				positives = append(positives, id)
 			}
 		}
-		if m >= 41 && m%2 == 1 {
+		if m >= 43 && m%4 == 3 {
 			c.write(event.Predictions, predictions)
 			c.write(event.Labels, labels)
 			predictions, labels = nil, nil

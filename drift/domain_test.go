@@ -38,7 +38,7 @@ func TestDomainsAreHeldAndLearnt(t *testing.T) {
 		sch.Look(t.Context(), minute(m))
 	}
 	got := incidentsOf(t, ask(t, s.store.Incidents, week(begin)), "ratings")
-	if said := got["calm domain"]; len(got) != 1 || !strings.Contains(said, "calm leaves its domain: 1 of 250 rows hold none of its 3 values, such as 2") {
+	if said := got["calm domain"]; len(got) != 1 || !strings.Contains(said, `calm leaves its domain: 1 of 250 rows hold none of its 3 values, such as "2"`) {
 		t.Errorf("incidents %v", got)
 	}
 	r := week(begin)
