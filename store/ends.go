@@ -25,9 +25,10 @@ FROM (
     row_number() OVER (PARTITION BY topic, partition, epoch ORDER BY from_offset, to_offset) AS nth,
     max(to_offset) OVER (PARTITION BY topic, partition, epoch ORDER BY from_offset, to_offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before,
     nth > 1 AND from_offset > before + 1 AS gap
-  FROM %[1]s WHERE has(arrayMap(h -> unhex(h), {topics:Array(String)}), toString(topic)) OR topic IN (SELECT topic FROM %[1]s WHERE mapContains(tables, {table:String}))
+  FROM %[1]s WHERE has(arrayMap(h -> unhex(h), {topics:Array(String)}), toString(topic)) OR topic IN (
+    SELECT topic FROM %[1]s WHERE (NOT startsWith(topic, 'kedge.') OR startsWith(topic, {imports:String})) AND mapContains(tables, {table:String}))
 ) GROUP BY topic, partition, epoch ORDER BY topic, partition, epoch`, s.ref("ledger"))
-	rows, err := s.query(ctx, sql, params{"topics": textList(append(further, ownTopic(schema))), "table": schema.Table()})
+	rows, err := s.query(ctx, sql, params{"topics": textList(append(further, ownTopic(schema))), "table": schema.Table(), "imports": event.ImportTopicPrefix(schema.Namespace)})
 	if err != nil {
 		return nil, fmt.Errorf("read how far rows of %s are stored: %w", schema.Subject, err)
 	}
