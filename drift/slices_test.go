@@ -75,6 +75,40 @@ func TestSliceSearchFindsWhatIsPlantedAlone(t *testing.T) {
 	}
 }
 
+// A slice that the model was always worse on is no news: only what rose since
+// the reference is shown, and by how much.
+func TestSliceSearchLeavesOutWhatWasAlwaysBad(t *testing.T) {
+	rng := rand.New(rand.NewPCG(43, 44))
+	o := drift.DefaultSliceOptions()
+	o.Rising = true
+	rows := sliceRows(rng, 8_000, false)
+	for i := range rows.Worth {
+		switch {
+		case rows.Texts["t0"][i] == "w1": // before and now
+			rows.Worth[i] += 3
+		case rows.Texts["t3"][i] == "w4" && rows.Current[i]:
+			rows.Worth[i]++
+		}
+	}
+	found, err := drift.SearchSlices(rows, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	news := false
+	for _, s := range found {
+		if s.Adjusted > 0.05 {
+			continue
+		}
+		news = news || s.Name() == "t3 = w4" && math.Abs(s.Effect-1) < 0.3
+		if strings.Contains(s.Name(), "t0 = w1") && !strings.Contains(s.Name(), "t3 = w4") {
+			t.Errorf("%s is shown, which rose by %.2f of %.2f", s.Name(), s.Effect, s.Inside)
+		}
+	}
+	if !news {
+		t.Errorf("what rose is not shown: %+v", found)
+	}
+}
+
 // The column whose drift moves with the loss is first, important ones before
 // others, and one that drifts by itself is behind them.
 func TestCausesAreRankedByWhatTheyDo(t *testing.T) {
