@@ -39,7 +39,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	case err == nil:
 		return 0
 	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "kedge: %v\nTry: kedge %s --help\n", err, usage.command)
+		fmt.Fprintf(stderr, "kedge: %v\nTry: %s --help\n", err, strings.TrimSpace("kedge "+strings.TrimSpace(usage.command)))
 		return 2
 	case strings.HasPrefix(err.Error(), "unknown command"), strings.HasPrefix(err.Error(), "required flag"):
 		fmt.Fprintf(stderr, "kedge: %v\nTry: kedge --help\n", err)
@@ -71,7 +71,9 @@ func rootCommand() *cobra.Command {
 		Args:          noArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{err, cmd.Name()} })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &usageError{err, strings.TrimPrefix(cmd.CommandPath(), "kedge")}
+	})
 	root.PersistentFlags().StringVar(&c.server, "server", envOr("KEDGE_SERVER", "http://127.0.0.1:7070"), "address of a running kedge")
 	root.PersistentFlags().StringVar(&c.key, "key", "", "API key, or file:PATH of one (KEDGE_KEY)")
 	root.PersistentFlags().StringVar(&c.ca, "ca", os.Getenv("KEDGE_CA"), "file with the authority of the server's certificate, when the system does not know it")
