@@ -33,6 +33,7 @@ func TestFormerOwnerIsLate(t *testing.T) {
 			w.cfg.Fence = time.Hour
 			former := w.consumer("KEDGE_FAILPOINT=ledger=stop@6;ledgered=kill@6")
 			former.stands(t)
+			load.stop()
 			pending := w.unfinished()
 			if c.broken {
 				pending = w.takeRows()
@@ -59,7 +60,6 @@ func TestFormerOwnerIsLate(t *testing.T) {
 				t.Fatalf("of %v the former owner wrote no ledger row: %v", pending, former.err)
 			}
 			next.signal(syscall.SIGCONT)
-			load.stop()
 			w.await(next, 2*time.Minute)
 			next.stop(t)
 			w.store.stop(t)
