@@ -21,6 +21,43 @@ func newColumn(t event.ColumnType, nullable bool) event.Column {
 	return c
 }
 
+// sizedColumn is an empty nullable column with room for so many values.
+func sizedColumn(t event.ColumnType, n int) event.Column {
+	c := newColumn(t, true)
+	if t.List {
+		return c
+	}
+	c.Nulls = make([]uint8, 0, n)
+	switch t.Elem {
+	case event.Float64:
+		c.Float64s = make([]float64, 0, n)
+	case event.Int64, event.Timestamp:
+		c.Int64s = make([]int64, 0, n)
+	}
+	return c
+}
+
+// copyRows appends rows of src, or nulls where a row is -1 or src is nil.
+func copyRows(dst, src *event.Column, rows []int32) {
+	if src != nil && src.Type == dst.Type && src.Type.Elem == event.Float64 && !src.Type.List && src.Nulls != nil { // most are
+		for _, r := range rows {
+			if r < 0 {
+				dst.AppendNull()
+				continue
+			}
+			dst.Float64s, dst.Nulls = append(dst.Float64s, src.Float64s[r]), append(dst.Nulls, src.Nulls[r])
+		}
+		return
+	}
+	for _, r := range rows {
+		if r < 0 || src == nil {
+			dst.AppendNull()
+		} else {
+			copyValue(dst, src, int(r))
+		}
+	}
+}
+
 // copyValue appends row i of src to dst, whose type it must have or widen to. A
 // value of another type becomes null.
 func copyValue(dst, src *event.Column, i int) {

@@ -1,8 +1,10 @@
 package features
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -222,20 +224,31 @@ func firstKeys(c *event.Column) []string {
 		}
 		return out
 	case event.String:
-		seen := map[string]bool{}
-		for i := range c.StrEnds {
-			if seen[string(c.Str(i))] = true; len(seen) > 1000 {
-				return nil
-			}
-		}
-		out := make([]string, 0, len(seen))
-		for s := range seen {
-			out = append(out, s)
-		}
-		slices.Sort(out)
-		return out
+		return firstTexts(c)
 	}
 	return nil
+}
+
+func firstTexts(c *event.Column) []string {
+	if c.Len() == 0 {
+		return nil
+	}
+	seen, low, high := map[string]bool{}, c.Str(0), c.Str(0)
+	for i := range c.StrEnds {
+		s := c.Str(i)
+		if len(seen) <= 1000 {
+			seen[string(s)] = true
+		}
+		if bytes.Compare(s, low) < 0 {
+			low = s
+		}
+		if bytes.Compare(s, high) > 0 {
+			high = s
+		}
+	}
+	out := slices.Sorted(maps.Keys(seen))
+	out[0], out[len(out)-1] = string(low), string(high) // of more than 1000 the ends are enough
+	return out
 }
 
 // bytesPerRow is what one entity row takes while it is joined, roughly.

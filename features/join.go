@@ -113,6 +113,10 @@ type viewJoin struct {
 	columns []int // wanted columns within the current batch's schema
 	schema  *event.Schema
 	carry   *event.Batch // rows of a key that goes on in the next batch
+	// Values are copied column by column: what was found in from since the last
+	// copy, -1 for nothing.
+	from *event.Batch
+	rows []int32
 }
 
 // join reads the source once. types are those of the wanted columns.
@@ -121,24 +125,28 @@ func join(q *questions, r HistoryRange, types []event.ColumnType, ttl int64, lea
 	j := &viewJoin{q: q, asOf: asOf{ttl: ttl, leaky: leaky}, wanted: r.Columns,
 		out: &joined{statuses: make([]Status, 0, n), times: make([]int64, 0, n), place: make([]int32, n)}}
 	for _, t := range types {
-		j.out.columns = append(j.out.columns, newColumn(t, true))
+		j.out.columns = append(j.out.columns, sizedColumn(t, n))
 	}
 	for b, err := range rows {
 		if err != nil {
 			return nil, fmt.Errorf("point-in-time join with view %s: %w", r.Schema.Subject, err)
 		}
-		j.batch(b)
+		if j.batch(b); j.next == n {
+			break // every question has its answer
+		}
 	}
 	j.answerKey(maxTime)
 	for j.next < n {
 		j.answer(verdict{})
 	}
+	j.copy()
 	return j.out, nil
 }
 
 // batch takes the next rows.
 func (j *viewJoin) batch(b *event.Batch) {
 	j.locate(b.Schema)
+	defer j.copy()
 	keys := b.Columns[b.Schema.KeyStart():b.Schema.ValueStart()]
 	for row := range b.Rows {
 		if j.next == len(j.q.order) {
@@ -218,18 +226,27 @@ func (j *viewJoin) answer(v verdict) {
 	if v.early {
 		o.early++
 	}
-	for i, at := range j.columns {
-		if v.batch == nil || at < 0 {
-			o.columns[i].AppendNull()
-			continue
-		}
-		copyValue(&o.columns[i], &v.batch.Columns[at], v.row)
+	if v.batch == nil {
+		j.rows = append(j.rows, -1)
+		return
 	}
-	if len(j.columns) == 0 { // no batch came yet
-		for i := range o.columns {
-			o.columns[i].AppendNull()
-		}
+	if v.batch != j.from {
+		j.copy()
+		j.from = v.batch
 	}
+	j.rows = append(j.rows, int32(v.row))
+}
+
+// copy takes the values of what was found over, while the batch has them.
+func (j *viewJoin) copy() {
+	for i := range j.out.columns {
+		var src *event.Column
+		if j.from != nil && j.columns[i] >= 0 {
+			src = &j.from.Columns[j.columns[i]]
+		}
+		copyRows(&j.out.columns[i], src, j.rows)
+	}
+	j.from, j.rows = nil, j.rows[:0]
 }
 
 // keep answers what the collected rows can answer for good and copies the rows

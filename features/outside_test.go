@@ -1,6 +1,7 @@
 package features
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -131,7 +132,7 @@ func checkTrainingRows(t *testing.T, h *History, facts []factRow) {
 		}
 	}
 	var want []string
-	for _, at := range slices.SortedFunc(maps.Keys(newest), func(a, b [2]int64) int { return slices.Compare(a[:], b[:]) }) {
+	for _, at := range slices.SortedFunc(maps.Keys(newest), func(a, b [2]int64) int { return cmp.Or(cmp.Compare(a[1], b[1]), cmp.Compare(a[0], b[0])) }) {
 		if label := newest[at].values["x"]; label != nil {
 			var x any
 			if best, _, _ := bruteAsOf(ofKey(facts, at[1]), at[0], 30, false); best != nil {

@@ -3,6 +3,7 @@ package features
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/kedge-ml/kedge/event"
@@ -50,7 +51,29 @@ func TestJoinStoredRows(t *testing.T) {
 		}
 		rowsOf := st.History(t.Context(), store.HistoryQuery{Schema: s, Columns: []string{"x", "s", "l"}, From: minTime, To: 44, Memory: 1 << 30})
 		checkJoinRows(t, s, rows, rowsOf, frame, asked, at, 3, false)
+		if ends := firstKeys(keyColumns(frame)[0]); ends != nil { // as of a frame with more than 1,000 keys
+			ends = append(slices.Repeat(ends[:1], 1000), ends[len(ends)-1])
+			rowsOf = st.History(t.Context(), store.HistoryQuery{Schema: s, Columns: []string{"x", "s", "l"}, From: minTime, To: 44, FirstKeys: ends})
+			checkJoinRows(t, s, rows, rowsOf, frame, asked, at, 3, false)
+		}
 		checkLatest(t, st, s, rows)
+	}
+}
+
+// Of the keys of a frame the store is told each, or the ends of very many.
+func TestFirstKeys(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, n := range []int{1, 1000, 5000} {
+		column := newColumn(event.ColumnType{Elem: event.String}, false)
+		var all []string
+		for range n {
+			all = append(all, fmt.Sprint(r.Int64()))
+			column.AppendBytes([]byte(all[len(all)-1]))
+		}
+		slices.Sort(all)
+		if got := firstKeys(&column); len(got) != min(n, 1001) || got[0] != all[0] || got[len(got)-1] != all[n-1] || n <= 1000 && !slices.Equal(got, all) {
+			t.Errorf("%d keys: %d from %s to %s, want %s to %s", n, len(got), got[0], got[len(got)-1], all[0], all[n-1])
+		}
 	}
 }
 

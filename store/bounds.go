@@ -103,10 +103,12 @@ type LabelFrame struct {
 	Sample   Sample
 }
 
-// LabelRows streams a view's rows as an entity frame, oldest first, as Arrow
-// streams one after another: the key's parts, event_timestamp (the row's time
-// less the lead), label and weight. Of rows of one key and time the newest
-// counts; rows that were deleted or have no label are left out.
+// LabelRows streams a view's rows as an entity frame, by key and then time, as
+// Arrow streams one after another: the key's parts, event_timestamp (the row's
+// time less the lead), label and weight. Of rows of one key and time the newest
+// counts; rows that were deleted or have no label are left out. The order is the
+// tables' own, so that nothing is sorted here, and a join that holds a part of
+// the frame at a time reads each view's rows once in all: a part is a range of keys.
 func (s *Store) LabelRows(ctx context.Context, f LabelFrame, read func(io.Reader) error) error {
 	if err := s.Prepare(ctx, []*event.Schema{f.Schema}); err != nil {
 		return err
@@ -138,9 +140,9 @@ func (s *Store) LabelRows(ctx context.Context, f LabelFrame, read func(io.Reader
 		shown = append(shown, chdb.QuoteIdent(columnName(k))+" AS "+chdb.QuoteIdent(k.Name))
 	}
 	identity := strings.Join(append(slices.Clone(keys), "event_time"), ", ")
-	inner := fmt.Sprintf("SELECT %s, event_time, deleted, %s AS __label, toFloat64(ifNull(%s, 1)) AS __weight FROM %s WHERE %s AND %s AND %s ORDER BY created DESC, _epoch DESC, _partition DESC, _offset DESC LIMIT 1 BY %s",
-		strings.Join(keys, ", "), label, weight, s.ref(t.name), framed, t.until(f.Until), f.Sample.condition(identity), identity)
-	sql := fmt.Sprintf("SELECT %s, fromUnixTimestamp64Micro(toUnixTimestamp64Micro(event_time) - %d, 'UTC') AS event_timestamp, __label AS label, __weight AS weight FROM (%s) WHERE NOT deleted AND isNotNull(__label) ORDER BY event_time, %s",
-		strings.Join(shown, ", "), f.Lead, inner, strings.Join(keys, ", "))
+	inner := fmt.Sprintf("SELECT %s, event_time, deleted, %s AS __label, toFloat64(ifNull(%s, 1)) AS __weight FROM %s WHERE %s AND %s AND %s ORDER BY %s, created DESC, _epoch DESC, _partition DESC, _offset DESC LIMIT 1 BY %s",
+		strings.Join(keys, ", "), label, weight, s.ref(t.name), framed, t.until(f.Until), f.Sample.condition(identity), identity, identity)
+	sql := fmt.Sprintf("SELECT %s, fromUnixTimestamp64Micro(toUnixTimestamp64Micro(event_time) - %d, 'UTC') AS event_timestamp, __label AS label, __weight AS weight FROM (%s) WHERE NOT deleted AND isNotNull(__label) ORDER BY %s",
+		strings.Join(shown, ", "), f.Lead, inner, identity)
 	return s.arrow(ctx, sql, params{"from": micro64(f.From), "to": micro64(f.To)}, read)
 }

@@ -18,12 +18,15 @@ type matrixWriter struct {
 	data     DataSpec
 	asked    []features.Feature
 	versions map[string]uint64
+	limits   BuilderConfig
 
 	builder                   *Builder
 	fields                    []Field
 	inputs                    []int
 	time, label, class, weigh int
 	texts                     bool // the label is a class
+	chunk                     Chunk
+	spare                     [][]float64 // per input: numbers of a record that has nulls
 }
 
 // inputPrefix stands before the recorded inputs of predictions.
@@ -97,10 +100,15 @@ func (w *matrixWriter) Write(r arrow.RecordBatch) error {
 	if err := w.begin(r); err != nil {
 		return err
 	}
-	chunk := Chunk{Columns: make([]ChunkColumn, len(w.inputs))}
+	if w.spare == nil {
+		w.spare, w.chunk.Columns = make([][]float64, len(w.inputs)), make([]ChunkColumn, len(w.inputs))
+	}
+	chunk := Chunk{Columns: w.chunk.Columns, Time: w.chunk.Time[:0]}
 	var err error
 	for i, at := range w.inputs {
-		if chunk.Columns[i], err = arrowColumn(r.Column(at), w.fields[i].Name); err != nil {
+		if v, ok := r.Column(at).(*array.Float64); ok { // most are
+			chunk.Columns[i], w.spare[i] = floats(v, w.spare[i])
+		} else if chunk.Columns[i], err = arrowColumn(r.Column(at), w.fields[i].Name); err != nil {
 			return err
 		}
 	}
@@ -115,10 +123,10 @@ func (w *matrixWriter) Write(r arrow.RecordBatch) error {
 	if err != nil {
 		return err
 	}
-	chunk.Time = make([]int64, n)
-	for i, v := range times.Numbers {
-		chunk.Time[i] = int64(v) // microseconds stay below 2^53 until the year 2255
+	for _, v := range times.Numbers {
+		chunk.Time = append(chunk.Time, int64(v)) // microseconds stay below 2^53 until the year 2255
 	}
+	w.chunk = chunk
 	if w.weigh >= 0 {
 		weights, err := arrowColumn(r.Column(w.weigh), "weight")
 		if err != nil {
@@ -143,12 +151,28 @@ func (w *matrixWriter) begin(r arrow.RecordBatch) (err error) {
 	if w.texts {
 		kind = "String"
 	}
-	w.builder, err = NewBuilder(w.fields, kind, DefaultBuilderConfig())
+	w.builder, err = NewBuilder(w.fields, kind, w.limits)
 	return err
 }
 
 // Close has nothing to do: the builder has the rows.
 func (w *matrixWriter) Close() error { return nil }
+
+// floats views a column's values where none is null, and else copies them into
+// spare memory: a builder keeps neither.
+func floats(v *array.Float64, spare []float64) (ChunkColumn, []float64) {
+	values := v.Float64Values()
+	if v.NullN() == 0 {
+		return ChunkColumn{Numbers: values}, spare
+	}
+	spare = append(spare[:0], values...)
+	for i := range spare {
+		if v.IsNull(i) {
+			spare[i] = math.NaN()
+		}
+	}
+	return ChunkColumn{Numbers: spare}, spare
+}
 
 // arrowColumn copies a column's values; what is null is missing.
 func arrowColumn(a arrow.Array, name string) (out ChunkColumn, err error) {

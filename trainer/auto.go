@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/kedge-ml/kedge/model"
+	"github.com/kedge-ml/kedge/trainer/xgb"
 )
 
 // AutoResult is what training without choices came to, and why.
@@ -48,7 +49,11 @@ func trainAuto(ctx context.Context, owner string, j Job, rows *Prepared, trees B
 		if out.Best = out.Baseline; out.Best == nil {
 			return out, fmt.Errorf("%w: quantiles need a back-end of trees and validation rows", ErrParam)
 		}
-		note("trees were not tried: no XGBoost library, or no validation rows")
+		why := "there are no validation rows to choose by"
+		if trees == nil {
+			why = "this machine has no XGBoost library (" + xgb.Environment + " or trainer.library names it)"
+		}
+		note("trees were not tried: %s", why)
 		return out, nil
 	}
 	return out, out.search(ctx, owner, j, rows, trees, rec, note)

@@ -35,11 +35,12 @@ func (c *ChunkColumn) rows() int {
 
 func (c *ChunkColumn) missing(i int) bool { return c.Missing != nil && c.Missing[i] }
 
-// BuilderConfig bounds what categories may cost.
+// BuilderConfig bounds what a training set may cost.
 type BuilderConfig struct {
-	MaxCategories int // categories kept by name; rarer ones become OTHER
-	MaxDistinct   int // distinct values after which a column is refused
-	MaxClasses    int // classes of a text label
+	MaxBytes      int64 // what a run on the rows may take, as [runBytes] counts it; 0: no bound
+	MaxCategories int   // categories kept by name; rarer ones become OTHER
+	MaxDistinct   int   // distinct values after which a column is refused
+	MaxClasses    int   // classes of a text label
 }
 
 // DefaultBuilderConfig keeps 255 categories, and refuses columns of more than
@@ -66,6 +67,8 @@ type builderColumn struct {
 	codes  map[string]int32
 	names  []string
 	counts []int
+	// nameBytes is what names and their index take, roughly.
+	nameBytes int64
 }
 
 // NewBuilder prepares for rows of the given inputs. labelType is the label's
@@ -122,6 +125,9 @@ func (b *Builder) append(c Chunk, n int) error {
 	if err := b.checkRows(c); err != nil {
 		return err
 	}
+	if err := b.checkMemory(b.rows + n); err != nil {
+		return err
+	}
 	for i := range c.Columns {
 		if err := b.columns[i].append(&c.Columns[i], b.cfg.MaxDistinct); err != nil {
 			return err
@@ -139,6 +145,29 @@ func (b *Builder) append(c Chunk, n int) error {
 	}
 	b.rows += n
 	return nil
+}
+
+// runBytes is what a run on so many rows takes at its peak: in the server the
+// matrix and, while it is cut, its parts; in the training process the values as
+// they came, the library's own copy (eight bytes a value) and its bins.
+func runBytes(rows, columns int) int64 {
+	server := 2 * (4*(columns+1) + 8 + 4) // label, time, weight
+	process := (4+8+2)*columns + 8
+	return int64(rows) * int64(server+process)
+}
+
+// checkMemory refuses rows before they are held that a run could not.
+func (b *Builder) checkMemory(rows int) error {
+	var names int64
+	for i := range b.columns {
+		names += b.columns[i].nameBytes
+	}
+	need := runBytes(rows, len(b.columns)) + 2*names
+	if b.cfg.MaxBytes == 0 || need <= b.cfg.MaxBytes {
+		return nil
+	}
+	return fmt.Errorf("%w: %d rows and more of %d inputs need over %d MiB, and trainer.memory is %d: sample them (sample: 0.2), take fewer inputs or a shorter range, or raise the setting",
+		ErrMemory, b.rows, len(b.columns), need>>20, b.cfg.MaxBytes>>20)
 }
 
 // checkRows refuses labels and weights that no row can have.
@@ -229,6 +258,7 @@ func (c *builderColumn) code(text string, maxDistinct int) (int32, error) {
 	code := int32(len(c.names))
 	c.codes[text] = code
 	c.names = append(c.names, text)
+	c.nameBytes += int64(len(text)) + 64
 	c.counts = append(c.counts, 1)
 	return code, nil
 }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -172,6 +173,28 @@ func TestBuilderRefuses(t *testing.T) {
 	}
 	if _, err := NewBuilder([]Field{{Name: "a", Type: "Float64"}, {Name: "a", Type: "Int64"}}, "Float64", cfg); !errors.Is(err, ErrParam) {
 		t.Errorf("twice: %v", err)
+	}
+}
+
+// What a run could not hold is refused before it is held: rows, and the names
+// of categories.
+func TestBuilderMemory(t *testing.T) {
+	cfg := DefaultBuilderConfig()
+	cfg.MaxBytes = runBytes(1500, 2) + 4096 // for the names of nine categories
+	first, second := chunkOf(randomRows(1000, 1)...), chunkOf(randomRows(1000, 2)...)
+	if _, err := build(t, cfg, first, chunkOf(randomRows(400, 3)...)); err != nil {
+		t.Error(err)
+	}
+	_, err := build(t, cfg, first, second)
+	if !errors.Is(err, ErrMemory) || !strings.Contains(err.Error(), "trainer.memory") {
+		t.Errorf("2000 rows where 1500 have room: %v", err)
+	}
+	if _, err := build(t, cfg, chunkOf(row{c: strings.Repeat("x", 1<<20)}), chunkOf(row{})); !errors.Is(err, ErrMemory) {
+		t.Errorf("a name of a megabyte: %v", err)
+	}
+	cfg.MaxBytes = 0
+	if _, err := build(t, cfg, first, second); err != nil {
+		t.Errorf("without a bound: %v", err)
 	}
 }
 

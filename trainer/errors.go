@@ -10,6 +10,7 @@ var (
 	ErrLabel       = errors.New("unusable label")
 	ErrType        = errors.New("wrong type of value")
 	ErrCardinality = errors.New("too many distinct categories")
+	ErrMemory      = errors.New("too many rows for the memory that a run may take")
 	ErrLeakage     = errors.New("a feature gives the label away")
 	ErrParam       = errors.New("wrong parameter")
 	ErrCancelled   = errors.New("run cancelled")

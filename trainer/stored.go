@@ -22,6 +22,7 @@ type Stored struct {
 	History  *features.History
 	Store    *store.Store
 	Registry *registry.Registry
+	Memory   int64 // bytes that a run may take ([ErrMemory]); 0: no bound
 }
 
 // Source returns what reads a frozen job's rows, as of the offsets that have
@@ -51,7 +52,8 @@ func (s *Stored) Source(namespace string, d DataSpec, until store.Bounds) func(c
 		for name, v := range versions {
 			out.Definitions[name] = v
 		}
-		w := &matrixWriter{data: d, asked: asked, versions: versions}
+		w := &matrixWriter{data: d, asked: asked, versions: versions, limits: DefaultBuilderConfig()}
+		w.limits.MaxBytes = s.Memory
 		if _, err := s.History.JoinStored(ctx, req, w); err != nil {
 			return nil, out, fmt.Errorf("%s: %w", d.about(), err)
 		}

@@ -154,13 +154,17 @@ func checkLineage(t *testing.T, p *kedgeProcess, r trainer.Run) {
 	}
 }
 
-// TestBadJobs are refused before they wait, or fail with a sentence.
+// TestBadJobs are refused before they wait, or fail with a sentence, on a machine
+// without XGBoost's library and with room for 500 rows of five inputs.
 func TestBadJobs(t *testing.T) {
+	t.Setenv("KEDGE_LIBXGBOOST", "")
+	t.Setenv("KEDGE_TRAINER_MEMORY", "80KB")
 	p := startKedge(t, t.TempDir())
 	elecHead(t, p, 500)
 	for more, want := range map[string]string{
 		"  backend: magic\n":                           "want auto, xgboost, linear or command",
 		"  backend: command\n  command: x\n":           "trainer.commands",
+		"  backend: xgboost\n":                         "train with back-end linear",
 		"  resources: {cpus: 1000}\n":                  "1000 CPUs",
 		"  colour: red\n":                              "unknown field",
 		"  backend: linear\n  params: {device: tpu}\n": "want auto, cpu or cuda",
@@ -179,6 +183,7 @@ func TestBadJobs(t *testing.T) {
 	for old, other := range map[string][2]string{
 		"1996-05-07T00:00:00Z\n    to: 1997-05-07T00:00:00Z": {"1990-01-01T00:00:00Z\n    to: 1991-01-01T00:00:00Z", "no rows to train on"},
 		"elec:nswprice, ":               {"elec:nothing, ", "nothing"},
+		"[elec:nswprice, ":              {"[elec:nswprice, elec:period, ", "trainer.memory"},
 		"column: class":                 {"column: nothing", "nothing"},
 		"elec:nswprice, elec:nswdemand": {"elec:nswprice, elec:class", "equals the label"},
 	} {

@@ -253,7 +253,7 @@ func DefaultConfig() Config {
 		Retention: RetentionConfig{Rows: Duration(30 * 24 * time.Hour), DeadLetters: Duration(7 * 24 * time.Hour), Ledger: Duration(90 * 24 * time.Hour)},
 		Alerts:    AlertsConfig{Every: Duration(time.Minute)},
 		Telemetry: TelemetryConfig{LogFormat: "text", LogLevel: "info", SampleRatio: 0.01},
-		Trainer:   TrainerConfig{Quotas: map[string]TrainerQuota{}, Commands: map[string][]string{}},
+		Trainer:   TrainerConfig{Memory: 4 << 30, Quotas: map[string]TrainerQuota{}, Commands: map[string][]string{}},
 		Demo:      DemoConfig{Seed: 1, Rate: 20, Backfill: Duration(30 * time.Minute)},
 	}
 }

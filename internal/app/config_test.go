@@ -138,6 +138,7 @@ func TestConfigValidate(t *testing.T) {
 		"telemetry.log_level":       func(c *Config) { c.Telemetry.LogLevel = "loud" },
 		"telemetry.sample_ratio":    func(c *Config) { c.Telemetry.SampleRatio = 2 },
 		"telemetry.otlp":            func(c *Config) { c.Telemetry.OTLP = "host:4318" },
+		"trainer.memory":            func(c *Config) { c.Trainer.Memory = 1 },
 		"demo.rate":                 func(c *Config) { c.Demo.Rate = 0 },
 		"drain":                     func(c *Config) { c.Drain = 0 },
 	} {

@@ -23,6 +23,7 @@ import (
 type TrainerConfig struct {
 	CPUs     int                     `yaml:"cpus"`    // 0: all that this process may use
 	GPUs     int                     `yaml:"gpus"`    // 0: all that there are
+	Memory   Size                    `yaml:"memory"`  // of one run, rows in the server and in its training process; more is refused
 	Library  string                  `yaml:"library"` // libxgboost.so; empty: looked for in .deps
 	Quotas   map[string]TrainerQuota `yaml:"quotas"`  // per namespace
 	Commands map[string][]string     `yaml:"commands"`
@@ -36,6 +37,7 @@ type TrainerQuota struct {
 
 func (c *Config) checkTrainer(f *faults) {
 	f.check(c.Trainer.CPUs >= 0 && c.Trainer.GPUs >= 0, "trainer: want cpus and gpus that are not negative")
+	f.atLeast("trainer.memory", c.Trainer.Memory, 64<<10)
 	for name, q := range c.Trainer.Quotas {
 		f.check(q.CPUs >= 0 && q.GPUs >= 0, "trainer.quotas.%s: want cpus and gpus that are not negative", name)
 	}
@@ -86,8 +88,9 @@ func (a *App) openTrainer(context.Context) (err error) {
 	}
 	cfg.Library, cfg.NoLibrary = xgb.Find(a.cfg.Trainer.Library, root)
 	cfg.Capacity, cfg.GPUs = a.cfg.Trainer.capacity()
-	history := features.NewHistory(features.HistoryConfig{}, a.features.online, a.store)
-	t.scheduler = trainer.NewScheduler(cfg, &trainer.Stored{History: history, Store: a.store, Registry: a.registry})
+	memory := int64(a.cfg.Trainer.Memory)
+	history := features.NewHistory(features.HistoryConfig{Memory: min(1<<30, max(128<<20, memory/2))}, a.features.online, a.store)
+	t.scheduler = trainer.NewScheduler(cfg, &trainer.Stored{History: history, Store: a.store, Registry: a.registry, Memory: memory})
 	a.trainer = t
 	return nil
 }

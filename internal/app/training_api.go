@@ -16,6 +16,7 @@ import (
 	"github.com/kedge-ml/kedge/query"
 	"github.com/kedge-ml/kedge/registry"
 	"github.com/kedge-ml/kedge/trainer"
+	"github.com/kedge-ml/kedge/trainer/xgb"
 )
 
 // RunRequest asks for a training run.
@@ -45,7 +46,7 @@ func trainerError(err error) error {
 		return web.Errorf(http.StatusNotFound, web.CodeNotFound, "%w", err)
 	case errors.Is(err, trainer.ErrState):
 		return web.Errorf(http.StatusConflict, web.CodeConflict, "%w", err)
-	case errors.Is(err, trainer.ErrParam), errors.Is(err, trainer.ErrNoRows), errors.Is(err, trainer.ErrType):
+	case errors.Is(err, trainer.ErrParam), errors.Is(err, trainer.ErrNoRows), errors.Is(err, trainer.ErrType), errors.Is(err, trainer.ErrMemory), errors.Is(err, xgb.ErrNoLibrary):
 		return web.Errorf(http.StatusBadRequest, web.CodeInvalid, "%w", err)
 	}
 	return webError(err)

@@ -105,9 +105,13 @@ func (l *Library) symbols() map[string]any {
 // names, or the one that `make deps` fetched below root.
 func Find(given, root string) (string, error) {
 	for _, path := range []string{given, os.Getenv(Environment)} {
-		if path != "" {
-			return path, nil
+		if path == "" {
+			continue
 		}
+		if _, err := os.Stat(path); err != nil && strings.ContainsRune(path, filepath.Separator) { // a bare name is the linker's to find
+			return "", fmt.Errorf("%w: %v: name libxgboost.so of the wheels xgboost or xgboost-cpu in %s or trainer.library, or train with back-end linear", ErrNoLibrary, err, Environment)
+		}
+		return path, nil
 	}
 	found, _ := filepath.Glob(filepath.Join(root, ".deps/python/xgboost/lib/python3*/site-packages/xgboost/lib/libxgboost.so"))
 	if len(found) == 0 {
