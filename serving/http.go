@@ -64,6 +64,14 @@ func Routes(s *Server) []Route {
 	}...)
 }
 
+// PlainPaths are those of the paths that predictions come by, for [web.Limits].
+func PlainPaths() []string {
+	return []string{
+		"/v1/predict/{model}", "/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer",
+		"/v1/models/{verb}", "/v1/models/{model}/versions/{verb}",
+	}
+}
+
 const exampleInfer = `{"id":"p1","inputs":[{"name":"input","shape":[1,2],"datatype":"FP32","data":[0.5,0.1]}]}`
 
 // ownRoutes are Kedge's own, and those that TensorFlow Serving and KServe's

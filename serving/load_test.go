@@ -12,7 +12,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -91,8 +90,7 @@ func BenchmarkOverHTTP(b *testing.B) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		write(w, http.StatusOK, []byte(`{"model_name":"fraud","outputs":[{"name":"prediction","datatype":"FP32","shape":[1],"data":[0.5]}]}`))
 	})
-	srv := httptest.NewServer(mux)
-	defer srv.Close()
+	addr := listen(b, mux, PlainPaths())
 	row := jsonRow()
 	for _, c := range []struct {
 		name    string
@@ -106,7 +104,7 @@ func BenchmarkOverHTTP(b *testing.B) {
 		{"json-1x30/8", post("/v2/models/fraud/infer", nil, row), 8, 1},
 		{"binary-64x30/8", binaryRows(64), 8, 64},
 	} {
-		b.Run(c.name, func(b *testing.B) { drive(b, srv.Listener.Addr().String(), c.request, c.conns, c.rows) })
+		b.Run(c.name, func(b *testing.B) { drive(b, addr, c.request, c.conns, c.rows) })
 	}
 	if n := s.Records(); n.Dropped+n.Failed > 0 {
 		b.Errorf("records: %+v", n)

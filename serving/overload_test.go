@@ -4,8 +4,6 @@ import (
 	"bufio"
 	"log/slog"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"runtime"
 	"slices"
 	"strings"
@@ -157,16 +155,4 @@ func BenchmarkByKey(b *testing.B) {
 	b.ReportMetric(most.at(0.5).Seconds()*1e3, "p50-ms")
 	b.ReportMetric(most.at(0.99).Seconds()*1e3, "p99-ms")
 	b.ReportMetric(float64(len(most.took))/most.elapsed.Seconds()/capacity, "load-x")
-}
-
-// serve answers a server's routes on a loopback port.
-func serve(b *testing.B, s *Server) (addr string) {
-	b.Helper()
-	mux := http.NewServeMux()
-	for _, r := range Routes(s) {
-		mux.Handle(r.Pattern, r.Handler)
-	}
-	srv := httptest.NewServer(mux)
-	b.Cleanup(srv.Close)
-	return srv.Listener.Addr().String()
 }

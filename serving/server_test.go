@@ -19,6 +19,7 @@ import (
 
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/internal/testenv"
+	"github.com/kedge-ml/kedge/internal/web"
 	"github.com/kedge-ml/kedge/model"
 	"github.com/kedge-ml/kedge/stream"
 	"github.com/kedge-ml/kedge/stream/broker"
@@ -61,7 +62,7 @@ func sum(version string, w ...float32) Model {
 type rig struct {
 	t      testing.TB
 	s      *Server
-	http   *httptest.Server
+	http   struct{ URL string }
 	client *stream.Client
 	stop   func()
 }
@@ -84,14 +85,42 @@ func newRig(t testing.TB) *rig {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
+	r := &rig{t: t, s: s, client: c}
+	r.stop = sync.OnceFunc(func() { cancel(); <-done })
+	t.Cleanup(func() { r.stop(); p.Close(); c.Close(); b.Close() })
+	r.http.URL = "http://" + serve(t, s)
+	return r
+}
+
+// serve answers a server's routes on a loopback port, as Kedge's own port does.
+func serve(t testing.TB, s *Server) (addr string) {
+	t.Helper()
 	mux := http.NewServeMux()
 	for _, r := range Routes(s) {
 		mux.Handle(r.Pattern, r.Handler)
 	}
-	r := &rig{t: t, s: s, client: c, http: httptest.NewServer(mux)}
-	r.stop = sync.OnceFunc(func() { cancel(); <-done })
-	t.Cleanup(func() { r.http.Close(); r.stop(); p.Close(); c.Close(); b.Close() })
-	return r
+	return listen(t, mux, PlainPaths())
+}
+
+// listen serves until the test ends.
+func listen(t testing.TB, h http.Handler, plain []string) (addr string) {
+	t.Helper()
+	ln, err := web.Listen("HTTP", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- web.Serve(ctx, ln, h, web.Limits{Header: time.Minute, Body: time.Minute, Write: time.Minute, Plain: plain}, time.Minute, slog.New(slog.DiscardHandler))
+	}()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return ln.Addr().String()
 }
 
 func (r *rig) post(path, body string, header ...string) (int, string, http.Header) {

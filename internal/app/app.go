@@ -26,6 +26,7 @@ import (
 	"github.com/kedge-ml/kedge/internal/web"
 	"github.com/kedge-ml/kedge/model"
 	"github.com/kedge-ml/kedge/registry"
+	"github.com/kedge-ml/kedge/serving"
 	"github.com/kedge-ml/kedge/store"
 	"github.com/kedge-ml/kedge/stream"
 	"github.com/kedge-ml/kedge/stream/broker"
@@ -189,7 +190,7 @@ func (a *App) serve(ctx context.Context) error {
 		Header: time.Duration(a.cfg.HTTP.HeaderTimeout),
 		Body:   time.Duration(a.cfg.HTTP.BodyTimeout),
 		Write:  time.Duration(a.cfg.HTTP.BodyTimeout) + time.Duration(a.cfg.HTTP.QueryTimeout),
-		Plain:  features.PlainPaths(),
+		Plain:  slices.Concat(features.PlainPaths(), serving.PlainPaths()),
 	}
 	return web.Serve(ctx, web.OverTLS(a.ln, a.tls), a.fronted(h), lim, time.Duration(a.cfg.Drain)/2, a.tel.Scope("http").Log)
 }

@@ -23,12 +23,13 @@ import (
 // what net/http costs of a small answer (a second goroutine and read that watch
 // the client, two writes, header maps) is not paid where it is not needed.
 //
-// Handlers differ in two points only: the request's context does not end when
-// the client goes, and nothing leaves before the handler has returned.
+// Handlers differ in one point only: nothing leaves before the handler has
+// returned.
 type plain struct {
-	srv  *http.Server
-	lim  Limits
-	date atomic.Pointer[dateText]
+	srv     *http.Server
+	lim     Limits
+	date    atomic.Pointer[dateText]
+	callers callers
 
 	closing atomic.Bool
 	mu      sync.Mutex
@@ -266,8 +267,9 @@ func (c *plainConn) answer(body []byte) (keep bool) {
 		}
 	}()
 	c.body.Reset(body)
-	r := new(http.Request)
-	*r = *c.request
+	x := &caller{Context: context.Background(), c: c}
+	defer x.end()
+	r := c.request.WithContext(x)
 	r.Body = io.NopCloser(&c.body)
 	c.w.reset()
 	c.p.srv.Handler.ServeHTTP(&c.w, r)

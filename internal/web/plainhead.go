@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -23,12 +24,7 @@ func parsePlain(text string, paths []string) *http.Request {
 		Method: http.MethodPost, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, ContentLength: -1,
 		Header: http.Header{}, RequestURI: target, URL: &url.URL{Path: target},
 	}
-	for _, p := range paths {
-		ok = p == target
-		if ok {
-			break
-		}
-	}
+	ok = slices.ContainsFunc(paths, func(p string) bool { return isPlainPath(p, target) })
 	for ok && rest != "\r\n" {
 		line, rest, _ = strings.Cut(rest, "\r\n")
 		ok = addPlainHeader(r, line)
@@ -37,6 +33,36 @@ func parsePlain(text string, paths []string) *http.Request {
 		return nil
 	}
 	return r
+}
+
+// isPlainPath reports whether a path has a pattern's segments. One in braces
+// stands for any that is written with letters, digits and - _ . : alone, so that
+// nothing is to be unescaped or cleaned.
+func isPlainPath(pattern, path string) bool {
+	for {
+		want, patterns, more := strings.Cut(pattern, "/")
+		got, paths, also := strings.Cut(path, "/")
+		fits := want == got
+		if strings.HasPrefix(want, "{") {
+			fits = isPlainSegment(got)
+		}
+		if !fits || more != also {
+			return false
+		}
+		if !more {
+			return true
+		}
+		pattern, path = patterns, paths
+	}
+}
+
+func isPlainSegment(s string) bool {
+	for i := range len(s) {
+		if !isToken(s[i:i+1]) && s[i] != '.' && s[i] != ':' {
+			return false
+		}
+	}
+	return s != "" && s != "." && s != ".."
 }
 
 // addPlainHeader takes one line of a head. false: it is not for us to judge.

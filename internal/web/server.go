@@ -21,9 +21,9 @@ type Limits struct {
 	Body   time.Duration // to send its body
 	Write  time.Duration // to be answered
 
-	// Plain are paths whose POSTs are mostly small and come often. Their handlers
-	// read the body and answer at once: they neither stream nor take the
-	// connection over, and keep nothing of a request beyond it.
+	// Plain are paths whose POSTs are mostly small and come often; a segment in
+	// braces stands for any. Their handlers read the body and answer: they neither
+	// stream nor take the connection over, and keep nothing of a request beyond it.
 	Plain []string
 }
 
