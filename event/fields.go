@@ -9,8 +9,11 @@ type FieldReader struct {
 	path     []byte
 }
 
-// maxInterned bounds how many names a reader remembers.
-const maxInterned = 10_000
+// Bounds of the names that a reader remembers, in number and bytes.
+const (
+	maxInterned     = 10_000
+	maxInternedName = 100
+)
 
 // NewFieldReader returns a reader within the bounds of cfg.
 func NewFieldReader(cfg DecoderConfig) *FieldReader {
@@ -36,6 +39,51 @@ func (r *FieldReader) Fields(dst []NamedValue, text []byte) ([]NamedValue, error
 		return dst, RefusedError{r.fault.reason, r.fault.detail}
 	}
 	return dst, nil
+}
+
+// Member is one of an object, its value as it is written.
+type Member struct {
+	Name string
+	Text []byte // of the text that was read
+}
+
+// Members appends the members of an object to dst. A name that stands twice is
+// refused.
+func (r *FieldReader) Members(dst []Member, text []byte) ([]Member, error) {
+	r.start(text)
+	if !acceptText(&r.scanner, r.maxBytes) || !r.members(&dst, len(dst)) || !r.ended() {
+		return dst, RefusedError{r.fault.reason, r.fault.detail}
+	}
+	return dst, nil
+}
+
+func (r *FieldReader) members(dst *[]Member, from int) bool {
+	if r.peek() != '{' {
+		return r.notObject("it")
+	}
+	r.pos++
+	for first := true; ; first = false {
+		another, ok := r.more(first, '}')
+		if !ok || !another {
+			return ok
+		}
+		name, ok := r.name()
+		if !ok {
+			return false
+		}
+		r.path = append(r.path[:0], name...)
+		m := Member{Name: r.intern()}
+		for i := range (*dst)[from:] {
+			if (*dst)[from+i].Name == m.Name {
+				return r.twice(name)
+			}
+		}
+		r.depth = 1
+		if m.Text, ok = r.raw(); !ok {
+			return false
+		}
+		*dst = append(*dst, m)
+	}
 }
 
 // Elements calls visit with the text of each element of an array. A text that
@@ -147,7 +195,7 @@ func (r *FieldReader) intern() string {
 	s, ok := r.names[string(r.path)]
 	if !ok {
 		s = string(r.path)
-		if len(r.names) < maxInterned {
+		if len(r.names) < maxInterned && len(s) <= maxInternedName {
 			r.names[s] = s
 		}
 	}

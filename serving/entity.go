@@ -72,8 +72,10 @@ type fetched struct {
 	late  [][]bool            // per row, per view: the row was older than the view's ttl
 	rows  []features.Rows     // per view
 	keys  []features.Keys     // per view
+	views []*features.View    // per view
 	cols  []event.Column      // per input
 	key   []byte
+	part  [1]event.Column // of a key
 }
 
 // fetch fills req with one tensor per input of m: from the online tables by
@@ -128,23 +130,31 @@ func fill(t *oip.Tensor, c *event.Column) {
 	}
 }
 
+// reset empties everything and keeps its memory.
 func (got *fetched) reset(m *Model, rows int) {
-	got.cols = make([]event.Column, len(m.types))
+	got.cols = resized(got.cols, len(m.types))
 	for i, t := range m.types {
-		got.cols[i] = event.Column{Type: t, Nulls: make([]uint8, 0, rows)}
+		c := &got.cols[i]
+		if c.Type != t || c.Nulls == nil {
+			*c = event.Column{Type: t, Nulls: make([]uint8, 0, rows)}
+		}
+		c.Truncate(0)
 	}
-	for len(got.rows) < len(m.views) {
-		got.rows, got.keys = append(got.rows, features.Rows{}), append(got.keys, features.Keys{})
+	got.rows, got.keys, got.views = resized(got.rows, len(m.views)), resized(got.keys, len(m.views)), resized(got.views, len(m.views))
+	got.times, got.late = resized(got.times, rows), resized(got.late, rows)
+	for i := range rows {
+		got.times[i], got.late[i] = got.times[i][:0], resized(got.late[i], len(m.views))
+		clear(got.late[i])
 	}
-	got.times, got.late = make([][]event.NamedTime, rows), make([][]bool, rows)
-	for i := range got.late {
-		got.late[i] = make([]bool, len(m.views))
-	}
+}
+
+// resized is a slice of n elements, those that it had among them.
+func resized[T any](s []T, n int) []T {
+	return slices.Grow(s[:min(n, len(s))], n-min(n, len(s)))[:n]
 }
 
 // lookUp reads all views for all rows.
 func (f *Features) lookUp(ctx context.Context, got *fetched, m *Model, rows []EntityRow, now int64) error {
-	views := make([]*features.View, len(m.views))
 	var round features.Round
 	for i := range m.views {
 		want := &m.views[i]
@@ -152,7 +162,7 @@ func (f *Features) lookUp(ctx context.Context, got *fetched, m *Model, rows []En
 		if v == nil || v.Windows() {
 			return fmt.Errorf("%w: view %s is not served online: define it with online: true", ErrFeatures, want.name)
 		}
-		views[i] = v
+		got.views[i] = v
 		if err := got.ask(v, i, rows); err != nil {
 			return err
 		}
@@ -162,7 +172,7 @@ func (f *Features) lookUp(ctx context.Context, got *fetched, m *Model, rows []En
 		return fmt.Errorf("%w: %w", ErrFeatures, err)
 	}
 	for i := range m.views {
-		got.take(views[i], i, m, rows, now)
+		got.take(got.views[i], i, m, rows, now)
 	}
 	return nil
 }
@@ -172,7 +182,7 @@ func (got *fetched) ask(v *features.View, view int, rows []EntityRow) (err error
 	got.keys[view].Reset()
 	got.rows[view].Reset()
 	for i := range rows {
-		if got.key, err = appendEntityKey(got.key[:0], v.Schema.Keys(), rows[i].Key, v.Name); err != nil {
+		if err = got.entityKey(v.Schema.Keys(), rows[i].Key, v.Name); err != nil {
 			return err
 		}
 		got.keys[view].Add(got.key)
@@ -204,20 +214,25 @@ func (got *fetched) take(v *features.View, view int, m *Model, rows []EntityRow,
 	}
 }
 
-// appendEntityKey encodes the parts of a key that a view wants, in its order.
-func appendEntityKey(dst []byte, fields []event.Field, key []event.NamedValue, view string) ([]byte, error) {
+// entityKey encodes the parts of a key that a view wants, in its order.
+func (got *fetched) entityKey(fields []event.Field, key []event.NamedValue, view string) error {
+	got.key = got.key[:0]
 	for _, f := range fields {
 		at := slices.IndexFunc(key, func(v event.NamedValue) bool { return v.Name == f.Name })
 		if at < 0 {
-			return dst, fmt.Errorf("%w: key part %q is missing: view %s is looked up by it", ErrInput, f.Name, view)
+			return fmt.Errorf("%w: key part %q is missing: view %s is looked up by it", ErrInput, f.Name, view)
 		}
-		c := event.Column{Type: f.Type}
-		if !appendValue(&c, key[at].Value) {
-			return dst, fmt.Errorf("%w: key part %q is not a %s", ErrInput, f.Name, f.Type)
+		c := &got.part[0]
+		if c.Type != f.Type {
+			*c = event.Column{Type: f.Type}
 		}
-		dst = features.AppendKey(dst, []event.Column{c}, 0)
+		c.Truncate(0)
+		if !appendValue(c, key[at].Value) {
+			return fmt.Errorf("%w: key part %q is not a %s", ErrInput, f.Name, f.Type)
+		}
+		got.key = features.AppendKey(got.key, got.part[:], 0)
 	}
-	return dst, nil
+	return nil
 }
 
 // appendValue adds a value of the column's type, or an integer to a float

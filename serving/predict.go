@@ -66,6 +66,8 @@ type scratch struct {
 	scores []event.NamedFloat
 	got    fetched
 
+	entities *entityReader // nil until the first request by key
+
 	tensors []*oip.Tensor // parallel to the inputs; empty for a matrix
 	kept    []float32     // of the values, what is recorded
 	first   float64       // of a row's outputs

@@ -174,7 +174,7 @@ func (m *Model) readObjects(list []json.RawMessage, req *oip.Request) error {
 	rows := make([]EntityRow, len(list))
 	for i, text := range list {
 		var err error
-		if rows[i].Data, err = readFields(reader, "instance", i, text); err != nil {
+		if rows[i].Data, err = readFields(nil, reader, "instance", i, text); err != nil {
 			return err
 		}
 		if err := m.known(rows[i].Data, i); err != nil {
@@ -222,7 +222,7 @@ func (m *Model) readColumns(text []byte, req *oip.Request) error {
 			return fmt.Errorf("%w: inputs have lists of different lengths, or empty ones", ErrInput)
 		}
 		for i, v := range list {
-			one, err := readFields(reader, "input "+name, i, fmt.Appendf(nil, "{%s:%s}", quote(name), bytes.Trim(v, "[] \n\t")))
+			one, err := readFields(nil, reader, "input "+name, i, fmt.Appendf(nil, "{%s:%s}", quote(name), bytes.Trim(v, "[] \n\t")))
 			if err != nil {
 				return err
 			}

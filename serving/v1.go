@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/kedge-ml/kedge/event"
@@ -20,27 +19,6 @@ import (
 	"github.com/kedge-ml/kedge/serving/oip"
 	"github.com/kedge-ml/kedge/stream"
 )
-
-// maxEntityRows bounds the predictions that one request asks for by key.
-const maxEntityRows = 1024
-
-// entityBody is the body of POST /v1/predict/{model}: one row, or several.
-type entityBody struct {
-	ID       string          `json:"id"`
-	Key      json.RawMessage `json:"key"`
-	Data     json.RawMessage `json:"data"`
-	Rows     []entityBodyRow `json:"rows"`
-	Version  string          `json:"version"`
-	Entity   string          `json:"entity"`
-	Explain  int             `json:"explain"`
-	Features bool            `json:"features"`
-	Timeout  int64           `json:"timeout"` // µs
-}
-
-type entityBodyRow struct {
-	Key  json.RawMessage `json:"key"`
-	Data json.RawMessage `json:"data"`
-}
 
 // v1 gives a handler the error form of Kedge's own routes.
 func (h *handler) v1(f func(http.ResponseWriter, *http.Request) error) http.Handler {
@@ -88,12 +66,7 @@ func codeOf(status int) string {
 func (h *handler) predictByKey(w http.ResponseWriter, r *http.Request) error {
 	sc := h.pool.get()
 	defer h.pool.put(sc)
-	var body entityBody
-	var rows []EntityRow
-	err := h.readBody(sc, w, r, &body)
-	if err == nil {
-		rows, err = body.rows()
-	}
+	body, err := h.readEntities(sc, w, r)
 	if err != nil {
 		h.s.refused(r.PathValue("model"))
 		return err
@@ -101,8 +74,8 @@ func (h *handler) predictByKey(w http.ResponseWriter, r *http.Request) error {
 	sc.req.Reset()
 	sc.req.ID, sc.req.Timeout = body.ID, body.Timeout
 	call := h.call(r, &sc.req)
-	call.Version, call.Explain, call.Rows = orElse(body.Version, call.Version), body.Explain, rows
-	call.Entity = orElse(body.Entity, orElse(call.Entity, canonical(call.Rows[0].Key)))
+	call.Version, call.Explain, call.Rows = orElse(body.Version, call.Version), body.Explain, body.Rows
+	call.Entity = orElse(body.Entity, orElse(call.Entity, body.Rows[0].KeyText))
 	a, err := h.s.predict(r.Context(), sc, call)
 	if err != nil {
 		return err
@@ -113,81 +86,21 @@ func (h *handler) predictByKey(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (h *handler) readBody(sc *scratch, w http.ResponseWriter, r *http.Request, v any) (err error) {
+func (h *handler) readEntities(sc *scratch, w http.ResponseWriter, r *http.Request) (b entityBody, err error) {
 	if sc.body, err = readAll(sc.body[:0], http.MaxBytesReader(w, r.Body, h.s.cfg.MaxBody)); err != nil {
-		return err
+		return b, err
 	}
-	return decodeBody(sc.body, v)
+	if sc.entities == nil {
+		sc.entities = newEntityReader(h.s.cfg.MaxBody)
+	}
+	return sc.entities.read(sc.body)
 }
 
 func decodeBody(b []byte, v any) error {
 	if err := event.DecodeStrict(b, v); err != nil {
-		return web.Errorf(http.StatusBadRequest, web.CodeInvalid, "the body is not what this route takes: %v", err)
+		return notTaken(err)
 	}
 	return nil
-}
-
-// rows reads keys and data of all rows.
-func (b *entityBody) rows() ([]EntityRow, error) {
-	in := b.Rows
-	switch {
-	case in != nil && (b.Key != nil || b.Data != nil):
-		return nil, fmt.Errorf("%w: send either rows, or one key and data", ErrInput)
-	case in == nil && b.Key == nil && b.Data == nil:
-		return nil, fmt.Errorf("%w: neither key nor data nor rows: say what the prediction is about", ErrInput)
-	case in == nil:
-		in = []entityBodyRow{{b.Key, b.Data}}
-	case len(in) == 0 || len(in) > maxEntityRows:
-		return nil, fmt.Errorf("%w: %d rows: want 1 to %d", ErrInput, len(in), maxEntityRows)
-	}
-	if b.Explain < 0 || b.Timeout < 0 {
-		return nil, fmt.Errorf("%w: explain and timeout are not negative", ErrInput)
-	}
-	reader := event.NewFieldReader(event.DefaultDecoderConfig())
-	out := make([]EntityRow, len(in))
-	for i := range in {
-		var err error
-		if out[i].Key, err = readFields(reader, "key", i, in[i].Key); err != nil {
-			return nil, err
-		}
-		if out[i].Data, err = readFields(reader, "data", i, in[i].Data); err != nil {
-			return nil, err
-		}
-		if len(out[i].Key) > 0 {
-			out[i].KeyText = canonical(out[i].Key)
-		}
-	}
-	return out, nil
-}
-
-func readFields(r *event.FieldReader, what string, row int, text json.RawMessage) ([]event.NamedValue, error) {
-	if len(text) == 0 || string(text) == "null" {
-		return nil, nil
-	}
-	v, err := r.Fields(nil, text)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s of row %d: %w", ErrInput, what, row, err)
-	}
-	return v, nil
-}
-
-// canonical writes a key with its parts in order, so that equal keys are equal
-// texts.
-func canonical(key []event.NamedValue) string {
-	if len(key) == 0 {
-		return ""
-	}
-	sorted := slices.Clone(key)
-	slices.SortFunc(sorted, func(a, b event.NamedValue) int { return strings.Compare(a.Name, b.Name) })
-	out := []byte{'{'}
-	for i, p := range sorted {
-		if i > 0 {
-			out = append(out, ',')
-		}
-		out = append(event.AppendString(out, p.Name), ':')
-		out = event.AppendValue(out, p.Value)
-	}
-	return string(append(out, '}'))
 }
 
 // hides says what whoever sends a request may not see.
