@@ -46,6 +46,7 @@ type Scheduler struct {
 	monitors map[string]*watcher
 	actions  []namedAction
 	ticked   time.Time
+	tidied   tidiness
 }
 
 // watcher is a monitor with where it comes from.
@@ -89,7 +90,7 @@ func NewScheduler(cfg SchedulerConfig, st *store.Store, reg *registry.Registry, 
 // read anew.
 func (s *Scheduler) Run(ctx context.Context) {
 	s.mu.Lock()
-	s.monitors = map[string]*watcher{}
+	s.monitors, s.tidied = map[string]*watcher{}, tidiness{}
 	s.mu.Unlock()
 	tick := time.NewTicker(s.cfg.Every)
 	defer tick.Stop()
@@ -117,6 +118,7 @@ func (s *Scheduler) Look(ctx context.Context, now time.Time) {
 	s.ticked = now
 	s.mu.Unlock()
 	s.count(ctx)
+	s.tidy(ctx, now)
 }
 
 func (s *Scheduler) tick(ctx context.Context, w *watcher, now time.Time) {

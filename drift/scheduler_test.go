@@ -129,6 +129,30 @@ func TestSchedulerWatchesWithoutADefinition(t *testing.T) {
 	if replay.Rows() == 0 || !strings.Contains(replay.Notices[0].Text, "windows") {
 		t.Errorf("backtest %+v", replay)
 	}
+
+	s.write(begin.Add(35*time.Minute), time.Minute, normals(rng, 50, 0), normals(rng, 50, 5)) // late rows: their minute is counted again
+	d.Look(t.Context(), at.Add(11*time.Minute))
+	all, kept := stored(t, s.store, "summaries"), ask(t, s.store.Verdicts, week(begin))
+	for range 2 { // an hour after it took over, and no more that day
+		d.Look(t.Context(), at.Add(90*time.Minute))
+	}
+	if n := stored(t, s.store, "summaries"); n != all-2 {
+		t.Errorf("of %d counts %d are left; one minute of two columns was counted twice", all, n)
+	}
+	if after := ask(t, s.store.Verdicts, week(begin)); after.Rows() < kept.Rows() {
+		t.Errorf("%d of %d verdicts are left", after.Rows(), kept.Rows())
+	}
+}
+
+// stored is how many rows a table has.
+func stored(t *testing.T, st *store.Store, table string) int64 {
+	t.Helper()
+	f := ask(t, st.Disk, query.Request{})
+	i := slices.Index(cells(t, f, "table"), table)
+	if i < 0 {
+		t.Fatalf("no table %s in %+v", table, f)
+	}
+	return f.Columns[2].Values.([]int64)[i]
 }
 
 func week(from time.Time) query.Request {

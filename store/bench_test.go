@@ -6,7 +6,9 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/kedge-ml/kedge/dist"
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/store"
 	"github.com/kedge-ml/kedge/store/chdb"
@@ -88,6 +90,95 @@ func BenchmarkEngineOwn(b *testing.B) {
 		n++
 	}
 	b.ReportMetric((cpuSeconds()-begin)/float64(n*rows)*1e6, "cpu-s/Mrow")
+}
+
+// BenchmarkDerivation counts a million rows of an hour by twenty columns minute
+// by minute, as the monitors do once for what ingest has stored; beside what
+// storing them costs, and what storing gets done while rows are counted all the
+// time.
+func BenchmarkDerivation(b *testing.B) {
+	const rows, block = 1_000_000, 100_000
+	s, schema := open(b), twenty()
+	batch := filled(schema, block)
+	store100k := func(n int) {
+		for i := range block {
+			batch.Columns[event.ColEventTime].Int64s[i] = minute + int64((n*block+i)%rows)*3600
+			batch.Columns[event.FeatureDelete].Bools[i] = 0
+		}
+		insert(b, s, fmt.Sprint("unit-", n), batch)
+	}
+	begin, units := cpuSeconds(), rows/block
+	began := time.Now()
+	for n := range units {
+		store100k(n)
+	}
+	stored, alone := cpuSeconds()-begin, time.Since(began).Seconds()
+	sample := make([]float64, 20_000)
+	sub, from := store.Subject{Kind: event.Features, TableID: schema.TableID}, time.UnixMicro(minute).UTC()
+	var columns []store.SummaryColumn
+	for i := range schema.Values() {
+		copy(sample, batch.Columns[schema.ValueStart()+i].Float64s)
+		g, err := dist.NumericGrid(sample, dist.GridConfig{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		columns = append(columns, store.SummaryColumn{Name: fmt.Sprintf("f%02d", i), Grid: g})
+	}
+	derive := func() error {
+		got, err := s.DeriveSummaries(b.Context(), sub, columns, from, from.Add(time.Hour), time.Minute)
+		if err == nil && len(got) != 20*60 {
+			err = fmt.Errorf("%d windows of columns", len(got))
+		}
+		return err
+	}
+	if err := derive(); err != nil {
+		b.Fatal(err)
+	}
+	begin, n := cpuSeconds(), 0
+	for b.Loop() {
+		if err := derive(); err != nil {
+			b.Fatal(err)
+		}
+		n++
+	}
+	derived := (cpuSeconds() - begin) / float64(n)
+	b.ReportMetric(derived, "cpu-s/Mrow")
+	b.ReportMetric(stored, "insert-cpu-s/Mrow")
+	b.ReportMetric(derived/stored, "x-insert")
+	b.ReportMetric(alone/besides(b, derive, func() {
+		for n := range units {
+			store100k(100*units + n)
+		}
+	}), "insert-speed-beside-x")
+}
+
+// besides is how many seconds work takes while something else is done again and
+// again.
+func besides(b *testing.B, other func() error, work func()) float64 {
+	b.Helper()
+	stop, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				ended <- nil
+				return
+			default:
+			}
+			if err := other(); err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	began := time.Now()
+	work()
+	took := time.Since(began).Seconds()
+	close(stop)
+	if err := <-ended; err != nil {
+		b.Fatal(err)
+	}
+	return took
 }
 
 func run(t testing.TB, s *store.Store, sql string) {
