@@ -35,7 +35,9 @@ type compareFlags struct {
 	categories          []string
 	thresholds          map[string]string
 	alpha, floor, share float64
-	never               bool
+	preset              string
+	chunk               int
+	never, detectors    bool
 }
 
 func (c *cli) compareCommand() *cobra.Command {
@@ -45,9 +47,16 @@ func (c *cli) compareCommand() *cobra.Command {
 		Use: "compare REFERENCE NEW", Short: "Compare two Parquet or CSV files, without a server", Args: exactly(2, "compare"),
 		Long: "Compare two Parquet or CSV files column by column, without a server.\n\n" +
 			"A column drifted when chance does not explain its distance (Kolmogorov-Smirnov or χ², corrected for the number of\n" +
-			"columns) and the distance is at least the threshold. Exit status: 0 no drift, 3 drift, 1 failed, 2 called wrongly.",
-		Example: "  kedge compare train.parquet today.parquet\n  kedge compare a.parquet b.parquet --threshold amount=0.2 -o json --html drift.html",
+			"columns) and the distance is at least the threshold. Exit status: 0 no drift, 3 drift, 1 failed, 2 called wrongly.\n\n" +
+			"--preset judges as another tool would by default, to see what it would have said: evidently (its automatic test of each\n" +
+			"column; the data drifted when half of the columns did), nannyml (ten chunks of each file, or of --chunk-size rows,\n" +
+			"against three deviations of the reference's chunks). --detectors says what every detector finds in the rows.",
+		Example: "  kedge compare train.parquet today.parquet\n  kedge compare a.parquet b.parquet --threshold amount=0.2 -o json --html drift.html\n" +
+			"  kedge compare a.parquet b.parquet --preset evidently\n  kedge compare a.parquet b.parquet --columns amount --detectors",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.preset == files.Evidently && !cmd.Flags().Changed("share") {
+				f.share = files.EvidentlyShare
+			}
 			return f.run(cmd, args[0], args[1])
 		},
 	}
@@ -62,12 +71,16 @@ func (c *cli) compareCommand() *cobra.Command {
 	fl.Float64Var(&f.floor, "floor", d.Floor, "distance that counts as relevant, for columns without a threshold")
 	fl.Float64Var(&f.alpha, "alpha", d.Alpha, "false discovery rate among the columns")
 	fl.Float64Var(&f.share, "share", 0, "status 3 only when at least this share of columns drifted")
+	fl.StringVar(&f.preset, "preset", "", "judge as evidently or nannyml would")
+	fl.IntVar(&f.chunk, "chunk-size", 0, "rows of a chunk, with --preset nannyml (a tenth of each file)")
+	fl.BoolVar(&f.detectors, "detectors", false, "and what every detector finds, column by column")
 	fl.BoolVar(&f.never, "exit-zero", false, "status 0 even with drift")
 	return cmd
 }
 
 func (f *compareFlags) options() (files.Options, error) {
-	o := files.Options{Columns: f.columns, Ignore: f.ignore, Categories: f.categories, Alpha: f.alpha, Floor: f.floor, Floors: map[string]float64{}}
+	o := files.Options{Columns: f.columns, Ignore: f.ignore, Categories: f.categories, Alpha: f.alpha, Floor: f.floor, Floors: map[string]float64{},
+		Preset: f.preset, Chunk: f.chunk, Detectors: f.detectors}
 	for name, text := range f.thresholds {
 		v, err := strconv.ParseFloat(text, 64)
 		if err != nil || v < 0 {
@@ -77,6 +90,14 @@ func (f *compareFlags) options() (files.Options, error) {
 	}
 	if f.alpha <= 0 || f.alpha >= 1 || f.floor < 0 || f.share < 0 || f.share > 1 {
 		return o, &usageError{errors.New("--alpha, --floor, --share: want numbers between 0 and 1"), "compare"}
+	}
+	switch {
+	case f.preset != "" && f.preset != files.Evidently && f.preset != files.NannyML:
+		return o, &usageError{fmt.Errorf("--preset %q: want evidently or nannyml", f.preset), "compare"}
+	case f.preset != "" && len(f.thresholds) > 0:
+		return o, &usageError{errors.New("--preset has thresholds of its own: leave --threshold out"), "compare"}
+	case f.chunk < 0 || f.chunk > 0 && f.preset != files.NannyML:
+		return o, &usageError{errors.New("--chunk-size wants --preset nannyml and at least a row"), "compare"}
 	}
 	if f.format != "table" && f.format != "json" {
 		return o, &usageError{fmt.Errorf("--output %q: want table or json", f.format), "compare"}
@@ -154,6 +175,9 @@ func printComparison(w io.Writer, r *files.Result) error {
 	if err := tw.Flush(); err != nil {
 		return err
 	}
+	if err := printDetectors(w, r); err != nil {
+		return err
+	}
 	for _, n := range r.OnlyReference {
 		fmt.Fprintf(w, "%s: only in the reference\n", n)
 	}
@@ -162,6 +186,26 @@ func printComparison(w io.Writer, r *files.Result) error {
 	}
 	_, err := fmt.Fprintf(w, "%d of %d columns drifted; %d rows against %d\n", r.Drifted, len(r.Columns), r.Rows, r.ReferenceRows)
 	return err
+}
+
+// printDetectors prints what every detector says, where that was asked for.
+func printDetectors(w io.Writer, r *files.Result) error {
+	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	head := "\ncolumn\tdetector\tstatistic\tp\n"
+	for _, c := range r.Columns {
+		for _, d := range c.Detectors {
+			statistic, p := fmt.Sprintf("%.4g", d.Statistic), "-"
+			if d.P != nil {
+				p = fmt.Sprintf("%.2g", *d.P)
+			}
+			if d.Reason != "" {
+				statistic = d.Reason
+			}
+			fmt.Fprintf(tw, "%s%s\t%s\t%s\t%s\n", head, c.Column, d.Detector, statistic, p)
+			head = ""
+		}
+	}
+	return tw.Flush()
 }
 
 // junitSuite is what CI systems read.

@@ -21,6 +21,9 @@ type Options struct {
 	Floor      float64            // distance that counts as relevant
 	Floors     map[string]float64 // of single columns
 	Categories []string           // numeric columns that are categories
+	Preset     string             // "": Kedge's judgement; else [Evidently] or [NannyML], which know nothing of the knobs above
+	Chunk      int                // rows of NannyML's chunks; 0: a tenth of each file
+	Detectors  bool               // say what every detector finds in the rows
 }
 
 // DefaultOptions are those of a monitor that has not learnt a floor yet.
@@ -49,6 +52,7 @@ type Compared struct {
 	Reason        string               `json:"reason,omitempty"` // why there is no answer
 	Sentence      string               `json:"sentence"`
 	Bins          []drift.Contribution `json:"bins,omitempty"`
+	Detectors     []Detected           `json:"detectors,omitempty"`
 }
 
 // Result is the comparison of two files.
@@ -80,11 +84,10 @@ func Compare(a, b *Table, o Options) (*Result, error) {
 	if len(names) == 0 {
 		return nil, errors.New("the files have no column in common")
 	}
-	columns, reasons, err := prepareAll(a, b, names, o)
-	if err != nil {
+	var err error
+	if out.Columns, err = compareAll(a, b, names, o); err != nil {
 		return nil, err
 	}
-	out.Columns = judge(names, columns, reasons, o)
 	for _, c := range out.Columns {
 		if c.Drifted {
 			out.Drifted++
@@ -102,38 +105,64 @@ func contains(list []string, s string) bool {
 	return false
 }
 
-func prepareAll(a, b *Table, names []string, o Options) ([]drift.Column, []string, error) {
+// compareAll reads as many columns at once as there are processors, and judges
+// them together.
+func compareAll(a, b *Table, names []string, o Options) ([]Compared, error) {
 	columns, reasons, errs := make([]drift.Column, len(names)), make([]string, len(names)), make([]error, len(names))
+	detected, out := make([][]Detected, len(names)), make([]Compared, len(names))
 	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
 	var wg sync.WaitGroup
 	for i, name := range names {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			columns[i], reasons[i], errs[i] = prepare(a, b, name, contains(o.Categories, name))
+			ref, cur, err := sides(a, b, name, contains(o.Categories, name))
+			if errs[i] = err; err != nil {
+				return
+			}
+			if o.Detectors {
+				detected[i] = detectAll(ref, cur)
+			}
+			if o.Preset != "" {
+				out[i] = preset(ref, cur, name, o)
+				return
+			}
+			columns[i], reasons[i], errs[i] = prepare(ref, cur, name)
 		})
 	}
 	wg.Wait()
-	return columns, reasons, errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	if o.Preset == "" {
+		out = judge(names, columns, reasons, o)
+	}
+	for i := range out {
+		out[i].Detectors = detected[i]
+	}
+	return out, nil
+}
+
+// sides reads both files' column; numbers on one side alone are categories.
+func sides(a, b *Table, name string, category bool) (ref, cur *Column, err error) {
+	if ref, err = a.Column(name); err != nil {
+		return nil, nil, err
+	}
+	if cur, err = b.Column(name); err != nil {
+		return nil, nil, err
+	}
+	if category || (ref.Numbers == nil) != (cur.Numbers == nil) {
+		ref, cur = ref.asCategories(), cur.asCategories()
+	}
+	return ref, cur, nil
 }
 
 // gridSample is how many values a grid is cut from.
 const gridSample = 50_000
 
 // prepare counts both sides of a column on the reference's grid.
-func prepare(a, b *Table, name string, category bool) (drift.Column, string, error) {
-	out := drift.Column{Name: name, Importance: 0.5}
-	ref, err := a.Column(name)
-	if err != nil {
-		return out, "", err
-	}
-	cur, err := b.Column(name)
-	if err != nil {
-		return out, "", err
-	}
-	if category || (ref.Numbers == nil) != (cur.Numbers == nil) {
-		ref, cur = ref.asCategories(), cur.asCategories()
-	}
+func prepare(ref, cur *Column, name string) (out drift.Column, reason string, err error) {
+	out = drift.Column{Name: name, Importance: 0.5}
 	g, reason := gridOf(ref)
 	if reason != "" {
 		return out, reason, nil
