@@ -157,6 +157,7 @@ const (
 	ReasonMapping   Reason = "mapping"    // a source's mapping found no event in it
 	ReasonConvert   Reason = "conversion" // a row of an older version that the view's conversion cannot make one of the new
 	ReasonSchema    Reason = "schema"     // not written in the schema that its source names
+	ReasonUnpaired  Reason = "unpaired"   // the other half of a request and its response did not come
 	// ReasonUnreadable is of a whole record batch, whose bytes are not kept: it
 	// cannot be decompressed, becomes too large, or does not hold the records that
 	// it says.

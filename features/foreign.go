@@ -15,7 +15,7 @@ import (
 	"github.com/kedge-ml/kedge/stream"
 )
 
-// foreignTopic is a topic of others that a Source maps to features.
+// foreignTopic is a topic of others, or of pairs, that a Source maps to features.
 type foreignTopic struct {
 	definition registry.Definition
 	spec       *source.Definition
@@ -36,8 +36,9 @@ func (t *Tail) foreignTopics(s *registry.State) map[string]foreignTopic {
 		if err != nil {
 			continue // what checks definitions lets none in
 		}
-		if other, taken := out[spec.Topic]; !taken || d.UID < other.definition.UID {
-			out[spec.Topic] = foreignTopic{d, spec}
+		topic := spec.Maps(d.Namespace, d.Name)
+		if other, taken := out[topic]; !taken || d.UID < other.definition.UID {
+			out[topic] = foreignTopic{d, spec}
 		}
 	}
 	for topic, f := range out {
@@ -62,7 +63,9 @@ func (t *Tail) feeding(view *event.Schema) []string {
 	return out
 }
 
-func isForeign(topic string) bool { return !strings.HasPrefix(topic, "kedge.") }
+func isForeign(topic string) bool {
+	return !strings.HasPrefix(topic, "kedge.") || source.IsPairsTopic(topic)
+}
 
 // storedBefore says, of each foreign topic, up to where its rows are stored.
 // Asked before the tables are filled, so that what fills them holds at least

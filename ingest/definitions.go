@@ -45,7 +45,7 @@ func (d *definitions) source(s *registry.State, topic string) (registry.Definiti
 	return m.definition, m.spec, ok
 }
 
-// topicsOf are the foreign topics that a namespace's sources map.
+// topicsOf are the topics that a namespace's sources map.
 func (d *definitions) topicsOf(s *registry.State, namespace string) (topics []string) {
 	d.source(s, "")
 	d.mu.Lock()
@@ -89,8 +89,9 @@ func sourcesOf(s *registry.State) map[string]mapped {
 		if err != nil {
 			continue
 		}
-		if other, taken := out[spec.Topic]; !taken || d.UID < other.definition.UID {
-			out[spec.Topic] = mapped{d, spec}
+		topic := spec.Maps(d.Namespace, d.Name)
+		if other, taken := out[topic]; !taken || d.UID < other.definition.UID {
+			out[topic] = mapped{d, spec}
 		}
 	}
 	return out

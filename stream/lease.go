@@ -13,6 +13,12 @@ import (
 // gave this member up as dead. HoldLease returns nil when ctx ended, else why
 // the group could not go on.
 func (c *Client) HoldLease(ctx context.Context, group, topic string, hold func(context.Context)) error {
+	return c.HoldGeneration(ctx, group, topic, func(ctx context.Context, _ *Generation) { hold(ctx) })
+}
+
+// HoldGeneration is [Client.HoldLease] for a holder that commits positions under
+// the lease's group: they are refused ([ErrFenced]) once another holds it.
+func (c *Client) HoldGeneration(ctx context.Context, group, topic string, hold func(context.Context, *Generation)) error {
 	g, err := c.JoinGroup(ctx, GroupConfig{ID: group, Topics: []string{topic}, Watch: time.Minute})
 	if err != nil {
 		return fmt.Errorf("lease %s: %w", group, err)
@@ -31,7 +37,7 @@ func (c *Client) HoldLease(ctx context.Context, group, topic string, hold func(c
 }
 
 // during lasts as long as a generation.
-func during(ctx context.Context, gen *Generation, hold func(context.Context)) {
+func during(ctx context.Context, gen *Generation, hold func(context.Context, *Generation)) {
 	ctx, release := context.WithCancel(ctx)
 	defer release()
 	go func() {
@@ -46,6 +52,6 @@ func during(ctx context.Context, gen *Generation, hold func(context.Context)) {
 		return
 	}
 	for ctx.Err() == nil {
-		hold(ctx)
+		hold(ctx, gen)
 	}
 }

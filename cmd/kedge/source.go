@@ -109,6 +109,9 @@ func printSourceReport(w io.Writer, name string, r app.SourceReport) {
 	if len(r.Defines) > 0 {
 		fmt.Fprintf(w, "  defines      %s\n", strings.Join(r.Defines, ", "))
 	}
+	if r.Unpaired > 0 {
+		fmt.Fprintf(w, "  unpaired     %d: the other half is not in the sample\n", r.Unpaired)
+	}
 	fmt.Fprintf(w, "  rejected     %d (%.2f%%)\n", r.Rejected, 100*r.RejectRate)
 	for _, x := range r.Rejections {
 		fmt.Fprintf(w, "    row %d: %s: %s\n", x.Row, x.Reason, x.Detail)

@@ -127,13 +127,19 @@ func TestSourcesDocument(t *testing.T) {
 	if err := newForeign(t, p.kafka, true).send(t.Context(), 200, time.Now()); err != nil {
 		t.Fatal(err)
 	}
+	kserve := newPayloadLogger(t, p.kafka)
+	for i := range 50 {
+		kserve.send(fmt.Sprint(i), false, i%2)
+		kserve.send(fmt.Sprint(i), true, i/2%2)
+	}
 	commands := 0
 	for _, f := range fences(string(text)) {
 		switch {
 		case f[0] == "yaml" && strings.HasPrefix(f[1], "kind: Source"):
 			continue // written where the draft was read and edited, below
-		case f[0] == "yaml" && strings.HasPrefix(f[1], "# loans.yaml"):
-			if err := os.WriteFile(filepath.Join(dir, "loans.yaml"), []byte(f[1]), 0o600); err != nil {
+		case f[0] == "yaml" && strings.HasPrefix(f[1], "# "): // its name
+			name, _, _ := strings.Cut(strings.TrimPrefix(f[1], "# "), "\n")
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(f[1]), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		case f[0] == "yaml" && strings.HasPrefix(f[1], "description:"):
@@ -149,11 +155,14 @@ func TestSourcesDocument(t *testing.T) {
 			runDocumented(t, p, dir, strings.TrimSpace(line), string(text))
 		}
 	}
-	if commands < 11 {
+	if commands < 14 {
 		t.Errorf("only %d commands were found", commands)
 	}
 	if got := landed(p, "predictions", "shop_ranker"); got != 400 { // the third of each record is filtered out
 		t.Errorf("%d predictions of the foreign topic", got)
+	}
+	if got := landed(p, "predictions", "iris"); got != 100 {
+		t.Errorf("%d predictions of pairs", got)
 	}
 	p.mustBalance()
 }
@@ -202,11 +211,17 @@ func runDocumented(t *testing.T, p *kedgeProcess, dir, line, document string) {
 				}
 			}
 		}
+	case strings.Contains(line, "check iris"):
+		says(must(), "Model iris", "100 records, 100 rows", "rejected     0 (0.00%)")
 	case strings.Contains(line, "source check"):
 		says(must(), "Model shop_ranker", "rejected     0 (0.00%)")
 	case strings.Contains(line, "query rows"):
+		want := "0.75"
+		if strings.Contains(line, "iris") {
+			want = "versicolor"
+		}
 		testenv.Eventually(t, time.Minute, func() error {
-			if out, err := run(); err != nil || !strings.Contains(out, "0.75") {
+			if out, err := run(); err != nil || !strings.Contains(out, want) {
 				return fmt.Errorf("%s: %s %w", line, out, err)
 			}
 			return nil

@@ -10,6 +10,7 @@ import (
 
 	"github.com/expr-lang/expr"
 	"github.com/expr-lang/expr/ast"
+	"github.com/expr-lang/expr/builtin"
 	"github.com/expr-lang/expr/vm"
 )
 
@@ -29,7 +30,7 @@ type Program struct {
 // Compile reads an expression. A name that the row does not have is null.
 func Compile(text string) (*Program, error) {
 	calls, names := &callCheck{}, &nameList{}
-	p, err := expr.Compile(text, expr.Env(map[string]any{}), expr.AllowUndefinedVariables(), expr.MaxNodes(MaxNodes), expr.DisableBuiltin("now"), expr.Patch(calls), expr.Patch(names))
+	p, err := expr.Compile(text, expr.Env(map[string]any{}), expr.AllowUndefinedVariables(), expr.MaxNodes(MaxNodes), expr.DisableBuiltin("now"), expr.Patch(calls), expr.Patch(names), expr.Patch(plainNames{}))
 	if err == nil && calls.bad != "" {
 		err = fmt.Errorf("there is no function %s", calls.bad)
 	}
@@ -44,6 +45,19 @@ func (p *Program) String() string { return p.text }
 
 // Names are the fields that the expression reads, by their first part.
 func (p *Program) Names() []string { return p.names }
+
+// plainNames makes a field of a name that a function has too, where it is not
+// called: type, count and last are common names of fields.
+type plainNames struct{}
+
+// Visit implements [ast.Visitor].
+func (plainNames) Visit(node *ast.Node) {
+	if id, ok := (*node).(*ast.IdentifierNode); ok {
+		if _, function := builtin.Index[id.Value]; function {
+			ast.Patch(node, &ast.MemberNode{Node: &ast.IdentifierNode{Value: "$env"}, Property: &ast.StringNode{Value: id.Value}})
+		}
+	}
+}
 
 // callCheck finds calls of what is no function: fields may be absent from a
 // row, so the compiler takes any name for one. Local is refused because it

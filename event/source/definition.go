@@ -17,7 +17,25 @@ const Kind = "Source"
 type Definition struct {
 	event.Ownership `yaml:",inline"`
 	Topic           string  `yaml:"topic"`
+	Pair            *Pair   `yaml:"pair,omitempty"` // requests and responses are records of their own
 	Mapping         Mapping `yaml:"mapping"`
+}
+
+// Topics are the foreign topics that the source reads.
+func (d *Definition) Topics() []string {
+	if d.Pair != nil && d.Pair.Topic != "" {
+		return []string{d.Topic, d.Pair.Topic}
+	}
+	return []string{d.Topic}
+}
+
+// Maps is the topic whose records the mapping is about: the foreign one, or that
+// of the pairs.
+func (d *Definition) Maps(namespace, name string) string {
+	if d.Pair != nil {
+		return PairsTopic(namespace, name)
+	}
+	return d.Topic
 }
 
 // ParseDefinition reads a source's spec from YAML or JSON. Unknown members are
@@ -33,17 +51,20 @@ func ParseDefinition(text []byte) (*Definition, error) {
 // Validate joins all faults that can be seen without data, those of
 // expressions and schemas too.
 func (d *Definition) Validate() error {
-	var errs []error
-	switch {
-	case d.Topic == "":
-		errs = append(errs, errors.New("topic: state the topic to read"))
-	case strings.HasPrefix(d.Topic, "kedge."):
-		errs = append(errs, fmt.Errorf("topic: %q is one of Kedge's own", d.Topic))
-	case len(d.Topic) > 249 || strings.Trim(d.Topic, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "":
-		errs = append(errs, fmt.Errorf("topic: %.40q is no topic's name", d.Topic))
+	errs := []error{checkTopic(d.Topic)}
+	if d.Pair != nil {
+		errs = append(errs, d.Pair.validate(d.Topic))
+		if d.Mapping.Explode == wholeRecord {
+			errs = append(errs, errors.New("explode: a pair is an object: name the array in it, such as request.instances"))
+		}
 	}
-	if err := d.Mapping.Validate(); err != nil {
-		return errors.Join(append(errs, err)...)
+	if err := errors.Join(append(errs, d.Mapping.Validate())...); err != nil {
+		return err
+	}
+	if d.Pair != nil {
+		if _, err := NewHalfReader(d); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	_, err := NewMapper(&d.Mapping, Options{HashKey: make([]byte, 16)})
 	if errors.Is(err, errNeedsFile) {
@@ -52,4 +73,16 @@ func (d *Definition) Validate() error {
 	errs = append(errs, err)
 	_, err = NewRecordReader(&d.Mapping)
 	return errors.Join(append(errs, err)...)
+}
+
+func checkTopic(topic string) error {
+	switch {
+	case topic == "":
+		return errors.New("topic: state the topic to read")
+	case strings.HasPrefix(topic, "kedge."):
+		return fmt.Errorf("topic: %q is one of Kedge's own", topic)
+	case len(topic) > 249 || strings.Trim(topic, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "":
+		return fmt.Errorf("topic: %.40q is no topic's name", topic)
+	}
+	return nil
 }

@@ -27,7 +27,7 @@ func (m *machine) run(e *expression.Program, row Row) (any, error) {
 func (m *machine) load(row Row) {
 	m.vm.Clear()
 	for _, f := range row.Meta {
-		m.vm.Set(f.Name, event.Native(f.Value))
+		m.vm.Put(f.Name, event.Native(f.Value))
 	}
 	for _, f := range row.Fields {
 		m.vm.Put(f.Name, event.Native(f.Value))

@@ -133,6 +133,7 @@ type exploder struct {
 	inner  *event.FieldReader // of its elements
 	next   int64
 	fields []event.NamedValue
+	meta   []event.NamedValue
 }
 
 func (x *exploder) rows(row Row, yield func(Row, error) bool) bool {
@@ -144,12 +145,16 @@ func (x *exploder) rows(row Row, yield func(Row, error) bool) bool {
 		return yield(row, RowError{row.Index, fmt.Errorf("%s is a %s and no array", x.field, array.Type)})
 	}
 	more := true
+	x.meta = append(append(x.meta[:0], row.Meta...), event.NamedValue{Name: IndexField})
+	index := &x.meta[len(x.meta)-1].Value
+	first := x.next
 	err := x.reader.Elements([]byte(array.Text), func(element []byte) error {
 		fields, err := x.element(row, element)
 		if err != nil {
 			return err
 		}
-		if more = yield(Row{Index: x.next, Fields: fields}, nil); !more {
+		*index = event.Int(x.next - first)
+		if more = yield(Row{Index: x.next, Fields: fields, Meta: x.meta}, nil); !more {
 			return errStop
 		}
 		x.next++

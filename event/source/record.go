@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/twmb/avro"
@@ -31,6 +32,12 @@ func topicFormats() []string {
 const (
 	KeyField  = "_key"
 	TimeField = "_time"
+	// IndexField counts the elements of an exploded array from 0.
+	IndexField = "_index"
+	// pairField has the id of a pair.
+	pairField = "_pair"
+	// headersField has the headers that are text, in the halves of a pair.
+	headersField = "_headers"
 )
 
 // Record is one record of a topic.
@@ -52,7 +59,8 @@ type RecordReader struct {
 	parser *recordParser
 	x      *exploder
 	text   func(Record) ([]byte, error) // the record as JSON; empty: it says nothing
-	meta   [2]event.NamedValue
+	pairs  bool                         // the records are of a pairs topic
+	meta   []event.NamedValue
 
 	schemas map[int]*avro.Schema // by registry id; nil: the registry does not have it
 }
@@ -66,6 +74,16 @@ func NewRecordReader(m *Mapping) (*RecordReader, error) {
 	err := r.choose(m.Format)
 	if err != nil {
 		err = fmt.Errorf("format: %w", err)
+	}
+	return r, err
+}
+
+// NewReader returns a reader for the topic that a definition's mapping reads: of a
+// paired source, its pairs topic.
+func NewReader(d *Definition) (*RecordReader, error) {
+	r, err := NewRecordReader(&d.Mapping)
+	if err == nil && d.Pair != nil {
+		r.text, r.pairs = pairText, true
 	}
 	return r, err
 }
@@ -125,19 +143,37 @@ func (r *RecordReader) Rows(rec Record, visit func(Row) error) error {
 	if err != nil {
 		return err
 	}
-	row.Meta = r.about(rec)
+	if r.pairs {
+		r.divide(&row, rec.Key)
+	} else {
+		r.about(rec)
+	}
+	row.Meta = r.meta
 	if r.x.field == "" {
 		return visit(row)
 	}
 	r.x.next = 0
 	r.x.rows(row, func(row Row, bad error) bool {
 		if err = bad; err == nil {
-			row.Meta = r.meta[:]
 			err = visit(row)
 		}
 		return err == nil
 	})
 	return err
+}
+
+// divide takes out of a pair's fields what is about its records.
+func (r *RecordReader) divide(row *Row, id []byte) {
+	r.meta = append(r.meta[:0], event.NamedValue{Name: pairField, Value: event.Text(string(id))})
+	fields := row.Fields[:0]
+	for _, f := range row.Fields {
+		if _, name, _ := strings.Cut(f.Name, "."); strings.HasPrefix(name, "_") {
+			r.meta = append(r.meta, f)
+		} else {
+			fields = append(fields, f)
+		}
+	}
+	row.Fields = fields
 }
 
 // emptyRecord: a change stream has records that say nothing; elsewhere an
@@ -149,12 +185,11 @@ func (r *RecordReader) emptyRecord(rec Record) error {
 	return RowError{0, event.RefusedError{Reason: event.ReasonMalformed, Detail: "the record is empty"}}
 }
 
-func (r *RecordReader) about(rec Record) []event.NamedValue {
-	r.meta = [2]event.NamedValue{{Name: KeyField}, {Name: TimeField, Value: event.Time(rec.Time)}}
+func (r *RecordReader) about(rec Record) {
+	r.meta = append(r.meta[:0], event.NamedValue{Name: KeyField}, event.NamedValue{Name: TimeField, Value: event.Time(rec.Time)})
 	if len(rec.Key) > 0 && utf8.Valid(rec.Key) {
 		r.meta[0].Value = event.Text(string(rec.Key))
 	}
-	return r.meta[:]
 }
 
 // avroText reads records in the wire format of schema registries (a zero byte,

@@ -24,11 +24,11 @@ type part struct {
 
 // NewTranslator compiles a definition.
 func NewTranslator(d *Definition, o Options) (*Translator, error) {
-	mapper, err := NewMapper(&d.Mapping, o)
+	mapper, err := NewMapper(d.identified(), o)
 	if err != nil {
 		return nil, err
 	}
-	reader, err := NewRecordReader(&d.Mapping)
+	reader, err := NewReader(d)
 	return &Translator{reader: reader, mapper: mapper}, err
 }
 
@@ -39,6 +39,9 @@ func (t *Translator) AddSchema(id int, text string) error { return t.reader.AddS
 // dead letter of the record as it is. Its only error is a [NeedSchemaError],
 // which leaves the unit as it was.
 func (t *Translator) Translate(u *event.Unit, d *event.Decoder, r event.Record, headers func(func(name, value []byte) bool)) error {
+	if t.reader.pairs && t.noPair(u, d, r, headers) {
+		return nil
+	}
 	silent, err := t.read(Record{Key: r.Key, Value: r.Value, Time: r.Time, Headers: headers})
 	var need *NeedSchemaError
 	switch {
@@ -54,6 +57,21 @@ func (t *Translator) Translate(u *event.Unit, d *event.Decoder, r event.Record, 
 		d.DecodePart(u, r, int32(i), t.texts[p.from:p.to])
 	}
 	return nil
+}
+
+// noPair takes what else is in a pairs topic: a half that became a dead letter, and
+// the filling of an erasure. (One that came twice has no value: it is silent.)
+func (t *Translator) noPair(u *event.Unit, d *event.Decoder, r event.Record, headers func(func(name, value []byte) bool)) bool {
+	if reason, detail := refusal(headers); reason != "" {
+		d.Refuse(u, r, reason, detail)
+		return true
+	}
+	if string(r.Value) != event.ErasedRecord {
+		return false
+	}
+	u.Begin(r, 0)
+	d.DecodePart(u, r, 0, r.Value)
+	return true
 }
 
 // read maps a record and returns how many of its rows gave no event.

@@ -21,6 +21,7 @@ import (
 	"github.com/kedge-ml/kedge/drift"
 	"github.com/kedge-ml/kedge/features"
 	"github.com/kedge-ml/kedge/ingest"
+	"github.com/kedge-ml/kedge/ingest/pair"
 	"github.com/kedge-ml/kedge/internal/auth"
 	"github.com/kedge-ml/kedge/internal/telemetry"
 	"github.com/kedge-ml/kedge/internal/web"
@@ -59,6 +60,7 @@ type App struct {
 	mux       *web.Mux         // of the HTTP port, once it is ready
 	admin     net.Listener     // nil without one
 	consumer  *ingest.Consumer // nil without the role ingest
+	pairer    *pair.Pairer     // as the consumer
 	features  *featureStore    // nil without the role features
 	artifacts *model.Library   // opened by the first that needs it
 	serving   *modelServer     // nil without the role serving
@@ -222,6 +224,7 @@ func (a *App) run(ctx context.Context, served <-chan error) error {
 	if a.consumer != nil {
 		part("ingest", a.consumer.Run)
 		part("conversions", a.runConversions)
+		part("pairs", a.pairer.Run)
 	}
 	if a.store != nil {
 		part("definitions", a.followDefinitions)

@@ -245,6 +245,7 @@ func DefaultConfig() Config {
 			MinDelay: Duration(200 * time.Millisecond), MaxDelay: Duration(time.Second), Writers: 2, IDWindow: 1_000_000, FetchMemory: 64 << 20,
 			MaxRecord: 1 << 20, DeadLetters: 1 << 30, FutureBound: Duration(10 * time.Minute),
 		},
+		Sources: SourcesConfig{PairMemory: 256 << 20},
 		Features: FeaturesConfig{
 			Online: OnlineConfig{Prefix: "kedge", Timeout: Duration(time.Second)},
 			Served: ServedConfig{Share: 0.01, By: "key", Delay: Duration(time.Minute)},

@@ -10,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/event/source"
 	"github.com/kedge-ml/kedge/internal/auth"
 	"github.com/kedge-ml/kedge/internal/web"
 	"github.com/kedge-ml/kedge/query"
@@ -140,7 +141,7 @@ func (r *replay) one(ctx context.Context, c auth.Caller, state *registry.State, 
 		r.answer.Replayed++
 		return r.add(ctx, TopicName(c.Namespace, a.Kind), stream.Message{Key: a.Key, Value: d.Value, Headers: origin})
 	}
-	if strings.HasPrefix(d.Topic, "kedge.") {
+	if strings.HasPrefix(d.Topic, "kedge.") && !source.IsPairsTopic(d.Topic) {
 		r.answer.Replayed++
 		return r.add(ctx, d.Topic, stream.Message{Key: d.Key, Value: d.Value, Headers: origin})
 	}

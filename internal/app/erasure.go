@@ -191,24 +191,26 @@ func (c *ErasureCertificate) seal(key []byte) error {
 
 // deadLetterTopics are those whose dead letters are a namespace's.
 func (a *App) deadLetterTopics(ns string) []string {
-	out := eventTopics(ns)
+	return append(a.eventTopics(ns), a.sourceTopics(ns)...)
+}
+
+// eventTopics are Kedge's own topics with a namespace's events: those that are
+// sent, and the pairs of its sources.
+func (a *App) eventTopics(ns string) []string {
+	out := []string{TopicName(ns, event.Features), TopicName(ns, event.Predictions), TopicName(ns, event.Labels)}
 	for _, d := range a.registry.State().List(source.Kind, ns) {
-		if spec, err := source.ParseDefinition(d.Spec); err == nil {
-			out = append(out, spec.Topic)
+		if spec, err := source.ParseDefinition(d.Spec); err == nil && spec.Pair != nil {
+			out = append(out, source.PairsTopic(ns, d.Name))
 		}
 	}
 	return out
-}
-
-func eventTopics(ns string) []string {
-	return []string{TopicName(ns, event.Features), TopicName(ns, event.Predictions), TopicName(ns, event.Labels)}
 }
 
 // awaitLogs waits until what a namespace's logs hold now is in the store.
 func (a *App) awaitLogs(ctx context.Context, ns string) error {
 	ctx, cancel := context.WithTimeout(ctx, erasureWait)
 	defer cancel()
-	for _, topic := range eventTopics(ns) {
+	for _, topic := range a.eventTopics(ns) {
 		ends, err := a.ends(ctx, topic)
 		if err != nil {
 			return err
@@ -252,7 +254,7 @@ func (a *App) eraseLogs(ctx context.Context, ns string, out *ErasureCertificate)
 	if a.broker == nil {
 		return nil
 	}
-	for _, topic := range append(eventTopics(ns), features.ServedTopic(ns)) {
+	for _, topic := range append(a.eventTopics(ns), features.ServedTopic(ns)) {
 		before, err := a.ends(ctx, topic)
 		if err != nil {
 			return err

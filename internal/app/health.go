@@ -36,6 +36,9 @@ func (a *App) health(ctx context.Context) Health {
 	}
 	if a.consumer != nil {
 		checks = append(checks, a.ingestHealth)
+		if len(a.pairer.Statuses()) > 0 {
+			checks = append(checks, a.pairsHealth)
+		}
 	}
 	if a.features != nil {
 		checks = append(checks, a.featuresHealth)

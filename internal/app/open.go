@@ -338,8 +338,10 @@ func (a *App) openIngest(context.Context) (err error) {
 	if cfg.Schemas, err = a.schemas(); err != nil {
 		return err
 	}
-	a.consumer, err = ingest.New(cfg, a.client, a.registry, a.store, a.tel.Scope("ingest"))
-	return err
+	if a.consumer, err = ingest.New(cfg, a.client, a.registry, a.store, a.tel.Scope("ingest")); err != nil {
+		return err
+	}
+	return a.openPairs(cfg)
 }
 
 // conversionGroup is the group whose member converts stored rows of views that

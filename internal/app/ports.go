@@ -145,7 +145,7 @@ func (a *App) namespacesOf(c *auth.Caller) (out []string) {
 func (a *App) sourceTopics(namespace string) (out []string) {
 	for _, d := range a.registry.State().List(source.Kind, namespace) {
 		if spec, err := source.ParseDefinition(d.Spec); err == nil {
-			out = append(out, spec.Topic)
+			out = append(out, spec.Topics()...)
 		}
 	}
 	return out

@@ -26,6 +26,7 @@ import (
 type SourcesConfig struct {
 	SchemaRegistry ServerURL `yaml:"schema_registry"` // http://user:password@host:8081; empty: none
 	HashKey        Secret    `yaml:"hash_key"`        // keys hashed fields; at least 16 bytes
+	PairMemory     Size      `yaml:"pair_memory"`     // of requests and responses that wait for the other one, of each source
 }
 
 func (c *Config) checkSources(f *faults) {
@@ -33,6 +34,7 @@ func (c *Config) checkSources(f *faults) {
 		_, err := stream.NewSchemaRegistry(string(c.Sources.SchemaRegistry), nil)
 		f.check(err == nil, "sources.schema_registry: want an address such as http://host:8081")
 	}
+	f.check(c.Sources.PairMemory >= 1<<20, "sources.pair_memory: %v is less than 1MB", int64(c.Sources.PairMemory))
 	f.check(c.Sources.HashKey == "" || len(c.Sources.HashKey) >= 16, "sources.hash_key: want at least 16 bytes")
 }
 
@@ -70,6 +72,7 @@ type SourceReport struct {
 	Rows       int64             `json:"rows"`
 	Silent     int64             `json:"silent" doc:"Rows that give no event"`
 	Events     map[string]int64  `json:"events" doc:"Events by kind"`
+	Unpaired   int               `json:"unpaired,omitempty" doc:"Requests and responses without the other one in the sample"`
 	Rejected   int64             `json:"rejected"`
 	RejectRate float64           `json:"reject_rate"`
 	Rejections []SourceRejection `json:"rejections"`
@@ -112,10 +115,17 @@ func (a *App) checkSource(ctx context.Context, in SourceSample) (SourceReport, e
 	if err != nil {
 		return SourceReport{}, err
 	}
-	rows, err := a.sampleRows(ctx, &d.Mapping, records)
+	s := pairSample{records: len(records), pairs: records}
+	if d.Pair != nil {
+		if s, err = a.samplePairs(ctx, d, records, in.Records); err != nil {
+			return SourceReport{}, err
+		}
+	}
+	reader, err := source.NewReader(d)
 	if err != nil {
 		return SourceReport{}, invalid(err)
 	}
+	rows := s.rows(a.sampleRows(ctx, reader, s.pairs))
 	mapper, err := source.NewMapper(&d.Mapping, source.Options{HashKey: a.hashKey()})
 	if err != nil {
 		return SourceReport{}, invalid(err)
@@ -124,7 +134,9 @@ func (a *App) checkSource(ctx context.Context, in SourceSample) (SourceReport, e
 	if err != nil {
 		return SourceReport{}, err
 	}
-	return sourceReport(r, len(records)), nil
+	out := sourceReport(r, s.records)
+	out.Unpaired = s.single
+	return out, nil
 }
 
 func invalid(err error) error {
@@ -170,7 +182,7 @@ func (a *App) mayReadTopic(c auth.Caller, topic string) bool {
 		return strings.HasPrefix(topic, "kedge."+c.Namespace+".")
 	}
 	for _, d := range a.registry.State().List(source.Kind, "") {
-		if spec, err := source.ParseDefinition(d.Spec); err == nil && spec.Topic == topic && d.Namespace != c.Namespace {
+		if spec, err := source.ParseDefinition(d.Spec); err == nil && slices.Contains(spec.Topics(), topic) && d.Namespace != c.Namespace {
 			return false
 		}
 	}
@@ -242,11 +254,7 @@ func appendRecords(out []source.Record, b *stream.Batch) []source.Record {
 }
 
 // sampleRows reads records as rows, numbered over all of them.
-func (a *App) sampleRows(ctx context.Context, m *source.Mapping, records []source.Record) (iter.Seq2[source.Row, error], error) {
-	reader, err := source.NewRecordReader(m)
-	if err != nil {
-		return nil, err
-	}
+func (a *App) sampleRows(ctx context.Context, reader *source.RecordReader, records []source.Record) iter.Seq2[source.Row, error] {
 	return func(yield func(source.Row, error) bool) {
 		n, more := int64(0), true
 		for i := 0; i < len(records) && more; i++ {
@@ -269,14 +277,19 @@ func (a *App) sampleRows(ctx context.Context, m *source.Mapping, records []sourc
 				return
 			}
 		}
-	}, nil
+	}
 }
 
 var errStopped = errors.New("stopped")
 
 // readRecord reads one record, with the schema it names.
 func (a *App) readRecord(ctx context.Context, reader *source.RecordReader, r source.Record, visit func(source.Row) error) error {
-	err := reader.Rows(r, visit)
+	return a.withSchema(ctx, reader.AddSchema, func() error { return reader.Rows(r, visit) })
+}
+
+// withSchema reads, and again with the schema that the first try asked for.
+func (a *App) withSchema(ctx context.Context, add func(int, string) error, read func() error) error {
+	err := read()
 	var need *source.NeedSchemaError
 	if !errors.As(err, &need) {
 		return err
@@ -292,10 +305,10 @@ func (a *App) readRecord(ctx context.Context, reader *source.RecordReader, r sou
 	if text, err = ask(ctx, need.ID); err != nil {
 		return fmt.Errorf("ask the schema registry: %w", err)
 	}
-	if err := reader.AddSchema(need.ID, text); err != nil {
+	if err := add(need.ID, text); err != nil {
 		return source.RowError{Err: err}
 	}
-	return reader.Rows(r, visit)
+	return read()
 }
 
 // draftRows is how many rows a draft looks at.
@@ -313,12 +326,12 @@ func (a *App) draftSource(ctx context.Context, in SourceSample) (SourceDraft, er
 		in.Name = in.Topic
 	}
 	shape := source.Guess(records)
-	seq, err := a.sampleRows(ctx, &shape, records)
+	reader, err := source.NewRecordReader(&shape)
 	if err != nil {
 		return SourceDraft{}, err
 	}
 	var rows []source.Row
-	for row, err := range seq {
+	for row, err := range a.sampleRows(ctx, reader, records) {
 		var bad source.RowError
 		if errors.As(err, &bad) {
 			continue
@@ -346,16 +359,14 @@ func (a *App) checkNewSource(c auth.Caller, d Definition) error {
 	if err != nil {
 		return err
 	}
-	if strings.HasPrefix(spec.Topic, "kedge.") && !a.mayReadTopic(c, spec.Topic) {
-		return fmt.Errorf("topic %q belongs to another namespace than %q", spec.Topic, c.Namespace)
+	for _, topic := range spec.Topics() {
+		if by := a.mappedBy(c, d.Name, topic); by != "" {
+			return fmt.Errorf("topic %q is mapped by %s: a topic has one source, which may list several events", topic, by)
+		}
 	}
-	for _, other := range a.registry.State().List(source.Kind, "") {
-		if o, err := source.ParseDefinition(other.Spec); err == nil && o.Topic == spec.Topic && (other.Name != d.Name || other.Namespace != c.Namespace) {
-			by := "a source of another namespace"
-			if other.Namespace == c.Namespace {
-				by = "the source " + other.Name
-			}
-			return fmt.Errorf("topic %q is mapped by %s: a topic has one source, which may list several events", spec.Topic, by)
+	if spec.Pair != nil {
+		if err := source.CheckPairsTopic(c.Namespace, d.Name); err != nil {
+			return err
 		}
 	}
 	if len(spec.Mapping.Hash) > 0 && a.cfg.Sources.HashKey == "" {
@@ -367,12 +378,28 @@ func (a *App) checkNewSource(c auth.Caller, d Definition) error {
 	return nil
 }
 
+// mappedBy names the source beside the one of a name that maps a topic; "" if
+// there is none.
+func (a *App) mappedBy(c auth.Caller, name, topic string) string {
+	for _, other := range a.registry.State().List(source.Kind, "") {
+		o, err := source.ParseDefinition(other.Spec)
+		if err != nil || !slices.Contains(o.Topics(), topic) || other.Name == name && other.Namespace == c.Namespace {
+			continue
+		}
+		if other.Namespace == c.Namespace {
+			return "the source " + other.Name
+		}
+		return "a source of another namespace"
+	}
+	return ""
+}
+
 // sourceEvents maps a dead letter of a source's topic again, as its source says
 // now; false when its topic has none.
 func (a *App) sourceEvents(ctx context.Context, state *registry.State, d event.DeadLetter) ([]outgoing, bool, error) {
 	for _, def := range state.List(source.Kind, "") {
 		spec, err := source.ParseDefinition(def.Spec)
-		if err != nil || spec.Topic != d.Topic {
+		if err != nil || spec.Maps(def.Namespace, def.Name) != d.Topic {
 			continue
 		}
 		if address, err := event.AddressOf(d.Value); err == nil { // it had been mapped
@@ -385,7 +412,7 @@ func (a *App) sourceEvents(ctx context.Context, state *registry.State, d event.D
 }
 
 func (a *App) mapAgain(ctx context.Context, spec *source.Definition, d event.DeadLetter) ([]outgoing, error) {
-	reader, err := source.NewRecordReader(&spec.Mapping)
+	reader, err := source.NewReader(spec)
 	if err != nil {
 		return nil, err
 	}

@@ -83,6 +83,8 @@ func (c *Config) GroupACLs() []ACL {
 		{"kedge", "Read", "Group:" + conversionGroup},
 		{"kedge", "Describe", "Group:" + alertsGroup},
 		{"kedge", "Read", "Group:" + alertsGroup},
+		{"kedge", "Describe", "Group:" + pairsGroup},
+		{"kedge", "Read", "Group:" + pairsGroup},
 		{"kedge", "Describe", "Cluster:kafka-cluster"},
 	}
 }

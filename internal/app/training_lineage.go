@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/event/source"
 	"github.com/kedge-ml/kedge/registry"
 	"github.com/kedge-ml/kedge/serving"
 	"github.com/kedge-ml/kedge/trainer"
@@ -107,10 +108,10 @@ func (a *App) trainingSet(g *graph, r trainer.Run, run string) {
 	}
 }
 
-// feeds reports whether a topic of Kedge's own can feed a node; a foreign one
-// can feed any.
+// feeds reports whether a topic of Kedge's own can feed a node; a foreign one, or
+// one of pairs, can feed any.
 func feeds(topic, node string) bool {
-	ours := strings.HasPrefix(topic, "kedge.")
+	ours := strings.HasPrefix(topic, "kedge.") && !source.IsPairsTopic(topic)
 	view := strings.HasPrefix(node, event.FeatureViewKind+"/")
 	return !ours || strings.HasSuffix(topic, ".features") == view
 }

@@ -26,6 +26,10 @@ const (
 	MetricAuthRefused      = "kedge.auth.refused"                 // counter, by code and method
 	MetricIngestDeadBytes  = "kedge.ingest.dead_letters.dropped"  // counter By, by namespace: bytes beyond the cap
 	MetricIngestRetries    = "kedge.ingest.retries"               // counter, by phase
+	MetricPairOutcomes     = "kedge.pairs.outcomes"               // counter, by namespace, source and outcome: paired, unpaired, duplicate, refused, other
+	MetricPairWaiting      = "kedge.pairs.waiting"                // gauge, by namespace and source: halves without the other one
+	MetricPairBytes        = "kedge.pairs.waiting.size"           // gauge By: of those
+	MetricPairMissing      = "kedge.pairs.missing_records"        // counter: retention overtook the reader
 	MetricLedgerGap        = "kedge.ledger.gap_rows"              // gauge
 	MetricLedgerDuplicate  = "kedge.ledger.duplicate_rows"        // gauge
 	MetricDefinitions      = "kedge.definitions"                  // gauge, by state
@@ -84,6 +88,8 @@ const (
 	AttrRole     = attribute.Key("kedge.role")
 	AttrKind     = attribute.Key("kedge.event.kind") // features, predictions, labels
 	AttrReason   = attribute.Key("kedge.dead_letter.reason")
+	AttrSource   = attribute.Key("kedge.source.name")
+	AttrOutcome  = attribute.Key("kedge.pair.outcome")
 	AttrPhase    = attribute.Key("kedge.ingest.phase")
 	AttrEpoch    = attribute.Key("kedge.ingest.epoch")
 	AttrFrom     = attribute.Key("kedge.ingest.offset.from")
