@@ -57,40 +57,76 @@ func orderedBits(f float64) uint64 {
 	return bits | 1<<63
 }
 
-// Questions are the rows of an entity frame, as one view sees them.
+// questions are the rows of an entity frame, as one view sees them, by key and
+// then time.
 type questions struct {
 	keys  []byte  // ordered keys, one after another
-	ends  []int   // end of row i's key
-	at    []int64 // µs
-	order []int32 // rows, by key and then time
+	ends  []int   // end of question i's key
+	times []int64 // of question i
+	order []int32 // question i's row
+	at    []int64 // µs, by row
 }
 
 // newQuestions encodes the entity rows' keys. columns are the view's key
 // columns, in its order.
 func newQuestions(columns []*event.Column, at []int64) *questions {
-	q := &questions{at: at, ends: make([]int, len(at)), order: make([]int32, len(at))}
-	for i := range at {
-		for _, c := range columns {
-			q.keys = appendOrdered(q.keys, c, i)
-		}
-		q.ends[i] = len(q.keys)
-		q.order[i] = int32(i)
+	type asked struct {
+		head uint64 // the key's first eight bytes: most comparisons need no more
+		at   int64
+		from int // of the key
+		end  int
+		row  int32
 	}
-	slices.SortFunc(q.order, func(a, b int32) int {
-		return cmp.Or(bytes.Compare(q.key(a), q.key(b)), cmp.Compare(at[a], at[b]))
+	var keys []byte
+	all := make([]asked, len(at))
+	for i := range at {
+		from := len(keys)
+		for _, c := range columns {
+			keys = appendOrdered(keys, c, i)
+		}
+		all[i] = asked{head(keys[from:]), at[i], from, len(keys), int32(i)}
+	}
+	slices.SortFunc(all, func(a, b asked) int {
+		switch {
+		case a.head < b.head:
+			return -1
+		case a.head > b.head:
+			return 1
+		case a.end-a.from != 8 || b.end-b.from != 8:
+			if c := bytes.Compare(keys[a.from:a.end], keys[b.from:b.end]); c != 0 {
+				return c
+			}
+		}
+		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.row, b.row))
 	})
+	q := &questions{at: at, keys: make([]byte, 0, len(keys)), ends: make([]int, len(at)), times: make([]int64, len(at)), order: make([]int32, len(at))}
+	for i := range all {
+		q.keys = append(q.keys, keys[all[i].from:all[i].end]...)
+		q.ends[i], q.times[i], q.order[i] = len(q.keys), all[i].at, all[i].row
+	}
 	return q
 }
 
-func (q *questions) key(row int32) []byte {
-	from := 0
-	if row > 0 {
-		from = q.ends[row-1]
+// head is the first eight bytes of a key as a number, zeros behind a shorter one.
+func head(key []byte) uint64 {
+	if len(key) >= 8 {
+		return binary.BigEndian.Uint64(key)
 	}
-	return q.keys[from:q.ends[row]]
+	var b [8]byte
+	copy(b[:], key)
+	return binary.BigEndian.Uint64(b[:])
 }
 
-// Joined is what a join found for each entity row. Values lie in the order in
+// key is the key of question i.
+func (q *questions) key(i int) []byte {
+	from := 0
+	if i > 0 {
+		from = q.ends[i-1]
+	}
+	return q.keys[from:q.ends[i]]
+}
+
+// joined is what a join found for each entity row. Values lie in the order in
 // which they were found; Place says where row i's are.
 type joined struct {
 	columns  []event.Column // one per wanted column
@@ -108,11 +144,10 @@ type viewJoin struct {
 	asOf    asOf
 	wanted  []string
 	out     *joined
-	next    int // index of q.order: first question without an answer
+	next    int // first question without an answer
 	key     []byte
 	columns []int // wanted columns within the current batch's schema
 	schema  *event.Schema
-	carry   *event.Batch // rows of a key that goes on in the next batch
 	// Values are copied column by column: what was found in from since the last
 	// copy, -1 for nothing.
 	from *event.Batch
@@ -156,13 +191,14 @@ func (j *viewJoin) batch(b *event.Batch) {
 		for k := range keys {
 			j.key = appendOrdered(j.key, &keys[k], row)
 		}
-		switch bytes.Compare(j.q.key(j.q.order[j.next]), j.key) {
-		case -1:
-			j.advance()
-		case 1:
-			continue
+		order := bytes.Compare(j.q.key(j.next), j.key)
+		if order < 0 {
+			if j.advance(); j.next == len(j.q.order) {
+				return
+			}
+			order = bytes.Compare(j.q.key(j.next), j.key)
 		}
-		if j.next < len(j.q.order) && bytes.Equal(j.q.key(j.q.order[j.next]), j.key) {
+		if order == 0 {
 			j.asOf.add(fact{v: batchVersion(b, row), known: b.Columns[event.ColKnownAt].Int64s[row],
 				deleted: b.Columns[event.FeatureDelete].Bools[row] != 0, batch: b, row: row})
 		}
@@ -187,7 +223,7 @@ func (j *viewJoin) locate(s *event.Schema) {
 
 // advance answers the questions about keys before j.key.
 func (j *viewJoin) advance() {
-	for j.next < len(j.q.order) && bytes.Compare(j.q.key(j.q.order[j.next]), j.key) < 0 {
+	for j.next < len(j.q.order) && bytes.Compare(j.q.key(j.next), j.key) < 0 {
 		j.answerKey(maxTime)
 	}
 }
@@ -198,13 +234,13 @@ func (j *viewJoin) answerKey(before int64) {
 	if j.next == len(j.q.order) {
 		return
 	}
-	first := j.q.order[j.next]
+	key := j.q.key(j.next)
 	for j.next < len(j.q.order) {
-		row := j.q.order[j.next]
-		if before != maxTime && j.q.at[row] >= before || !bytes.Equal(j.q.key(row), j.q.key(first)) {
+		t := j.q.times[j.next]
+		if before != maxTime && t >= before || !bytes.Equal(j.q.key(j.next), key) {
 			break
 		}
-		j.answer(j.asOf.at(j.q.at[row]))
+		j.answer(j.asOf.at(t))
 	}
 	if before == maxTime {
 		j.asOf.reset()
@@ -274,15 +310,14 @@ func (j *viewJoin) keep() {
 		}
 		f.batch, f.row = carry, i
 	}
-	j.carry = carry
 }
 
 // answerKeyBefore answers what lies before a time; rows of that very time may
 // still come.
 func (j *viewJoin) answerKeyBefore(t int64) {
-	key := j.q.order[j.next]
+	key := j.q.key(j.next)
 	j.answerKey(t)
-	if j.next == len(j.q.order) || !bytes.Equal(j.q.key(j.q.order[j.next]), j.q.key(key)) {
+	if j.next == len(j.q.order) || !bytes.Equal(j.q.key(j.next), key) {
 		j.asOf.reset() // nobody asks about the key any more
 	}
 }

@@ -122,13 +122,13 @@ func (j *windowJoin) batch(b *event.Batch) {
 		for k := range keys {
 			j.key = appendOrdered(j.key, &keys[k], row)
 		}
-		for j.next < len(j.q.order) && bytes.Compare(j.q.key(j.q.order[j.next]), j.key) < 0 {
+		for j.next < len(j.q.order) && bytes.Compare(j.q.key(j.next), j.key) < 0 {
 			j.answerKey()
 		}
 		if j.next == len(j.q.order) {
 			return
 		}
-		if !bytes.Equal(j.q.key(j.q.order[j.next]), j.key) {
+		if !bytes.Equal(j.q.key(j.next), j.key) {
 			continue
 		}
 		at := b.Columns[event.ColEventTime].Int64s[row]
@@ -142,7 +142,7 @@ func (j *windowJoin) batch(b *event.Batch) {
 // answerKey answers all questions about the key of the next one, with the
 // events that were collected for it.
 func (j *windowJoin) answerKey() {
-	first := j.q.order[j.next]
+	key := j.q.key(j.next)
 	j.events.inOrder()
 	j.state = j.folder.emptyState(j.state[:0])
 	j.earliest = append(slices.Grow(j.earliest[:0], len(j.events.rows)+1)[:len(j.events.rows)], maxTime)
@@ -150,9 +150,8 @@ func (j *windowJoin) answerKey() {
 		j.earliest[i] = min(j.earliest[i+1], j.events.rows[i].v.EventTime)
 	}
 	folded := 0
-	for j.next < len(j.q.order) && bytes.Equal(j.q.key(j.q.order[j.next]), j.q.key(first)) {
-		row := j.q.order[j.next]
-		t := j.q.at[row]
+	for j.next < len(j.q.order) && bytes.Equal(j.q.key(j.next), key) {
+		row, t := j.q.order[j.next], j.q.times[j.next]
 		if j.known != nil {
 			j.foldKnown(row, t)
 			j.answer(row, t, false)
