@@ -27,7 +27,8 @@ TESTFLAGS ?= -p 2 -timeout 30m
 # a time, since two of them want more than the two cores that a test may count on.
 HEAVY := ingest|cmd/kedge|stream|stream/broker|store|features|internal/script|internal/kafkatest
 
-FETCHED := $(patsubst third_party/%/fetch.sh,$(DEPS)/%.stamp,$(wildcard third_party/*/fetch.sh))
+SCHEMAS := $(DEPS)/apicurio.stamp
+FETCHED := $(filter-out $(SCHEMAS),$(patsubst third_party/%/fetch.sh,$(DEPS)/%.stamp,$(wildcard third_party/*/fetch.sh)))
 CUDA    := $(DEPS)/python/xgboost-cuda.stamp
 VENVS   := $(filter-out $(CUDA),$(patsubst third_party/python/%/requirements.txt,$(DEPS)/python/%.stamp,$(wildcard third_party/python/*/requirements.txt)))
 
@@ -100,7 +101,7 @@ bench: deps ## benchmarks; the numbers land in bench/results
 	$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) -p 1 -timeout 60m $(PKGS) \
 		| tee bench/results/$$(date -u +%Y%m%d)-$$(git rev-parse --short HEAD).txt
 
-torture: deps ## hours of kills and faults; KEDGE_KILLS (1000), KEDGE_SEED
+torture: deps $(SCHEMAS) ## hours of kills and faults; KEDGE_KILLS (1000), KEDGE_SEED
 	KEDGE_TORTURE=1 $(GO) test -run Torture -count 1 -p 1 -timeout 12h -v $(PKGS)
 
 lint: ## formatting, vet, staticcheck
