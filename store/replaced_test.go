@@ -14,127 +14,161 @@ import (
 	"github.com/kedge-ml/kedge/store"
 )
 
-// Windows are counted again and again, in two lengths and on two grids, and
-// judged and measured as often: what is answered is the same before and after
-// the replaced revisions went, and of them those stay that are young.
-func TestReplacedRevisionsGo(t *testing.T) {
-	s, sub := open(t), store.Subject{Kind: event.Features, TableID: 7}
-	begin, rng := time.UnixMicro(minute).UTC(), rand.New(rand.NewPCG(7, 7))
-	var grids []*dist.Grid
+// derivedAgain are windows that are counted, judged and measured again and
+// again, with a count of what is stored.
+type derivedAgain struct {
+	t      *testing.T
+	s      *store.Store
+	sub    store.Subject
+	begin  time.Time
+	grids  []*dist.Grid
+	rng    *rand.Rand
+	stored map[string][]int // by what a row is about: the revisions, ascending
+	marks  map[string]bool  // about and revision of verdicts with which an incident began
+}
+
+func newDerivedAgain(t *testing.T) *derivedAgain {
+	d := &derivedAgain{t: t, s: open(t), sub: store.Subject{Kind: event.Features, TableID: 7}, begin: time.UnixMicro(minute).UTC(),
+		rng: rand.New(rand.NewPCG(7, 7)), stored: map[string][]int{}, marks: map[string]bool{}}
 	for i := range 2 {
 		g, err := dist.NumericGrid([]float64{1, 2, 3, float64(10 + i)}, dist.GridConfig{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		grids = append(grids, g)
+		d.grids = append(d.grids, g)
 	}
-	const revisions, windows = 6, 40
-	at := func(revision int) time.Time { return begin.Add(time.Duration(revision) * time.Hour) }
-	stored, newest := map[string][]int{}, map[string]int{} // what the tables hold, counted here
-	for revision := range revisions {
-		u := uint64(at(revision).UnixMicro())
-		for _, length := range []time.Duration{time.Minute, 15 * time.Minute} {
-			var ws []store.WindowSummary
-			for i := range windows {
-				for k, g := range grids {
-					if rng.IntN(3) > 0 { // some are counted in some revisions
-						continue
-					}
-					start := begin.Add(time.Duration(i) * 45 * time.Minute) // over two days
-					ws = append(ws, store.WindowSummary{Column: "x", Start: start, Summary: dist.Summarize(g, []float64{float64(revision), 2})})
-					key := fmt.Sprint("summary", length, i, k)
-					stored[key], newest[key] = append(stored[key], revision), revision
+	return d
+}
+
+func (d *derivedAgain) at(revision int) time.Time {
+	return d.begin.Add(time.Duration(revision) * time.Hour)
+}
+
+func (d *derivedAgain) window(i int) time.Time {
+	return d.begin.Add(time.Duration(i) * 45 * time.Minute) // 40 of them lie over two days
+}
+
+func (d *derivedAgain) note(revision int, about ...any) string {
+	key := fmt.Sprint(about...)
+	d.stored[key] = append(d.stored[key], revision)
+	return key
+}
+
+func (d *derivedAgain) must(err error) {
+	d.t.Helper()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// save counts some windows in two lengths and on two grids, judges some, and
+// measures one.
+func (d *derivedAgain) save(revision int) {
+	u := uint64(d.at(revision).UnixMicro())
+	for _, length := range []time.Duration{time.Minute, 15 * time.Minute} {
+		var ws []store.WindowSummary
+		for i := range 40 {
+			for k, g := range d.grids {
+				if d.rng.IntN(3) == 0 {
+					ws = append(ws, store.WindowSummary{Column: "x", Start: d.window(i), Summary: dist.Summarize(g, []float64{float64(revision), 2})})
+					d.note(revision, "summary", length, i, k)
 				}
 			}
-			if err := s.SaveSummaries(t.Context(), sub, ws, length, u); err != nil {
-				t.Fatal(err)
-			}
 		}
-		var vs []store.Verdict
-		var segments []store.SegmentVerdict
-		for i := range windows {
-			if rng.IntN(2) > 0 {
-				continue
-			}
-			start := begin.Add(time.Duration(i) * 45 * time.Minute)
-			v := store.Verdict{Namespace: "default", Monitor: "m", Subject: "v", Column: "x", Detector: "ks", Start: start, End: start.Add(time.Hour), Effect: float64(revision) + float64(i)/100, Floor: 1}
-			vs, segments = append(vs, v), append(segments, store.SegmentVerdict{Verdict: v, Segment: "c=a"})
-			for _, table := range []string{"verdict", "segment"} {
-				key := fmt.Sprint(table, i)
-				stored[key], newest[key] = append(stored[key], revision), revision
-			}
-		}
-		p := store.Performance{Namespace: "default", Model: "v", Metric: "accuracy", Start: begin, End: begin.Add(time.Hour), Value: float64(revision)}
-		stored["performance"], newest["performance"] = append(stored["performance"], revision), revision
-		if err := s.SaveVerdicts(t.Context(), sub, vs, u); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.SaveSegmentVerdicts(t.Context(), segments, u); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.SavePerformance(t.Context(), []store.Performance{p}, u); err != nil {
-			t.Fatal(err)
-		}
+		d.must(d.s.SaveSummaries(d.t.Context(), d.sub, ws, length, u))
 	}
-	const young = 4 // revisions from this one on are too young to go
-	old, gone := 0, 0
-	for key, all := range stored {
-		for _, r := range all {
-			old++
-			if r < newest[key] && r < young {
+	var vs []store.Verdict
+	var segments []store.SegmentVerdict
+	for i := range 40 {
+		if d.rng.IntN(2) == 0 {
+			continue
+		}
+		v := store.Verdict{Namespace: "default", Monitor: "m", Subject: "v", Column: "x", Detector: fmt.Sprint("ks", i%10), Start: d.window(i), End: d.window(i + 1),
+			Effect: float64(revision) + float64(i)/100, Floor: 1, Change: "same", Severity: "warning"}
+		segments = append(segments, store.SegmentVerdict{Verdict: v, Segment: "c=a"})
+		d.note(revision, "segment", i)
+		if key := d.note(revision, "verdict", i); i%10 == 3 && len(d.stored[key]) == 1 { // a window is judged for its incident once
+			v.Change = "opened"
+			d.marks[fmt.Sprint(key, revision)] = true
+		}
+		vs = append(vs, v)
+	}
+	d.must(d.s.SaveVerdicts(d.t.Context(), d.sub, vs, u))
+	d.must(d.s.SaveSegmentVerdicts(d.t.Context(), segments, u))
+	d.must(d.s.SavePerformance(d.t.Context(), []store.Performance{{Namespace: "default", Model: "v", Metric: "accuracy", Start: d.begin, End: d.at(1), Value: float64(revision)}}, u))
+	d.note(revision, "performance")
+}
+
+// counted is how many rows were stored, and how many of them may go: those that
+// are replaced, older than a revision, and began no incident.
+func (d *derivedAgain) counted(young int) (all, gone int) {
+	for key, revisions := range d.stored {
+		for _, r := range revisions {
+			all++
+			if r < revisions[len(revisions)-1] && r < young && !d.marks[fmt.Sprint(key, r)] {
 				gone++
 			}
 		}
 	}
-	held := func() (rows int) {
-		for _, table := range []string{"summaries", "verdicts", "segment_verdicts", "performance"} {
-			n, err := strconv.Atoi(text(t, s, "SELECT count() FROM "+table))
-			if err != nil {
-				t.Fatal(err)
-			}
-			rows += n
-		}
-		return rows
+	return all, gone
+}
+
+func (d *derivedAgain) held() (rows int) {
+	d.t.Helper()
+	for _, table := range []string{"summaries", "verdicts", "segment_verdicts", "performance"} {
+		n, err := strconv.Atoi(text(d.t, d.s, "SELECT count() FROM "+table))
+		d.must(err)
+		rows += n
 	}
-	answers := func() (out []any) {
-		for _, length := range []time.Duration{time.Minute, 15 * time.Minute} {
-			ws, err := s.SavedSummaries(t.Context(), sub, begin, begin.Add(72*time.Hour), length)
-			if err != nil {
-				t.Fatal(err)
-			}
-			out = append(out, ws)
-		}
-		for _, ask := range []func() ([]query.Frame, error){
-			func() ([]query.Frame, error) { return s.Verdicts(t.Context(), about(begin, "")) },
-			func() ([]query.Frame, error) { return s.SegmentDrift(t.Context(), about(begin, "v")) },
-			func() ([]query.Frame, error) { return s.Performance(t.Context(), about(begin, "v")) },
-		} {
-			frames, err := ask()
-			if err != nil || frames[0].Rows() == 0 {
-				t.Fatalf("%v (%v)", frames, err)
-			}
-			out = append(out, frames)
-		}
-		return out
+	return rows
+}
+
+// answers are all that is read of these tables.
+func (d *derivedAgain) answers() (out []any) {
+	d.t.Helper()
+	for _, length := range []time.Duration{time.Minute, 15 * time.Minute} {
+		ws, err := d.s.SavedSummaries(d.t.Context(), d.sub, d.begin, d.begin.Add(72*time.Hour), length)
+		d.must(err)
+		out = append(out, ws)
 	}
-	before := answers()
-	if n := held(); n != old || gone < 50 {
-		t.Fatalf("%d rows, stored %d, of which %d are to go", n, old, gone)
+	r := query.Request{Namespace: "default", Model: "v", From: d.begin, To: d.begin.Add(72 * time.Hour), Limit: 1000}
+	for i, ask := range []func(query.Request) ([]query.Frame, error){
+		func(r query.Request) ([]query.Frame, error) { return d.s.Verdicts(d.t.Context(), r) },
+		func(r query.Request) ([]query.Frame, error) { return d.s.SegmentDrift(d.t.Context(), r) },
+		func(r query.Request) ([]query.Frame, error) { return d.s.Performance(d.t.Context(), r) },
+		func(r query.Request) ([]query.Frame, error) { return d.s.DriftState(d.t.Context(), r) },
+	} {
+		frames, err := ask(r)
+		if d.must(err); frames[0].Rows() == 0 {
+			d.t.Fatalf("question %d has no answer: %v", i, frames)
+		}
+		out = append(out, frames)
 	}
-	if n, err := s.DropReplaced(t.Context(), at(revisions), at(young)); err != nil || n != 0 {
+	return out
+}
+
+// What is answered is the same before and after the replaced revisions went, and
+// of them those stay that are young, and those that say when an incident began.
+func TestReplacedRevisionsGo(t *testing.T) {
+	const revisions, young = 6, 4
+	d := newDerivedAgain(t)
+	for r := range revisions {
+		d.save(r)
+	}
+	before, all, gone := d.answers(), 0, 0
+	if all, gone = d.counted(young); d.held() != all || gone < 50 || len(d.marks) < 3 {
+		t.Fatalf("%d rows, stored %d, of which %d are to go; %d incidents", d.held(), all, gone, len(d.marks))
+	}
+	if n, err := d.s.DropReplaced(t.Context(), d.at(revisions), d.at(young)); err != nil || n != 0 {
 		t.Errorf("nothing was stored since, yet %d rows went (%v)", n, err)
 	}
 	for i, want := range []int{gone, 0} { // a second time there is nothing to do
-		n, err := s.DropReplaced(t.Context(), time.Time{}, at(young))
-		if err != nil || int(n) != want || held() != old-gone {
-			t.Fatalf("time %d: %d rows went, want %d; %d are left of %d (%v)", i+1, n, want, held(), old, err)
+		n, err := d.s.DropReplaced(t.Context(), time.Time{}, d.at(young))
+		if err != nil || int(n) != want || d.held() != all-gone {
+			t.Fatalf("time %d: %d rows went, want %d; %d are left of %d (%v)", i+1, n, want, d.held(), all, err)
 		}
 	}
-	if after := answers(); !reflect.DeepEqual(after, before) {
+	if after := d.answers(); !reflect.DeepEqual(after, before) {
 		t.Errorf("answers changed:\n%v\n%v", after, before)
 	}
-}
-
-func about(begin time.Time, model string) query.Request {
-	return query.Request{Namespace: "default", Model: model, From: begin, To: begin.Add(72 * time.Hour), Limit: 1000}
 }
