@@ -59,7 +59,9 @@ func (p *parcel) bytes() int { return len(p.msg.Key) + len(p.msg.Value) }
 // a ring that is bounded in records and bytes; what is under way counts.
 //
 // The requests of some milliseconds leave together: handing each over would wake
-// the deliverer once per request, which costs more than a small model.
+// the deliverer once per request, which costs more than a small model. A delivery
+// takes some 2 ms of processor time, nearly all of it to wake those who send to each
+// partition, and 2 µs a record: at 15,000 a second 20 ms were twice as dear as 50.
 type recorder struct {
 	topic  string
 	send   produce
@@ -83,8 +85,8 @@ type recorder struct {
 
 // Bounds of one hand-over to the producer.
 const (
-	recordBatch  = 1024
-	recordLinger = 20 * time.Millisecond
+	recordBatch  = 4096
+	recordLinger = 50 * time.Millisecond
 	retryFirst   = 50 * time.Millisecond
 	retryLongest = 2 * time.Second
 	sampleEvery  = 10
