@@ -19,6 +19,7 @@ const (
 	EffectColumn    Effect = "column"    // a column more: rows before it have null there
 	EffectWidening  Effect = "widening"  // Int64 becomes Float64, stored values too
 	EffectRetire    Effect = "retire"    // events are refused from now on, stored rows stay
+	EffectRetention Effect = "retention" // rows that are older than it are removed, or kept longer
 	EffectOverflow  Effect = "overflow"  // values go to the overflow column from now on
 	EffectSignature Effect = "signature" // a model's versions get another input table
 	EffectVersion   Effect = "version"   // rows get the columns of a new version, stored ones by conversion
@@ -77,6 +78,7 @@ func compareViews(a, b *ViewSpec) []Edit {
 	c.plain("ttl", a.TTL, b.TTL, EffectRead)
 	c.plain("online", a.Online, b.Online, EffectRead)
 	c.retired("retired", a.Retired, b.Retired)
+	c.plain("retention", a.Retention, b.Retention, EffectRetention)
 	return c.edits
 }
 
@@ -87,6 +89,7 @@ func compareModels(a, b *ModelSpec) []Edit {
 	c.plain("task", a.Task, b.Task, EffectRead)
 	c.plain("labels", a.Labels, b.Labels, EffectRead)
 	c.retired("retired", a.Retired, b.Retired)
+	c.plain("retention", a.Retention, b.Retention, EffectRetention)
 	for _, sig := range b.Signatures {
 		path := fmt.Sprintf("signatures.%d", sig.ID)
 		i := slices.IndexFunc(a.Signatures, func(o SignatureSpec) bool { return o.ID == sig.ID })

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"time"
 )
 
 // NamespaceKind is the registry's name of a definition of a namespace. It is
@@ -15,10 +16,10 @@ const NamespaceKind = "Namespace"
 // quotas, the installation's retention.
 type NamespaceSpec struct {
 	Ownership `yaml:",inline"`
-	Owners    []string           `json:"owners,omitempty" yaml:"owners,omitempty"` // identities that may administer it
-	Weight    int                `json:"weight,omitempty" yaml:"weight,omitempty"` // share of ingest while it is short; 1 when 0
-	Quotas    Quotas             `json:"quotas,omitzero" yaml:"quotas,omitempty"`
-	Retention NamespaceRetention `json:"retention,omitzero" yaml:"retention,omitempty"`
+	Owners    []string  `json:"owners,omitempty" yaml:"owners,omitempty"` // identities that may administer it
+	Weight    int       `json:"weight,omitempty" yaml:"weight,omitempty"` // share of ingest while it is short; 1 when 0
+	Quotas    Quotas    `json:"quotas,omitzero" yaml:"quotas,omitempty"`
+	Retention Retention `json:"retention,omitzero" yaml:"retention,omitempty"`
 }
 
 // Quotas bound what a namespace takes of an installation. Zero is no bound. The
@@ -34,10 +35,18 @@ type Quotas struct {
 	DeadLetterBytes   int64 `json:"dead_letter_bytes,omitempty" yaml:"dead_letter_bytes,omitempty"`     // then dead letters lose their bytes, not their reason
 }
 
-// NamespaceRetention overrides how long an installation keeps a namespace's
-// rows, counted from the append; 0 keeps the installation's setting.
-type NamespaceRetention struct {
-	Rows Duration `json:"rows,omitempty" yaml:"rows,omitempty"`
+// Retention says how long rows are kept, counted from the append: of a view or
+// model; where it says nothing, of its namespace; where that says nothing, of the
+// installation.
+type Retention struct {
+	Rows Duration `json:"rows,omitempty" yaml:"rows,omitempty"` // 0: not said here
+}
+
+func (r Retention) validate() error {
+	if r.Rows < 0 || r.Rows > 0 && r.Rows < Duration(time.Second) {
+		return errors.New("retention: rows: want at least a second, or nothing")
+	}
+	return nil
 }
 
 // MaxWeight bounds how much more than others a namespace may have.
@@ -73,10 +82,7 @@ func (s *NamespaceSpec) Validate() error {
 			errs = append(errs, fmt.Errorf("quotas: %s: %d: want a positive number, or none for no bound", name, v))
 		}
 	}
-	if s.Retention.Rows < 0 {
-		errs = append(errs, errors.New("retention: rows: must not be negative"))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.Retention.validate())...)
 }
 
 var namespaceRule = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,62}$`)

@@ -51,6 +51,9 @@ func (s *ViewSpec) validateFrom() error {
 	if s.Version > 1 || len(s.Former) > 0 {
 		errs = append(errs, errors.New("from: a view over an outside table has no versions: convert in the table, or define another view"))
 	}
+	if s.Retention != (Retention{}) {
+		errs = append(errs, errors.New("from: nothing is removed from an outside table: leave out retention"))
+	}
 	names := map[string]bool{}
 	for where, list := range map[string][]FieldSpec{"keys": s.Keys, "columns": s.Columns} {
 		for _, c := range list {

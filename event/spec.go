@@ -66,6 +66,7 @@ type ViewSpec struct {
 	TTL       Duration    `json:"ttl,omitempty" yaml:"ttl,omitempty"` // 0: values never expire
 	Online    bool        `json:"online,omitempty" yaml:"online,omitempty"`
 	Retired   bool        `json:"retired,omitempty" yaml:"retired,omitempty"`
+	Retention Retention   `json:"retention,omitzero" yaml:"retention,omitempty"`
 	// Version counts what rows look like, from 1. Events say which they are of by
 	// their member version; those that say nothing are of the oldest listed here.
 	Version int          `json:"version,omitempty" yaml:"version,omitempty"`
@@ -101,6 +102,7 @@ type ModelSpec struct {
 	Signatures []SignatureSpec `json:"signatures" yaml:"signatures"`
 	Labels     LabelSpec       `json:"labels,omitzero" yaml:"labels,omitempty"`
 	Retired    bool            `json:"retired,omitempty" yaml:"retired,omitempty"`
+	Retention  Retention       `json:"retention,omitzero" yaml:"retention,omitempty"`
 }
 
 // Duration is a time span that definitions write as "36h" or "7d".
@@ -225,7 +227,7 @@ func (s *ViewSpec) Validate() error {
 	if s.TTL < 0 {
 		errs = append(errs, errors.New("ttl: must not be negative"))
 	}
-	errs = append(errs, checkFields("keys", s.Keys, s.Origin), checkFields("columns", s.Columns, s.Origin), s.validateVersions(), s.validateFrom())
+	errs = append(errs, checkFields("keys", s.Keys, s.Origin), checkFields("columns", s.Columns, s.Origin), s.validateVersions(), s.validateFrom(), s.Retention.validate())
 	for _, k := range s.Keys {
 		if !keyType(k.Type) {
 			errs = append(errs, fmt.Errorf("keys: %q has type %s: want Bool, Int32, Int64, String, Timestamp or Bytes", k.Name, k.Type))
@@ -236,7 +238,7 @@ func (s *ViewSpec) Validate() error {
 
 // Validate joins all faults of the definition.
 func (s *ModelSpec) Validate() error {
-	errs := []error{checkOrigin(s.Origin), s.Labels.validate()}
+	errs := []error{checkOrigin(s.Origin), s.Labels.validate(), s.Retention.validate()}
 	ids, versions := map[int]bool{}, map[string]bool{}
 	for _, sig := range s.Signatures {
 		where := fmt.Sprintf("signatures: %d", sig.ID)

@@ -134,7 +134,7 @@ func TestOutsideIsOnlyRead(t *testing.T) {
 	const sum = "SELECT count(), sum(cityHash64(*)) FROM warehouse.t"
 	before := text(t, s, sum)
 
-	if err := s.SetNamespaceRetention(t.Context(), "test", 1e9); err != nil {
+	if err := s.SetRetentions(t.Context(), func(*event.Schema) time.Duration { return time.Second }); err != nil {
 		t.Errorf("retention: %v", err)
 	}
 	parts := map[string]string{"user": "u3"}

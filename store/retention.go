@@ -6,19 +6,10 @@ import (
 	"regexp"
 	"strconv"
 	"time"
-
-	"github.com/kedge-ml/kedge/event"
 )
 
-// SetRetention lets a table's rows live for d from when the broker appended
-// them, so that a backfill that states an old known_at is kept as long as any
-// other row; 0 keeps them for ever. Rows go when the engine next merges them.
-func (s *Store) SetRetention(ctx context.Context, sc *event.Schema, d time.Duration) error {
-	return s.setTTL(ctx, sc.Table(), "appended_at", d)
-}
-
-// SetDeadLetterRetention is SetRetention for dead letters, whose known_at is
-// the broker's append.
+// SetDeadLetterRetention lets dead letters live for d from their known_at, which
+// is the broker's append; 0 keeps them for ever.
 func (s *Store) SetDeadLetterRetention(ctx context.Context, d time.Duration) error {
 	return s.setTTL(ctx, "dead_letters", "known_at", d)
 }

@@ -13,12 +13,8 @@ import (
 // tablesOf are the names of a namespace's tables of events and of their
 // latest-state twins, those that hold rows.
 func (s *Store) tablesOf(namespace string) (names, twins []string) {
-	p := s.prepared.Load()
-	if p == nil {
-		return nil, nil
-	}
-	for _, t := range p.bySchema {
-		if t.schema.Namespace != namespace || t.schema.From != nil {
+	for _, t := range s.own() {
+		if t.schema.Namespace != namespace {
 			continue
 		}
 		names = append(names, t.name)
@@ -26,7 +22,6 @@ func (s *Store) tablesOf(namespace string) (names, twins []string) {
 			twins = append(twins, latestTable(t).name)
 		}
 	}
-	slices.Sort(names)
 	return names, twins
 }
 
@@ -46,43 +41,73 @@ func (s *Store) Stored(ctx context.Context, namespace string) (event.Stored, err
 	return event.Stored{Rows: int64(rows), Bytes: int64(bytes)}, nil
 }
 
+// own are the prepared tables of events, by name; outside ones are not Kedge's.
+func (s *Store) own() (out []*table) {
+	p := s.prepared.Load()
+	if p == nil {
+		return nil
+	}
+	for _, t := range p.bySchema {
+		if t.schema.From == nil {
+			out = append(out, t)
+		}
+	}
+	slices.SortFunc(out, func(a, b *table) int { return strings.Compare(a.name, b.name) })
+	return out
+}
+
 // quotedList writes names of this package's making for IN.
 func quotedList(names []string) string { return "'" + strings.Join(names, "','") + "'" }
 
-// SetNamespaceRetention lets the rows of a namespace's tables live for d from
-// when the broker appended them; 0 keeps them for ever. Tables that have it
-// already are left alone.
-func (s *Store) SetNamespaceRetention(ctx context.Context, namespace string, d time.Duration) error {
+// Keep says how long a table's rows live from when the broker appended them, so
+// that a backfill that states an old known_at is kept as long as any other row; 0
+// is for ever. Rows go when the engine next merges them.
+type Keep func(*event.Schema) time.Duration
+
+// SetRetentions lets the rows of the tables of events, and of what is kept beside
+// them for restarts, live as long as keep says. Tables that have it already are
+// left alone.
+func (s *Store) SetRetentions(ctx context.Context, keep Keep) error {
 	have, err := s.Retention(ctx)
 	if err != nil {
 		return err
 	}
-	names, twins := s.tablesOf(namespace)
+	want := map[string]time.Duration{}
+	var names, twins []string
+	for _, t := range s.own() {
+		names, want[t.name] = append(names, t.name), keep(t.schema)
+		if t.schema.Kind == event.Features {
+			twin := latestTable(t).name
+			twins, want[twin] = append(twins, twin), want[t.name]
+		}
+	}
 	there, err := s.existing(ctx, twins)
 	if err != nil {
 		return err
 	}
 	for _, name := range append(names, there...) {
-		if have[name] == d {
+		if have[name] == want[name] {
 			continue
 		}
-		if err := s.setTTL(ctx, name, "appended_at", d); err != nil {
+		if err := s.setTTL(ctx, name, "appended_at", want[name]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Expired counts the rows of a namespace's tables of events that a retention of d,
-// counted from now, would remove. It reads one column.
-func (s *Store) Expired(ctx context.Context, namespace string, now time.Time, d time.Duration) (int64, error) {
-	names, _ := s.tablesOf(namespace)
-	var total int64
-	for _, name := range names {
+// Expired counts the rows of the tables of events that keep, counted from now,
+// would remove. It reads one column of those of which it keeps not all.
+func (s *Store) Expired(ctx context.Context, now time.Time, keep Keep) (total int64, err error) {
+	for _, t := range s.own() {
+		d := keep(t.schema)
+		if d <= 0 {
+			continue
+		}
 		var n uint64
-		sql := "SELECT count() FROM " + s.ref(name) + " WHERE appended_at < fromUnixTimestamp64Micro({before:Int64}, 'UTC')"
+		sql := "SELECT count() FROM " + s.ref(t.name) + " WHERE appended_at < fromUnixTimestamp64Micro({before:Int64}, 'UTC')"
 		if err := s.queryRow(ctx, sql, params{"before": micro(now.Add(-d))}).Scan(&n); err != nil {
-			return 0, fmt.Errorf("count the rows of namespace %s beyond a retention of %v: %w", namespace, d, err)
+			return 0, fmt.Errorf("count the rows of %s beyond a retention of %v: %w", t.name, d, err)
 		}
 		total += int64(n)
 	}

@@ -165,7 +165,8 @@ func effectText(e event.Effect) string {
 		event.EffectNone: "shown only, nothing is rebuilt", event.EffectRead: "takes effect at once, stored rows stay",
 		event.EffectAlias: "alias: events may use the other name", event.EffectColumn: "new column: earlier rows have null",
 		event.EffectWidening: "widening: stored values become Float64", event.EffectRetire: "retired: events are refused, stored rows stay",
-		event.EffectOverflow: "values go to the overflow column from now on", event.EffectSignature: "another input table for these versions",
+		event.EffectRetention: "retention: older rows are removed",
+		event.EffectOverflow:  "values go to the overflow column from now on", event.EffectSignature: "another input table for these versions",
 		event.EffectVersion: "a new version: stored rows are converted", event.EffectRefused: "refused",
 	}[e]
 }

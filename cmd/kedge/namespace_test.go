@@ -126,6 +126,22 @@ func TestNamespaceBounds(t *testing.T) {
 	if out := plan("retention: {rows: 30d}"); strings.Contains(out, "are removed") {
 		t.Errorf("a retention that removes nothing: %s", out)
 	}
+	// A view may say otherwise for its own rows.
+	view := filepath.Join(t.TempDir(), "view.yaml")
+	const short = "kind: FeatureView\nname: short\nspec: {origin: declared, keys: [{name: k, type: Int64}], columns: [{name: x, type: Float64}], retention: {rows: %s}}\n"
+	if err := os.WriteFile(view, fmt.Appendf(nil, short, "5d"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.must("apply", "-f", view)
+	testenv.Eventually(t, time.Minute, func() error {
+		out := p.clickhouseText("SELECT engine_full FROM system.tables WHERE name LIKE 'features_%'")
+		for _, days := range []int{91, 5} {
+			if strings.Count(out, fmt.Sprint(days*24*3600)) != 1 {
+				return fmt.Errorf("not one table keeps rows for %d days: %s", days, out)
+			}
+		}
+		return nil
+	})
 	apply("quotas: {rows: 100000}")
 	testenv.Eventually(t, time.Minute, func() error {
 		s := p.status()

@@ -101,6 +101,9 @@ func (a *App) apply(ctx context.Context, c auth.Caller, d Definition) (registry.
 // are about the installation, about what is live, or about foreign topics.
 func (a *App) mayDefine(c auth.Caller, d Definition) error {
 	need := map[string]auth.Permission{event.ErasureKind: auth.Erase, event.NamespaceKind: auth.SystemWrite, serving.DeploymentKind: auth.RolloutWrite, source.Kind: auth.SourceRead, event.ColumnPolicyKind: auth.PersonalRead}[d.Kind]
+	if !a.mayRetain(c, d) {
+		return auth.Forbidden(c, auth.Erase)
+	}
 	if need == auth.Undeclared || c.May(need) || d.Kind == event.NamespaceKind && a.administers(c, d) {
 		return nil
 	}

@@ -277,27 +277,10 @@ func (a *App) followDefinitions(ctx context.Context) error {
 	}
 }
 
-// applyRetention gives the tables of each namespace the retention of its
-// definition, or the installation's.
+// applyRetention gives each table the retention of its view or model, of its
+// namespace, or of the installation: the first that says one.
 func (a *App) applyRetention(ctx context.Context) error {
-	spaces, retention := map[string]bool{}, map[string]time.Duration{}
-	for _, sc := range a.store.Schemas() {
-		spaces[sc.Namespace] = true
-	}
-	for _, d := range a.registry.State().List(event.NamespaceKind, "") {
-		if spec, err := event.ParseNamespace(d.Spec); err == nil {
-			retention[d.Name] = time.Duration(spec.Retention.Rows)
-		}
-	}
-	var errs []error
-	for ns := range spaces {
-		d := retention[ns]
-		if d == 0 {
-			d = time.Duration(a.settings().Retention.Rows)
-		}
-		errs = append(errs, a.store.SetNamespaceRetention(ctx, ns, d))
-	}
-	return errors.Join(errs...)
+	return a.store.SetRetentions(ctx, a.retentions().keep)
 }
 
 func copyOf(versions []registry.Definition) []store.Definition {

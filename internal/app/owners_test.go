@@ -2,6 +2,7 @@ package app
 
 import (
 	"encoding/json"
+	"fmt"
 	"testing"
 
 	"github.com/kedge-ml/kedge/event"
@@ -9,6 +10,42 @@ import (
 	"github.com/kedge-ml/kedge/registry"
 	"github.com/kedge-ml/kedge/registry/memlog"
 )
+
+// TestRetentionTakesMoreThanDefining: whoever may define a view may not remove its
+// rows by keeping them for a shorter time, nor have them kept longer.
+func TestRetentionTakesMoreThanDefining(t *testing.T) {
+	reg, err := registry.Open(t.Context(), memlog.New(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = reg.Run(t.Context()) }() // ends with the test
+	a := &App{registry: reg}
+	const view, model = `{"origin":"declared","keys":[{"name":"k","type":"Int64"}],"columns":[],"ttl":"%s"%s}`, `{"origin":"declared","signatures":[],"task":"%s"%s}`
+	for kind, format := range map[string]string{event.FeatureViewKind: view, event.ModelKind: model} {
+		spec := func(other, more string) json.RawMessage { return fmt.Appendf(nil, format, other, more) }
+		const kept = `,"retention":{"rows":"30d"}`
+		if _, err := reg.Apply(t.Context(), registry.Entry{Kind: kind, Namespace: "growth", Name: "v", Op: registry.Put, Spec: spec("1h", kept)}); err != nil {
+			t.Fatal(err)
+		}
+		for name, c := range map[string]struct {
+			name string
+			spec json.RawMessage
+			may  bool
+		}{
+			"as it was":        {"v", spec("2h", kept), true},
+			"shorter":          {"v", spec("1h", `,"retention":{"rows":"1d"}`), false},
+			"none":             {"v", spec("1h", ""), false},
+			"deletes it":       {"v", nil, false},
+			"new without":      {"w", spec("1h", ""), true},
+			"new with its own": {"w", spec("1h", kept), false},
+		} {
+			d := Definition{Kind: kind, Name: c.name, Spec: c.spec}
+			if err := a.mayDefine(auth.Caller{Subject: "sam", Namespace: "growth"}, d); (err == nil) != c.may {
+				t.Errorf("%s, %s: %v", kind, name, err)
+			}
+		}
+	}
+}
 
 // TestOwnersAdministerTheirNamespace: an owner edits who owns the namespace and
 // what is said of it, never what it may have, nor another's, nor deletes it.

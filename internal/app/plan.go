@@ -43,7 +43,7 @@ type PlannedChange struct {
 	Edits   []event.Edit `json:"edits,omitempty"`
 	Refused string       `json:"refused,omitempty" doc:"Why it cannot be applied"`
 	Cost    *drift.Cost  `json:"cost,omitempty" doc:"Of a Monitor: what it is expected to take a day"`
-	Removes *Removal     `json:"removes,omitempty" doc:"Of a Namespace: what its retention would remove now"`
+	Removes *Removal     `json:"removes,omitempty" doc:"Of a Namespace, FeatureView or Model: what its retention would remove now"`
 }
 
 // Removal is what a retention would remove.
@@ -174,31 +174,6 @@ func (a *App) costOf(ctx context.Context, c auth.Caller, d Definition) *drift.Co
 		return nil
 	}
 	return cost
-}
-
-// removesOf counts what the retention of a Namespace would remove, for whoever may
-// set it: others may not know how much a namespace holds.
-func (a *App) removesOf(ctx context.Context, c auth.Caller, d Definition) *Removal {
-	if d.Kind != event.NamespaceKind || a.store == nil || !c.May(auth.SystemWrite) {
-		return nil
-	}
-	spec, err := event.ParseNamespace(d.Spec)
-	if err != nil {
-		return nil
-	}
-	keep, now := time.Duration(spec.Retention.Rows), time.Now()
-	if keep == 0 {
-		keep = time.Duration(a.settings().Retention.Rows)
-	}
-	if keep == 0 {
-		return nil // for ever
-	}
-	rows, err := a.store.Expired(ctx, d.Name, now, keep)
-	if err != nil {
-		a.tel.Scope("app").Log.WarnContext(ctx, "what a retention would remove is not known", "namespace", d.Name, "error", err)
-		return nil
-	}
-	return &Removal{Rows: rows, Before: now.Add(-keep).UTC()}
 }
 
 // checkDefinition finds what is wrong with a definition by itself, and beside
