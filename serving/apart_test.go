@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net/http"
 	"os"
 	"os/exec"
 	"runtime/metrics"
@@ -53,7 +54,14 @@ func serverMain(kind string) int {
 		if err := r.s.Load(m); err != nil {
 			b.Fatal(err)
 		}
-		fmt.Println(strings.TrimPrefix(r.http.URL, "http://"))
+		addr := strings.TrimPrefix(r.http.URL, "http://")
+		if kind == "bare" {
+			addr = listen(b, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body)
+				write(w, http.StatusOK, []byte(`{}`))
+			}), nil)
+		}
+		fmt.Println(addr)
 		lines, before := bufio.NewScanner(os.Stdin), observe(b, r.s)
 		for lines.Scan() {
 			now := observe(b, r.s)
@@ -171,10 +179,13 @@ func (s *apart) ask(b *testing.B) (got inside) {
 // BenchmarkApart asks a server in a process of its own by an open loop: each
 // request is due at its time, whether or not those before are answered, and its
 // latency counts from then. By key at 70 % of what the server does at most, and
-// requests of a millisecond at three times that. Its command pins both sides:
+// requests of a millisecond at three times that; then a bare net/http handler, which
+// computes nothing, at the same rate: what this machine and client do by themselves.
+// Its command pins both sides:
 //
 //	KEDGE_BENCH_PIN=0 taskset -c 1 go test -run '^$' -bench Apart -benchtime 1x ./serving
 func BenchmarkApart(b *testing.B) {
+	rate := 0.0
 	for _, c := range []struct {
 		name, kind, path, body string
 		share                  float64
@@ -183,15 +194,19 @@ func BenchmarkApart(b *testing.B) {
 		{"by-key-70", "by-key", "/v1/predict/fraud", `{"key":{"city":"Bern","driver":7},"data":{"hour":2}}`, 0.7, 64},
 		{"by-key-50", "by-key", "/v1/predict/fraud", `{"key":{"city":"Bern","driver":7},"data":{"hour":2}}`, 0.5, 64},
 		{"overload-3x", "busy", "/v2/models/fraud/infer", askFor("input", "[1,2]", "FP32", "[1,2]"), 3, 1024},
+		{"bare-at-that-rate", "bare", "/bare", askFor("input", "[1,2]", "FP32", "[1,2]"), 0, 1024},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			s, request := startApart(b, c.kind), post(c.path, nil, []byte(c.body))
 			full := offer(b, s.addr, request, 5_000, 8, 0)
 			full = offer(b, s.addr, request, int(3*float64(len(full.took))/full.elapsed.Seconds()), 8, 0)
 			capacity := float64(len(full.took)) / full.elapsed.Seconds()
+			if c.share > 0 {
+				rate = c.share * capacity
+			}
 			before := s.ask(b)
 			b.ResetTimer()
-			l := offer(b, s.addr, request, int(10*c.share*capacity), c.conns, c.share*capacity)
+			l := offer(b, s.addr, request, int(10*rate), c.conns, rate)
 			b.StopTimer()
 			in := s.ask(b)
 			if l.failed+full.failed > 0 {

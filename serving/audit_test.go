@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -42,6 +43,36 @@ func TestRollbackReadsNothing(t *testing.T) {
 	}
 	if _, err := h.rollouts.Promote(t.Context(), "m", "9", "ann", ""); !errors.Is(err, ErrUnknownVersion) {
 		t.Errorf("a version that is not there: %v", err)
+	}
+}
+
+// TestRollbacksWalkBack rolls back again and again: to the champion before, and the
+// one before that, never forward to one that was rolled back.
+func TestRollbacksWalkBack(t *testing.T) {
+	h := newTrialHouse(t)
+	h.apply(fmt.Sprintf(trialSpec, "1", "2", ""))
+	h.live("1", "2")
+	for _, step := range []string{"2", "3", "back 2", "back 1", "none", "3", "back 1", "none", "2", "1", "none"} {
+		version, back := strings.CutPrefix(step, "back ")
+		var err error
+		switch {
+		case step == "none":
+			if _, err := h.rollouts.Rollback(t.Context(), "m", "ann", ""); !errors.Is(err, ErrRollout) {
+				t.Fatalf("nothing is left to go back to: %v", err)
+			}
+			continue
+		case back:
+			_, err = h.rollouts.Rollback(t.Context(), "m", "ann", "complaints")
+		default:
+			_, err = h.rollouts.Promote(t.Context(), "m", version, "ann", "")
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", step, err)
+		}
+		h.live(version, "")
+	}
+	if got := champions([]Moment{{Spec: DeploymentSpec{Routing: Routing{Champion: "1"}}}, {Action: "deleted"}, {Action: "champion replaced", Spec: DeploymentSpec{Routing: Routing{Champion: "2"}}}}); !slices.Equal(got, []string{"1", "2"}) {
+		t.Errorf("over a deletion: %v", got)
 	}
 }
 

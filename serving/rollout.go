@@ -27,6 +27,9 @@ func NewRollouts(reg *registry.Registry, namespace string) *Rollouts {
 	return &Rollouts{reg, namespace}
 }
 
+// actionRollback is the action of a rollback, whoever made it.
+const actionRollback = "rolled back"
+
 // Moment is one state of a deployment: what was live from At on.
 type Moment struct {
 	At         time.Time      `json:"at"`
@@ -61,7 +64,7 @@ func actionOf(before []Moment, now *DeploymentSpec) string {
 	case old.Champion != now.Champion && old.challenges(now.Champion):
 		return "promoted"
 	case old.Champion != now.Champion && slices.ContainsFunc(before, func(m Moment) bool { return m.Spec.Champion == now.Champion }):
-		return "rolled back"
+		return actionRollback
 	case old.Champion != now.Champion:
 		return "champion replaced"
 	case now.Canary != nil && (old.Canary == nil || old.Canary.Version != now.Canary.Version):
@@ -69,7 +72,7 @@ func actionOf(before []Moment, now *DeploymentSpec) string {
 	case now.Experiment != nil && (old.Experiment == nil || old.Experiment.Name != now.Experiment.Name):
 		return "experiment began"
 	case old.Canary != nil && now.Canary == nil, old.Experiment != nil && now.Experiment == nil:
-		return "rolled back"
+		return actionRollback
 	}
 	return "changed"
 }
@@ -113,22 +116,43 @@ func (r *Rollouts) Promote(ctx context.Context, model, version, who, why string)
 }
 
 // Rollback ends what is on trial or, when nothing is, gives the place back to
-// the champion before this one. All of them are loaded, so nothing is read.
+// the champion before this one; called again, to the one before that. All of them
+// are loaded, so nothing is read.
 func (r *Rollouts) Rollback(ctx context.Context, model, who, why string) (Moment, error) {
 	return r.change(ctx, model, who, why, func(spec *DeploymentSpec) error {
 		if spec.Canary != nil || spec.Experiment != nil {
 			spec.Routing = Routing{Champion: spec.Champion, Shadows: spec.Shadows}
 			return nil
 		}
-		for _, m := range slices.Backward(r.History(model)) {
-			before := m.Spec.Champion
-			if m.Action != "deleted" && before != spec.Champion && slices.ContainsFunc(spec.Versions, func(v DeployedVersion) bool { return v.Version == before }) {
+		for _, before := range slices.Backward(champions(r.History(model))) {
+			if before != spec.Champion && slices.ContainsFunc(spec.Versions, func(v DeployedVersion) bool { return v.Version == before }) {
 				spec.Routing = Routing{Champion: before, Shadows: without(spec.Shadows, before)}
 				return nil
 			}
 		}
 		return fmt.Errorf("roll back %s: %w: nothing is on trial and no earlier champion is among the versions", model, ErrRollout)
 	})
+}
+
+// champions are the present champion, last, and those whose place it took, without
+// what was rolled back: the way that rollbacks go, backwards.
+func champions(history []Moment) []string {
+	var way []string
+	for _, m := range history {
+		c := m.Spec.Champion
+		at := len(way) - 1
+		for m.Action == actionRollback && at >= 0 && way[at] != c {
+			at--
+		}
+		switch {
+		case c == "": // deleted
+		case at >= 0 && way[at] == c:
+			way = way[:at+1]
+		default:
+			way = append(way, c)
+		}
+	}
+	return way
 }
 
 func without(list []string, v string) []string {
