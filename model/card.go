@@ -91,6 +91,7 @@ type CalibrationBin struct {
 type Cost struct {
 	Wall      float64 `json:"wall_seconds,omitempty"`
 	CPU       float64 `json:"cpu_seconds,omitempty"`
+	DataCPU   float64 `json:"data_cpu_seconds,omitempty"` // of CPU, until the rows lay in the library
 	GPU       float64 `json:"gpu_seconds,omitempty"`      // held
 	GPUIdle   float64 `json:"gpu_idle_seconds,omitempty"` // of them, with nothing running on it
 	EnergyKWh float64 `json:"energy_kwh,omitempty"`

@@ -25,7 +25,7 @@ func (s *Scheduler) Get(ctx context.Context, namespace, id string) (Run, error) 
 	return found[0], nil
 }
 
-// Runs reads runs, newest first: all, one by its id, or those in some states.
+// Runs reads runs of a namespace (empty: of every one), newest first: all, one by its id, or those in some states.
 func (s *Scheduler) Runs(ctx context.Context, namespace, id string, states ...State) ([]Run, error) {
 	var names []string
 	for _, st := range states {
@@ -228,6 +228,7 @@ func (s *tally) beside(rec Record, parent string) Record {
 	rec.Run = func(r Run) error {
 		if r.ID != parent && r.State.Final() {
 			s.mu.Lock()
+			s.cost.DataCPU += r.Cost.DataCPU
 			s.cost.CPU, s.cost.GPU, s.cost.GPUIdle, s.cost.EnergyKWh = s.cost.CPU+r.Cost.CPU, s.cost.GPU+r.Cost.GPU, s.cost.GPUIdle+r.Cost.GPUIdle, s.cost.EnergyKWh+r.Cost.EnergyKWh
 			s.cost.Trials++
 			s.mu.Unlock()

@@ -5,6 +5,7 @@ package trainer
 import (
 	"os/exec"
 	"syscall"
+	"time"
 )
 
 // ownGroup starts a program in a process group of its own, which cancelling
@@ -19,4 +20,13 @@ func endGroup(cmd *exec.Cmd) {
 	if cmd.Process != nil {
 		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	}
+}
+
+// ownCPU is what this process has used of all cores, in seconds.
+func ownCPU() float64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
 }

@@ -50,6 +50,7 @@ type workerDone struct {
 	Device  model.Device `json:"device"`
 	Version string       `json:"version"`
 	Outputs int          `json:"outputs"`
+	DataCPU float64      `json:"data_cpu"` // seconds until the rows lay in the library
 }
 
 // Kinds of errors that cross the pipe and are sentinels again on this side.

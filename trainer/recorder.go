@@ -25,17 +25,51 @@ type recorder struct {
 	store *store.Store
 
 	mu      sync.Mutex
-	seq     int64
-	metrics []store.RunMetric
-	lines   []store.RunLine
+	waiting map[string]*waiting // by namespace
 	counts  map[string]int64
 
 	saving sync.Mutex
 	live   map[string]Run // under way here, as last recorded
 }
 
+// waiting is what was not stored yet of one namespace's runs.
+type waiting struct {
+	metrics outbox[store.RunMetric]
+	lines   outbox[store.RunLine]
+}
+
+// outbox holds rows until they are stored. What was sent and failed may be stored
+// all the same: it is sent again as it was, under the same number.
+type outbox[T any] struct {
+	waiting, sending []T
+	seq              int64
+}
+
+func (o *outbox[T]) flush(send func(seq int64, rows []T) error) error {
+	for len(o.sending)+len(o.waiting) > 0 {
+		if len(o.sending) == 0 {
+			o.sending, o.waiting = o.waiting, o.sending
+		}
+		if err := send(o.seq, o.sending); err != nil {
+			return err
+		}
+		o.sending, o.seq = o.sending[:0], o.seq+1
+	}
+	return nil
+}
+
+// of returns what waits of a namespace; mu is held.
+func (c *recorder) of(namespace string) *waiting {
+	w := c.waiting[namespace]
+	if w == nil {
+		w = &waiting{}
+		c.waiting[namespace] = w
+	}
+	return w
+}
+
 func newRecorder(cfg SchedulerConfig, st *store.Store) *recorder {
-	return &recorder{cfg: cfg, store: st, counts: map[string]int64{}, live: map[string]Run{}}
+	return &recorder{cfg: cfg, store: st, counts: map[string]int64{}, waiting: map[string]*waiting{}, live: map[string]Run{}}
 }
 
 // recordTimeout bounds one insert of a run's record.
@@ -143,16 +177,18 @@ func (c *recorder) record(ctx context.Context, of Run) Record {
 		Metrics: func(ms []Metric) error {
 			c.mu.Lock()
 			defer c.mu.Unlock()
+			w := c.of(of.Namespace)
 			for _, m := range ms {
 				set, name, _ := strings.Cut(m.Key, "-")
-				c.metrics = append(c.metrics, store.RunMetric{Run: m.Run, Job: of.Job, Set: set, Metric: name, Step: int64(m.Step), Value: m.Value, Time: m.Time})
+				w.metrics.waiting = append(w.metrics.waiting, store.RunMetric{Run: m.Run, Job: of.Job, Set: set, Metric: name, Step: int64(m.Step), Value: m.Value, Time: m.Time})
 			}
 			return nil
 		},
 		Log: func(run, line string) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			c.lines = append(c.lines, store.RunLine{Run: run, N: c.counts[run], Time: time.Now(), Text: strings.TrimRight(line, "\n")})
+			w := c.of(of.Namespace)
+			w.lines.waiting = append(w.lines.waiting, store.RunLine{Run: run, N: c.counts[run], Time: time.Now(), Text: strings.TrimRight(line, "\n")})
 			c.counts[run]++
 		},
 		Checkpoint: func(run string, k Checkpoint) error { return saveCheckpoint(c.cfg.Checkpoints, run, k) },
@@ -160,22 +196,20 @@ func (c *recorder) record(ctx context.Context, of Run) Record {
 }
 
 // flush stores what waits. What cannot be stored waits on.
-func (c *recorder) flush(ctx context.Context) error {
+func (c *recorder) flush(ctx context.Context) (err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	token := fmt.Sprintf("%s/%d", c.cfg.Owner, c.seq)
-	err := c.store.SaveRunMetrics(ctx, c.cfg.Namespace, token, c.metrics)
-	if err == nil {
-		c.metrics = c.metrics[:0]
+	for namespace, w := range c.waiting {
+		token := func(seq int64) string { return fmt.Sprintf("%s/%s/%d", c.cfg.Owner, namespace, seq) }
+		err = errors.Join(err,
+			w.metrics.flush(func(seq int64, ms []store.RunMetric) error {
+				return c.store.SaveRunMetrics(ctx, namespace, token(seq), ms)
+			}),
+			w.lines.flush(func(seq int64, ls []store.RunLine) error {
+				return c.store.SaveRunLog(ctx, namespace, token(seq), ls)
+			}))
 	}
-	err2 := c.store.SaveRunLog(ctx, c.cfg.Namespace, token, c.lines)
-	if err2 == nil {
-		c.lines = c.lines[:0]
-	}
-	if err == nil && err2 == nil {
-		c.seq++
-	}
-	return errors.Join(err, err2)
+	return err
 }
 
 func checkpointFile(run string) string { return run + ".checkpoint" }

@@ -66,7 +66,7 @@ func (s *Scheduler) follow(ctx context.Context, states chan<- *registry.State) {
 // cancelOwn ends the runs under way here that another process was asked to
 // cancel.
 func (s *Scheduler) cancelOwn(ctx context.Context, st *registry.State) {
-	for _, d := range st.List(askKind, s.cfg.Namespace) {
+	for _, d := range st.List(askKind, "") {
 		var a ask
 		if err := event.DecodeStrict(d.Spec, &a); err != nil || a.Op != opCancel {
 			continue
@@ -84,7 +84,7 @@ func (s *Scheduler) cancelOwn(ctx context.Context, st *registry.State) {
 // answer carries out what other processes were asked for. Runs that another one
 // has under way are its own to cancel.
 func (s *Scheduler) answer(ctx context.Context, st *registry.State) {
-	for _, d := range st.List(askKind, s.cfg.Namespace) {
+	for _, d := range st.List(askKind, "") {
 		var a ask
 		err := event.DecodeStrict(d.Spec, &a)
 		switch {

@@ -24,7 +24,6 @@ var ErrState = errors.New("the run's state does not allow it")
 
 // SchedulerConfig is what a process trains with.
 type SchedulerConfig struct {
-	Namespace   string
 	Owner       string               // of this process's life: a run with another one is nobody's
 	Capacity    Resources            // what runs may occupy together
 	GPUs        []string             // UUIDs of the GPUs in it; a run sees those that it is given
@@ -60,6 +59,9 @@ type Scheduler struct {
 	mu     sync.Mutex
 	queue  []Run
 	active map[string]*active
+	// elsewhere are the runs under way in other processes, as of the newest look:
+	// they are not of this machine, but of their namespaces' quotas.
+	elsewhere []Run
 }
 
 // active is a run under way.
@@ -205,58 +207,80 @@ func pause(ctx context.Context, d time.Duration) {
 
 // recover takes up the runs that no process runs any more.
 func (s *Scheduler) recover(ctx context.Context) error {
-	left, err := s.Runs(ctx, s.cfg.Namespace, "", Queued, Running)
+	left, err := s.Runs(ctx, "", "", Queued, Running)
 	if err != nil {
 		return err
 	}
+	var elsewhere []Run
 	for _, r := range left {
 		if r.Trigger == ByMLflow || s.known(r.ID) {
 			continue // nobody's, or under way here
 		}
 		if r.State == Queued && r.Spec != nil {
 			s.enqueue(r)
-		} else if err := s.inherit(ctx, r); err != nil {
+			continue
+		}
+		goesOn, err := s.inherit(ctx, r)
+		if err != nil {
 			return err
 		}
+		if goesOn {
+			elsewhere = append(elsewhere, r)
+		}
 	}
+	s.note(elsewhere)
 	return nil
+}
+
+// note keeps the runs that go on in other processes.
+func (s *Scheduler) note(elsewhere []Run) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.elsewhere = slices.DeleteFunc(elsewhere, func(r Run) bool { return r.Spec == nil }) // trials take what their search does
 }
 
 // sweep takes up the runs whose process has gone since.
 func (s *Scheduler) sweep(ctx context.Context) {
-	left, err := s.Runs(ctx, s.cfg.Namespace, "", Running)
+	left, err := s.Runs(ctx, "", "", Running)
+	var elsewhere []Run
 	for _, r := range left {
-		if r.Trigger != ByMLflow && !s.known(r.ID) {
-			err = errors.Join(err, s.inherit(ctx, r))
+		if r.Trigger == ByMLflow || s.known(r.ID) {
+			continue
+		}
+		goesOn, failed := s.inherit(ctx, r)
+		if err = errors.Join(err, failed); goesOn {
+			elsewhere = append(elsewhere, r)
 		}
 	}
+	s.note(elsewhere)
 	if err != nil && ctx.Err() == nil {
 		s.cfg.Log.WarnContext(ctx, "runs of processes that are gone were not taken up; this is tried again", "error", err)
 	}
 }
 
 // inherit takes up an unfinished run whose process is gone: from its
-// checkpoint where there is one here, else it is marked as an orphan.
-func (s *Scheduler) inherit(ctx context.Context, r Run) error {
+// checkpoint where there is one here, else it is marked as an orphan. It answers
+// whether the run goes on in its process.
+func (s *Scheduler) inherit(ctx context.Context, r Run) (goesOn bool, err error) {
 	if !s.owners.gone(r, time.Now(), s.rec.holds(r.ID)) {
-		return nil
+		return true, nil
 	}
 	if now, err := s.Get(ctx, r.Namespace, r.ID); err != nil || now.State != Running || now.Revision != r.Revision {
-		return err // it ended meanwhile
+		return false, err // it ended meanwhile
 	}
 	at, err := loadCheckpoint(s.cfg.Checkpoints, r.ID)
 	if err != nil {
 		s.cfg.Log.WarnContext(ctx, "a checkpoint cannot be read; the run is not resumed", "run", r.ID, "error", err)
 	}
 	if err != nil || at == nil || r.Spec == nil {
-		return s.rec.run(orphan(r, time.Now()))
+		return false, s.rec.run(orphan(r, time.Now()))
 	}
 	r.State, r.Resumed, r.Revision = Queued, r.Resumed+1, r.Revision+1
 	if err := s.rec.run(r); err != nil {
-		return err
+		return false, err
 	}
 	s.enqueue(r)
-	return nil
+	return false, nil
 }
 
 func (s *Scheduler) known(id string) bool {
@@ -312,7 +336,7 @@ func (s *Scheduler) next(ctx context.Context) (Run, []string, context.Context, b
 	for _, a := range s.active {
 		runs = append(runs, a.run)
 	}
-	at := pick1(s.queue, runs, s.cfg.Capacity, s.limit)
+	at := pick1(s.queue, runs, s.elsewhere, s.cfg.Capacity, s.limit)
 	if at < 0 {
 		return Run{}, nil, nil, false
 	}
@@ -344,9 +368,9 @@ func (s *Scheduler) free(n int) []string {
 	return out
 }
 
-// pick1 is the place in the queue of the run to start beside those that run;
-// -1: none.
-func pick1(queue, running []Run, capacity Resources, limit func(namespace string) Resources) int {
+// pick1 is the place in the queue of the run to start beside those that run here
+// and, for the quota of its namespace, elsewhere; -1: none.
+func pick1(queue, running, elsewhere []Run, capacity Resources, limit func(namespace string) Resources) int {
 	order := make([]int, len(queue))
 	for i := range order {
 		order[i] = i
@@ -362,6 +386,11 @@ func pick1(queue, running []Run, capacity Resources, limit func(namespace string
 		var all, own Resources
 		for _, r := range running {
 			all.add(r.Spec.Resources)
+			if r.Namespace == queue[i].Namespace {
+				own.add(r.Spec.Resources)
+			}
+		}
+		for _, r := range elsewhere {
 			if r.Namespace == queue[i].Namespace {
 				own.add(r.Spec.Resources)
 			}

@@ -3,6 +3,8 @@ package trainer
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -24,17 +26,18 @@ func TestQueueOrder(t *testing.T) {
 		return Resources{CPUs: 4}
 	}
 	for name, c := range map[string]struct {
-		queue, running []Run
-		want           int
+		queue, running, elsewhere []Run
+		want                      int
 	}{
-		"oldest first":           {[]Run{run("a", 1, 0, 2), run("a", 1, 0, 1)}, nil, 1},
-		"priority before age":    {[]Run{run("a", 1, 0, 1), run("a", 1, 5, 2)}, nil, 1},
-		"none fits":              {[]Run{run("a", 2, 0, 1)}, []Run{run("a", 3, 0, 0)}, -1},
-		"large is not overtaken": {[]Run{run("a", 4, 0, 1), run("a", 1, 0, 2)}, []Run{run("a", 1, 0, 0)}, -1},
-		"a full quota is passed": {[]Run{run("small", 1, 9, 1), run("a", 1, 0, 2)}, []Run{run("small", 1, 0, 0)}, 1},
-		"empty":                  {nil, nil, -1},
+		"oldest first":            {[]Run{run("a", 1, 0, 2), run("a", 1, 0, 1)}, nil, nil, 1},
+		"priority before age":     {[]Run{run("a", 1, 0, 1), run("a", 1, 5, 2)}, nil, nil, 1},
+		"none fits":               {[]Run{run("a", 2, 0, 1)}, []Run{run("a", 3, 0, 0)}, nil, -1},
+		"large is not overtaken":  {[]Run{run("a", 4, 0, 1), run("a", 1, 0, 2)}, []Run{run("a", 1, 0, 0)}, nil, -1},
+		"a full quota is passed":  {[]Run{run("small", 1, 9, 1), run("a", 1, 0, 2)}, []Run{run("small", 1, 0, 0)}, nil, 1},
+		"full by another machine": {[]Run{run("small", 1, 9, 1), run("a", 4, 0, 2)}, nil, []Run{run("small", 1, 0, 0), run("a", 4, 0, 0)}, 1},
+		"empty":                   {nil, nil, nil, -1},
 	} {
-		if got := pick1(c.queue, c.running, Resources{CPUs: 4}, limit); got != c.want {
+		if got := pick1(c.queue, c.running, c.elsewhere, Resources{CPUs: 4}, limit); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
 		}
 	}
@@ -85,6 +88,29 @@ func TestRunsAreGivenGPUs(t *testing.T) {
 		if got := c.job.wantsGPUs(c.limit); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
 		}
+	}
+}
+
+// What was sent and failed is sent again as it was: it may have been stored.
+func TestOutboxRepeatsWhatItSent(t *testing.T) {
+	var o outbox[int]
+	var sent []string
+	fail := true
+	send := func(seq int64, rows []int) error {
+		sent = append(sent, fmt.Sprint(seq, rows))
+		if fail {
+			return errors.New("no answer")
+		}
+		return nil
+	}
+	o.waiting = []int{1, 2}
+	if o.flush(send) == nil {
+		t.Fatal("the failure is not told")
+	}
+	o.waiting = append(o.waiting, 3)
+	fail = false
+	if err := errors.Join(o.flush(send), o.flush(send)); err != nil || !slices.Equal(sent, []string{"0 [1 2]", "0 [1 2]", "1 [3]"}) {
+		t.Errorf("%v %q", err, sent)
 	}
 }
 

@@ -72,19 +72,19 @@ func (t *Trigger) due(defined time.Time, runs []past, incidents []store.Incident
 
 // trigger starts the jobs that are due.
 func (s *Scheduler) trigger(ctx context.Context, now time.Time) {
-	for _, d := range s.reg.State().List(JobKind, s.cfg.Namespace) {
+	for _, d := range s.reg.State().List(JobKind, "") {
 		spec, err := ParseJob(d.Spec)
 		if err != nil || len(spec.Triggers) == 0 {
 			continue
 		}
-		if err := s.triggerJob(ctx, d.Name, spec, time.UnixMicro(d.Time), now); err != nil && ctx.Err() == nil {
+		if err := s.triggerJob(ctx, d.Namespace, d.Name, spec, time.UnixMicro(d.Time), now); err != nil && ctx.Err() == nil {
 			s.cfg.Log.WarnContext(ctx, "a training job could not be triggered", "job", d.Name, "error", err)
 		}
 	}
 }
 
-func (s *Scheduler) triggerJob(ctx context.Context, name string, spec *JobSpec, defined, now time.Time) error {
-	history, err := s.data.Store.JobRuns(ctx, s.cfg.Namespace, name, now.Add(-90*24*time.Hour))
+func (s *Scheduler) triggerJob(ctx context.Context, namespace, name string, spec *JobSpec, defined, now time.Time) error {
+	history, err := s.data.Store.JobRuns(ctx, namespace, name, now.Add(-90*24*time.Hour))
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func (s *Scheduler) triggerJob(ctx context.Context, name string, spec *JobSpec, 
 	for _, h := range history {
 		runs = append(runs, past{h.Created, h.Trigger, State(h.State).Final()})
 	}
-	incidents, err := s.data.Store.OpenIncidents(ctx, s.cfg.Namespace, subjectsOf(name, spec))
+	incidents, err := s.data.Store.OpenIncidents(ctx, namespace, subjectsOf(name, spec))
 	if err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func (s *Scheduler) triggerJob(ctx context.Context, name string, spec *JobSpec, 
 		if t.Every > 0 {
 			kind = bySchedule
 		}
-		r, err := s.Submit(ctx, Request{Namespace: s.cfg.Namespace, Name: name, Who: "trigger", Why: why, Trigger: kind})
+		r, err := s.Submit(ctx, Request{Namespace: namespace, Name: name, Who: "trigger", Why: why, Trigger: kind})
 		if err == nil {
 			s.cfg.Log.InfoContext(ctx, "a training job was triggered", "job", name, "run", r.ID, "trigger", kind, "why", why)
 		}

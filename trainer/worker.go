@@ -73,6 +73,7 @@ func (w *worker) run() error {
 	if err := w.readData(); err != nil {
 		return fmt.Errorf("read data: %w", err)
 	}
+	w.done.DataCPU = ownCPU()
 	w.cancel = make(chan struct{})
 	go w.listen()
 	b, err := w.train()

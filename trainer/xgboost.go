@@ -84,7 +84,7 @@ func (c *child) result(job workerJob) *Fitted {
 	out := c.fitted
 	out.Kind, out.Objective = model.XGBoost, job.Params["objective"]
 	out.Outputs, out.Backend, out.Device = c.done.Outputs, c.done.Version, c.done.Device
-	out.Rounds, out.Best = c.done.Rounds, c.done.Best
+	out.Rounds, out.Best, out.Cost.DataCPU = c.done.Rounds, c.done.Best, c.done.DataCPU
 	if out.Device.Reason != "" {
 		out.Warnings = append(out.Warnings, "trained on the CPU: "+out.Device.Reason)
 	}

@@ -48,10 +48,30 @@ func TestNamespaceDefinition(t *testing.T) {
 	if out := p.must("get", "Namespace", "growth"); !strings.Contains(out, "weight: 2") {
 		t.Errorf("after a prune: %s", out)
 	}
+	trainsInItsNamespace(t, p)
 	p.must("delete", "Namespace", "growth")
 	if out := p.must("history", "Namespace", "growth"); !strings.Contains(out, "deleted") {
 		t.Errorf("history: %s", out)
 	}
+}
+
+// trainsInItsNamespace: what a run of the namespace growth reports is growth's,
+// though the process is default's.
+func trainsInItsNamespace(t *testing.T, p *kedgeProcess) {
+	t.Helper()
+	t.Setenv("KEDGE_IN", "growth")
+	defer os.Unsetenv("KEDGE_IN")
+	elecHead(t, p, 300)
+	out, errs, status := p.kedge("train", "-f", elecJob(t, "  backend: linear\n  register: {off: true}\n"))
+	if status != 0 && status != 3 { // 3: what the gate thinks of 300 rows does not matter here
+		t.Fatalf("train: %d %s%s", status, out, errs)
+	}
+	testenv.Eventually(t, time.Minute, func() error {
+		if of := strings.TrimSpace(p.clickhouseText("SELECT groupUniqArray(namespace) FROM run_metrics")); of != "['growth']" {
+			return fmt.Errorf("metrics of runs of the namespaces %s, want growth alone", of)
+		}
+		return nil
+	})
 }
 
 // TestNamespaceBounds: beyond its quota of rows a namespace's topics wait, and

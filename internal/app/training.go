@@ -75,7 +75,7 @@ func (a *App) openTrainer(context.Context) (err error) {
 		return err
 	}
 	cfg := trainer.SchedulerConfig{
-		Namespace: a.cfg.Namespace, Owner: fmt.Sprintf("%s/%d/%d", hostname(), os.Getpid(), a.started.UnixNano()),
+		Owner:  fmt.Sprintf("%s/%d/%d", hostname(), os.Getpid(), a.started.UnixNano()),
 		Quotas: map[string]trainer.Resources{}, Commands: a.cfg.Trainer.Commands, Artifacts: t.artifacts, Checkpoints: t.checkpoints,
 		Live: a.incumbent, Deploy: a.deployVersion, Log: a.tel.Scope("trainer").Log,
 	}
