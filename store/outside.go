@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"iter"
@@ -27,6 +29,24 @@ type OutsideTable struct {
 	Table      string
 	Parquet    string // instead: a path of the engine's machine, with * and ?
 	S3         string // instead: the address of Parquet objects, with * and ?
+	// AccessKey and SecretKey are of those objects; without them nothing is signed.
+	AccessKey, SecretKey string
+}
+
+// objects are the keys that the embedded engine needs.
+func (o Options) objects() (out []chdb.Objects) {
+	for _, t := range o.Outside {
+		if t.AccessKey != "" {
+			out = append(out, chdb.Objects{Name: t.collection(), AccessKey: t.AccessKey, SecretKey: t.SecretKey})
+		}
+	}
+	return out
+}
+
+// collection is the name by which statements mean the keys.
+func (o *OutsideTable) collection() string {
+	sum := sha256.Sum256([]byte(o.Name))
+	return "kedge_objects_" + hex.EncodeToString(sum[:8])
 }
 
 // ref is the table in SQL.
@@ -34,6 +54,8 @@ func (o *OutsideTable) ref() string {
 	switch {
 	case o.Parquet != "":
 		return "file(" + chdb.QuoteString(o.Parquet) + ", 'Parquet')"
+	case o.S3 != "" && o.AccessKey != "":
+		return "s3(" + o.collection() + ", url = " + chdb.QuoteString(o.S3) + ", format = 'Parquet')"
 	case o.S3 != "":
 		return "s3(" + chdb.QuoteString(o.S3) + ", NOSIGN, 'Parquet')" // it looks nowhere for keys
 	}
@@ -173,6 +195,8 @@ func (s *Store) describe(ctx context.Context, o *OutsideTable) (map[string]strin
 			why = "the engine does not let Kedge's user read it: grant it SELECT"
 		case 107, 636: // FILE_DOESNT_EXIST, CANNOT_EXTRACT_TABLE_STRUCTURE
 			why = "there are no Parquet files there: put some, or correct outside.tables of the configuration"
+		case 499: // S3_ERROR
+			why = "the object storage refuses to answer: correct its address and keys under outside.tables of the configuration, or what the keys may read"
 		case 0:
 			return fmt.Errorf("describe outside table %s: %w", o.Name, err)
 		}

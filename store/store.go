@@ -106,6 +106,7 @@ func OpenEmbedded(ctx context.Context, cfg EmbeddedConfig) (*Store, error) {
 	ec := chdb.DefaultConfig()
 	ec.LibPath, ec.DataDir, ec.Database, ec.Log, ec.Statements = cfg.LibPath, cfg.DataDir, cfg.Database, cfg.Log, cfg.Statements
 	ec.Settings = map[string]string{"max_query_size": "16777216"}
+	ec.Objects = cfg.objects()
 	if cfg.MaxMemory > 0 {
 		ec.MaxMemory = cfg.MaxMemory
 	}

@@ -29,16 +29,30 @@ type OutsideTable struct {
 	Namespaces []string `yaml:"namespaces"` // that may read it; "*" is all
 	Database   string   `yaml:"database"`
 	Table      string   `yaml:"table"`
-	Parquet    string   `yaml:"parquet"` // instead: files of the engine's machine, e.g. /data/visits/*.parquet
-	S3         string   `yaml:"s3"`      // instead: objects, e.g. https://bucket.s3.eu-central-1.amazonaws.com/visits/*.parquet
+	Parquet    string   `yaml:"parquet"`    // instead: files of the engine's machine, e.g. /data/visits/*.parquet
+	S3         string   `yaml:"s3"`         // instead: objects, e.g. https://bucket.s3.eu-central-1.amazonaws.com/visits/*.parquet
+	AccessKey  Secret   `yaml:"access_key"` // of those; without keys nothing is signed
+	SecretKey  Secret   `yaml:"secret_key"`
 }
 
 // outsideTables are those of the configuration as the store takes them.
 func (c *Config) outsideTables() (out []store.OutsideTable) {
 	for _, o := range c.Outside.Tables {
-		out = append(out, store.OutsideTable(o))
+		out = append(out, o.table())
 	}
 	return out
+}
+
+func (o OutsideTable) table() store.OutsideTable {
+	return store.OutsideTable{Name: o.Name, Namespaces: o.Namespaces, Database: o.Database, Table: o.Table, Parquet: o.Parquet, S3: o.S3,
+		AccessKey: string(o.AccessKey), SecretKey: string(o.SecretKey)}
+}
+
+// checkKeys refuses keys that no engine would be given.
+func (c *Config) checkKeys(f *faults, where string, o OutsideTable) {
+	f.check((o.AccessKey == "") == (o.SecretKey == ""), "%s: want access_key and secret_key, or neither", where)
+	f.check(o.AccessKey == "" || o.S3 != "", "%s: access_key is of s3", where)
+	f.check(o.AccessKey == "" || c.EmbeddedStore(), "%s: access_key is for the embedded engine: on a server make a view or a table over s3 with keys of the server's own, and name it with database and table", where)
 }
 
 func (c *Config) checkOutside(f *faults) {
@@ -62,6 +76,7 @@ func (c *Config) checkOutside(f *faults) {
 		}
 		f.check(ways == 1 && (o.Table == "") == (o.Database == ""), "%s: want database and table, or parquet, or s3", where)
 		c.checkOutsideTable(f, where, o)
+		c.checkKeys(f, where, o)
 	}
 }
 

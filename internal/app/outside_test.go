@@ -140,6 +140,8 @@ func TestOutsideConfig(t *testing.T) {
 		"want database and table, or":      {Name: "a", Namespaces: []string{"*"}, Database: "w", Table: "t", Parquet: "/x"},
 		"name those that may read":         {Name: "a", Database: "w", Table: "t"},
 		"want an absolute path":            {Name: "a", Namespaces: []string{"*"}, Parquet: "/data/../etc/*"},
+		"want access_key and secret_key":   {Name: "a", Namespaces: []string{"*"}, S3: "https://host/x", AccessKey: "a"},
+		"access_key is of s3":              {Name: "a", Namespaces: []string{"*"}, Parquet: "/x", AccessKey: "a", SecretKey: "b"},
 		"without a key in it":              {Name: "a", Namespaces: []string{"*"}, S3: "https://key:secret@host/x"},
 		"want a namespace, or":             {Name: "a", Namespaces: []string{"A B"}, Database: "w", Table: "t"},
 		"outside.tables[0].name: a name i": {Namespaces: []string{"*"}, Database: "w", Table: "t"},
@@ -149,6 +151,12 @@ func TestOutsideConfig(t *testing.T) {
 		if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v, want %q", o, err, want)
 		}
+	}
+	server := DefaultConfig()
+	server.ClickHouse.URL = "http://localhost:8123"
+	server.Outside.Tables = []OutsideTable{{Name: "a", Namespaces: []string{"*"}, S3: "https://host/x", AccessKey: "a", SecretKey: "b"}}
+	if err := server.Validate(); err == nil || !strings.Contains(err.Error(), "keys of the server's own") {
+		t.Errorf("keys for a server: %v", err)
 	}
 	text, err := os.ReadFile(filepath.Join(testenv.Root(t), "docs", "sources.md"))
 	if err != nil {

@@ -52,6 +52,8 @@ func TestSecretsAreNowhere(t *testing.T) {
 		c.Auth.Enabled, c.HTTP.TLS.CertFile, c.HTTP.TLS.KeyFile, c.Namespace = true, cert, key, "alpha"
 		c.Artifacts.S3.AccessKey, c.Artifacts.S3.Endpoint, c.Artifacts.S3.Bucket = "AKIA", "http://127.0.0.1:1", "models"
 		c.Alerts.Webhooks, c.Alerts.Alertmanagers = []string{"http://127.0.0.1:1/hook"}, []string{"http://127.0.0.1:1"}
+		c.Outside.Tables = []OutsideTable{{Name: "clicks", Namespaces: []string{"*"}, S3: "http://127.0.0.1:1/b/*.parquet", AccessKey: "AKIA-planted-as-well", SecretKey: secretCanary + "of-objects"}}
+		planted["the access key of objects"], planted["the secret key of objects"] = "AKIA-planted-as-well", secretCanary+"of-objects"
 		c.ClickHouse.Listen, c.ClickHouse.Share, c.Telemetry.LogLevel = "127.0.0.1:0", "127.0.0.1:0", "debug"
 	})
 	if len(planted) < 8 {

@@ -33,6 +33,7 @@ type Config struct {
 	Handles   int               // statements that may run at once; more wait
 	MaxMemory int64             // bytes the whole engine may take; 0 is the engine's own choice, 90 % of the machine
 	Settings  map[string]string // session settings every handle starts with
+	Objects   []Objects         // whose keys the engine has
 	Log       *slog.Logger      // what was mended; nil: nobody hears of it
 	// Statements is told the text of every statement as the engine gets it,
 	// without parameters and data, which travel beside it: libchdb writes no
@@ -41,6 +42,14 @@ type Config struct {
 
 	bare  bool // definitions are neither kept nor put back: tests see what for
 	blind bool // failed writes are not looked for: the same
+}
+
+// Objects are keys to object storage. Statements name them as a named collection; the
+// keys themselves are a part of the engine's configuration, in memory alone, which no
+// statement, definition or file has and no statement shows.
+type Objects struct {
+	Name                 string // of the collection: letters, digits and _
+	AccessKey, SecretKey string
 }
 
 // DefaultConfig leaves out the paths.
@@ -152,6 +161,10 @@ func (db *DB) connectArgs() ([]string, error) {
 		"--storage_configuration.disks.default.keep_free_space_bytes="+strconv.FormatInt(keep, 10))
 	if !db.cfg.blind {
 		args = append(args, "--merge_tree.old_parts_lifetime="+strconv.Itoa(int(sourcesKept.Seconds())))
+	}
+	for _, o := range db.cfg.Objects {
+		at := "--named_collections." + o.Name + "."
+		args = append(args, at+"access_key_id="+o.AccessKey, at+"secret_access_key="+o.SecretKey)
 	}
 	base := map[string]string{"session_timezone": "UTC", "allow_introspection_functions": "0", "implicit_select": "0"}
 	for _, set := range []map[string]string{base, db.cfg.Settings} {
