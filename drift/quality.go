@@ -99,7 +99,9 @@ func expectedUnseen(g *dist.Grid, counts []uint64) float64 {
 }
 
 // judgeUnseen allows as many new values as are expected, and three standard
-// errors more.
+// errors more: those of a window's share, and those of what is expected, which
+// the reference's values that came once are a sample of. Their variance is theirs
+// and twice that of those that came twice (Good 1953), about as many values again.
 func judgeUnseen(c Column) Judgement {
 	j := Judgement{Column: c.Name, Detector: unseen, Effect: unseenShare(c), P: 1, Adjusted: 1}
 	n := float64(max(c.Baseline.Reference.Count, 1))
@@ -108,7 +110,7 @@ func judgeUnseen(c Column) Judgement {
 		return refused(j, err)
 	}
 	expected := expectedUnseen(c.Baseline.Grid, counts)
-	j.Floor = max(newShare, expected+3*math.Sqrt(max(expected, 1/n)/float64(c.Window.Count)))
+	j.Floor = max(newShare, expected+3*math.Sqrt(max(expected, 1/n)*(1/float64(c.Window.Count)+2/n)))
 	j.Low, j.High = j.Effect, j.Effect
 	j.Drifted, j.Calm = j.Effect > j.Floor, j.Effect <= j.Floor
 	if j.Drifted {

@@ -93,9 +93,8 @@ func BenchmarkEngineOwn(b *testing.B) {
 }
 
 // BenchmarkDerivation counts a million rows of an hour by twenty columns minute
-// by minute, as the monitors do once for what ingest has stored; beside what
-// storing them costs, and what storing gets done while rows are counted all the
-// time.
+// by minute, as the monitors do once for what ingest has stored, beside what
+// storing them costs.
 func BenchmarkDerivation(b *testing.B) {
 	const rows, block = 1_000_000, 100_000
 	s, schema := open(b), twenty()
@@ -108,11 +107,10 @@ func BenchmarkDerivation(b *testing.B) {
 		insert(b, s, fmt.Sprint("unit-", n), batch)
 	}
 	begin, units := cpuSeconds(), rows/block
-	began := time.Now()
 	for n := range units {
 		store100k(n)
 	}
-	stored, alone := cpuSeconds()-begin, time.Since(began).Seconds()
+	stored := cpuSeconds() - begin
 	sample := make([]float64, 20_000)
 	sub, from := store.Subject{Kind: event.Features, TableID: schema.TableID}, time.UnixMicro(minute).UTC()
 	var columns []store.SummaryColumn
@@ -145,40 +143,6 @@ func BenchmarkDerivation(b *testing.B) {
 	b.ReportMetric(derived, "cpu-s/Mrow")
 	b.ReportMetric(stored, "insert-cpu-s/Mrow")
 	b.ReportMetric(derived/stored, "x-insert")
-	b.ReportMetric(alone/besides(b, derive, func() {
-		for n := range units {
-			store100k(100*units + n)
-		}
-	}), "insert-speed-beside-x")
-}
-
-// besides is how many seconds work takes while something else is done again and
-// again.
-func besides(b *testing.B, other func() error, work func()) float64 {
-	b.Helper()
-	stop, ended := make(chan struct{}), make(chan error, 1)
-	go func() {
-		for {
-			select {
-			case <-stop:
-				ended <- nil
-				return
-			default:
-			}
-			if err := other(); err != nil {
-				ended <- err
-				return
-			}
-		}
-	}()
-	began := time.Now()
-	work()
-	took := time.Since(began).Seconds()
-	close(stop)
-	if err := <-ended; err != nil {
-		b.Fatal(err)
-	}
-	return took
 }
 
 func run(t testing.TB, s *store.Store, sql string) {
