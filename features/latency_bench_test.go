@@ -1,21 +1,19 @@
 package features
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"runtime"
 	"slices"
 	"strconv"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/internal/testenv"
 	"github.com/kedge-ml/kedge/stream"
 )
 
@@ -74,51 +72,19 @@ func summary(all []time.Duration) latencies {
 // send counts from the time at which a request was due, not from that at which
 // it could be sent: what waits behind a stall has waited too (coordinated
 // omission).
-func (l load) send() (all []time.Duration, err error) {
-	requests := httpRequests(l.Names, l.Rows, l.Features, l.Header)
-	var mu sync.Mutex
-	var busy sync.WaitGroup
-	start := time.Now()
-	for c := range l.Connections {
-		busy.Go(func() {
-			mine, failed := l.sendOver(requests, start, start.Add(l.Every*time.Duration(c)/time.Duration(l.Connections)))
-			mu.Lock()
-			defer mu.Unlock()
-			all = append(all, mine...)
-			if failed != nil {
-				err = failed
-			}
-		})
+func (l load) send() ([]time.Duration, error) {
+	loop := testenv.OpenLoop{Addr: l.Addr, Requests: httpRequests(l.Names, l.Rows, l.Features, l.Header), Connections: l.Connections, N: 1 << 20, For: l.For}
+	if l.Every > 0 {
+		loop.Rate = float64(l.Connections) / l.Every.Seconds()
 	}
-	busy.Wait()
-	if err == nil && len(all) == 0 {
-		err = fmt.Errorf("no answers from %s", l.Addr)
+	got, err := loop.Run()
+	if err == nil && (len(got.Took) == 0 || got.Failed+got.Refused > 0) {
+		err = fmt.Errorf("%d answers from %s, %d refused, %d failed", len(got.Took), l.Addr, got.Refused, got.Failed)
 	}
-	return all, err
-}
-
-func (l load) sendOver(requests [][]byte, start, due time.Time) (mine []time.Duration, err error) {
-	conn, err := net.Dial("tcp", l.Addr)
 	if err != nil {
 		return nil, err
 	}
-	defer conn.Close()
-	r := bufio.NewReaderSize(conn, 64<<10)
-	for i := 0; time.Since(start) < l.For; i++ {
-		if l.Every == 0 {
-			due = time.Now()
-		}
-		time.Sleep(time.Until(due))
-		if _, err = conn.Write(requests[i%len(requests)]); err == nil {
-			err = discardAnswer(r)
-		}
-		if err != nil {
-			return nil, err
-		}
-		mine = append(mine, time.Since(due))
-		due = due.Add(l.Every)
-	}
-	return mine, nil
+	return got.Took, nil
 }
 
 // apart runs the load in a process of its own, pinned to the second core; this

@@ -10,10 +10,13 @@ import (
 	"os"
 	"os/exec"
 	"runtime/metrics"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kedge-ml/kedge/internal/testenv"
 )
 
 // apart is a server in a process of its own, on one processor where
@@ -176,6 +179,17 @@ func (s *apart) ask(b *testing.B) (got inside) {
 	return got
 }
 
+// pace is [offer] from one thread that does nothing else.
+func pace(b *testing.B, addr string, request []byte, n, conns int, rate float64) *load {
+	b.Helper()
+	got, err := testenv.OpenLoop{Addr: addr, Requests: [][]byte{request}, Connections: conns, Rate: rate, N: n}.Run()
+	if err != nil {
+		b.Fatal(err)
+	}
+	slices.Sort(got.Took)
+	return &load{took: got.Took, refused: got.Refused, failed: got.Failed, elapsed: got.Elapsed}
+}
+
 // BenchmarkApart asks a server in a process of its own by an open loop: each
 // request is due at its time, whether or not those before are answered, and its
 // latency counts from then. By key at 70 % of what the server does at most, and
@@ -198,15 +212,15 @@ func BenchmarkApart(b *testing.B) {
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			s, request := startApart(b, c.kind), post(c.path, nil, []byte(c.body))
-			full := offer(b, s.addr, request, 5_000, 8, 0)
-			full = offer(b, s.addr, request, int(3*float64(len(full.took))/full.elapsed.Seconds()), 8, 0)
+			full := pace(b, s.addr, request, 5_000, 8, 0)
+			full = pace(b, s.addr, request, int(3*float64(len(full.took))/full.elapsed.Seconds()), 8, 0)
 			capacity := float64(len(full.took)) / full.elapsed.Seconds()
 			if c.share > 0 {
 				rate = c.share * capacity
 			}
 			before := s.ask(b)
 			b.ResetTimer()
-			l := offer(b, s.addr, request, int(10*rate), c.conns, rate)
+			l := pace(b, s.addr, request, int(10*rate), c.conns, rate)
 			b.StopTimer()
 			in := s.ask(b)
 			if l.failed+full.failed > 0 {
