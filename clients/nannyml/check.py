@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.request
 
-URL, CHUNKS = sys.argv[1], 41  # full ones after the reference; the last one is short, and its window stays open
+URL, ROWS, CHUNKS = sys.argv[1], 5000, 41  # full ones after the reference; the last one is short, and its window stays open
 BEGIN = datetime.datetime(2015, 1, 15, tzinfo=datetime.timezone.utc)
 DAYS = [BEGIN + datetime.timedelta(days=i) for i in range(CHUNKS)]
 
@@ -30,9 +30,11 @@ def judged():
     """By day: what is said of ROC AUC; by column and day: how far it is. Waits until all days are there."""
     for _ in range(600):
         auc = {r["day"]: r for f in ask(kind="performance", columns=["roc_auc"]) for r in rows(f)}
-        if sorted(auc) == DAYS and all(r["coverage"] == 1 for r in auc.values()):
+        if sorted(auc) == DAYS and all(r["coverage"] == 1 and r["predictions"] == ROWS for r in auc.values()):
             verdicts = [r for f in ask(kind="verdicts", limit=10000) for r in rows(f)]
-            return auc, {(r["column"], r["day"]): r for r in verdicts if r["monitor"] == "employment" and r["detector"] in ("ks", "chi2")}
+            verdicts = {(r["column"], r["day"]): r for r in verdicts if r["monitor"] == "employment" and r["detector"] in ("ks", "chi2")}
+            if all(r["rows"] == ROWS for r in verdicts.values()):
+                return auc, verdicts
         time.sleep(0.5)
     raise SystemExit(f"after five minutes {len(auc)} of {CHUNKS} windows are measured: {ask(kind='monitors')}")
 
