@@ -83,7 +83,7 @@ func TestPairedTopic(t *testing.T) {
 	for i := range 10 {
 		logger.send(fmt.Sprint("alone-", i), i%2 == 0, i%2)
 	}
-	const rounds, each = 2, 400
+	const rounds, each = 1, 800
 	for round := range rounds {
 		var load sync.WaitGroup
 		for side := range 2 {
