@@ -32,6 +32,7 @@ const (
 	pageStep     = time.Minute
 	pageColumns  = 12 // charts per subject
 	pageSubjects = 20 // of each kind
+	pageTraces   = 8
 	enoughLabels = 0.5
 	pageFresh    = 2 * time.Second // readers within this time share one page
 )
@@ -43,7 +44,7 @@ func (a *App) overview(ctx context.Context, kinds map[string]KindFunc, c auth.Ca
 	}}
 	o.health(ctx)
 	var wg sync.WaitGroup
-	for _, part := range []func(context.Context){o.streams, o.ledger, o.dead, o.storage, o.subjects} {
+	for _, part := range []func(context.Context){o.streams, o.ledger, o.dead, o.storage, o.subjects, o.traces} {
 		wg.Go(func() { part(ctx) })
 	}
 	wg.Wait()
@@ -119,6 +120,21 @@ func (o *overview) streams(ctx context.Context) {
 			s.Lag = &v
 		}
 		o.page.Streams = append(o.page.Streams, s)
+	}
+}
+
+// traces are the newest that this process keeps, of its own namespace, each with a
+// link to where Grafana shows it whole.
+func (o *overview) traces(context.Context) {
+	if o.c.Namespace != o.app.cfg.Namespace {
+		return
+	}
+	for _, r := range o.app.tel.Newest(pageTraces) {
+		t := page.Trace{ID: r.Trace, Name: r.Name, Failed: r.Failed != "", MS: r.Duration.Seconds() * 1e3, Age: o.page.Now.Sub(r.Start.Add(r.Duration)).Seconds()}
+		if to := o.app.cfg.Alerts.Links; to != "" {
+			t.Link = strings.TrimSuffix(to, "/") + "/d/kedge-trace?var-trace=" + r.Trace
+		}
+		o.page.Traces = append(o.page.Traces, t)
 	}
 }
 

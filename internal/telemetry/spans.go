@@ -91,3 +91,29 @@ func (t *Telemetry) Trace(id string) []Span {
 	}
 	return out
 }
+
+// Root is the span that a trace began with in this process.
+type Root struct {
+	Trace string // 32 hex digits
+	Span
+}
+
+// Newest returns the roots of up to n traces, the one that ended last first.
+func (t *Telemetry) Newest(n int) []Root {
+	s := t.kept
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ids := make(map[string]bool, len(s.ring))
+	for i := range s.ring {
+		ids[s.ring[i].ID] = true
+	}
+	var out []Root
+	told := map[trace.TraceID]bool{}
+	for i := len(s.ring) - 1; i >= 0 && len(out) < n; i-- {
+		if k := &s.ring[(s.next+i)%len(s.ring)]; !ids[k.Parent] && !told[k.trace] {
+			told[k.trace] = true
+			out = append(out, Root{k.trace.String(), k.Span})
+		}
+	}
+	return out
+}

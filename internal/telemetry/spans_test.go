@@ -37,6 +37,9 @@ func TestTrace(t *testing.T) {
 	if tel.Trace(id(1)) != nil || len(tel.Trace(id(3))) != 2 || len(tel.Trace(id(4))) != 2 {
 		t.Error("the newest four spans did not stay, or older ones did")
 	}
+	if got := tel.Newest(9); len(got) != 2 || got[0].Trace != id(4) || got[0].Name != "whole" || got[1].Trace != id(3) || len(tel.Newest(1)) != 1 {
+		t.Errorf("the newest traces: %+v", got)
+	}
 	for _, no := range []string{"", "1", id(3)[1:], id(3) + "0", "zz" + id(3)[2:]} {
 		if got := tel.Trace(no); got != nil {
 			t.Errorf("%q: %+v", no, got)

@@ -19,6 +19,17 @@ type Data struct {
 	Storage  Storage
 	Models   []Subject
 	Views    []Subject
+	Traces   []Trace // newest first
+}
+
+// Trace is one that this process keeps.
+type Trace struct {
+	ID     string
+	Name   string // of its root
+	Age    float64
+	MS     float64
+	Failed bool
+	Link   string // to all of it; empty where no Grafana is known
 }
 
 // Problem is something that needs a person.

@@ -66,7 +66,7 @@ func funcs() template.FuncMap {
 		"two": func(a, b *Series) template.HTML {
 			return lines("", []string{"line", "line2"}, *a, *b)
 		},
-		"short": short, "age": func(v *float64) string { return age(*v) }, "since": since,
+		"short": short, "age": func(v *float64) string { return age(*v) }, "since": since, "ago": age,
 		"bytes": bytesText, "percent": percent, "days": func(v *float64) string { return days(*v) },
 		"clock": clock, "join": strings.Join, "title": title, "worst": worst,
 		"last": last, "mean": mean, "meter": meter,

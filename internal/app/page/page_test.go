@@ -109,6 +109,23 @@ func TestPageOfNothing(t *testing.T) {
 	}
 }
 
+// A trace is a link where a Grafana is known, and a text that can be entered there
+// where none is.
+func TestPageLinksToTraces(t *testing.T) {
+	d := sample()
+	d.Traces = []Trace{{ID: "4bf92f3577b34da6a3ce929d0e0e4736", Name: "POST /v1/predict/{model}", MS: 12.3, Age: 4, Failed: true, Link: "http://grafana:3000/d/kedge-trace?var-trace=4bf92f3577b34da6a3ce929d0e0e4736"},
+		{ID: "00000000000000000000000000000001", Link: "javascript:alert(1)"}, {ID: "00000000000000000000000000000002"}}
+	html := render(t, d)
+	for _, want := range []string{`<a href="http://grafana:3000/d/kedge-trace?var-trace=4bf92f3577b34da6a3ce929d0e0e4736">`, "12.3 ms", "POST /v1/predict/{model}, 4.0 s ago, failed", "</i>00000000000000000000000000000002</td>"} {
+		if !strings.Contains(html, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	if strings.Contains(html, "javascript:") {
+		t.Error("a link is a script")
+	}
+}
+
 // A model that fell silent says so instead of drawing empty charts.
 func TestSilentSubjectsSaySo(t *testing.T) {
 	d := sample()
