@@ -117,7 +117,7 @@ func genFloat32(t *rapid.T) float32 {
 // letters, counts and proposals.
 func TestPackedIsItsTexts(t *testing.T) {
 	straight := 0
-	rapid.Check(t, func(t *rapid.T) {
+	check := func(t *rapid.T) {
 		c := genPacked(t)
 		catalog, err := NewCatalog(c.catalog)
 		if err != nil {
@@ -152,10 +152,14 @@ func TestPackedIsItsTexts(t *testing.T) {
 		if got, want := brought(units[0]), brought(units[1]); got != want {
 			t.Fatalf("packed:\n%s\none by one:\n%s\ntexts: %s", got, want, texts)
 		}
-	})
-	if straight < 10 {
-		t.Errorf("%d records went straight into columns: too few to say anything", straight)
 	}
+	const enough = 50
+	for range 20 { // a hundred draws have some seventeen of them, and seldom less than ten
+		if rapid.Check(t, check); straight >= enough {
+			return
+		}
+	}
+	t.Errorf("%d records went straight into columns: too few to say anything", straight)
 }
 
 // brought prints all that a unit collected; NaN is equal to NaN there.
