@@ -372,6 +372,7 @@ func BenchmarkRestart(b *testing.B) {
 	_, s := bigTable(0)
 	for v := int64(0); v < versions; v += together {
 		batch := bigBatch(s, 0, keys*together, v)
+		batch.Topic = FeatureTopic(s.Namespace) // the state is of a view's own topic
 		key, at := batch.Columns[s.KeyStart()].Int64s, batch.Columns[event.ColEventTime].Int64s
 		for i := range key {
 			key[i], at[i] = int64(i%keys), v+int64(i/keys)
