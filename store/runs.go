@@ -161,8 +161,12 @@ func (s *Store) SaveRunLog(ctx context.Context, namespace, token string, ls []Ru
 	return s.insertRows(ctx, "run_logs", token, len(ls), cols)
 }
 
-// RunRecords reads the newest record of every run of a namespace (empty: of all
-// namespaces), newest run first; with states, of those that are in one of them, and with an id, of
+// AllNamespaces stands for every namespace where that is meant. It is no
+// namespace's name, and no name is none of them: a caller without one sees nothing.
+const AllNamespaces = "*"
+
+// RunRecords reads the newest record of every run of a namespace, or of
+// [AllNamespaces], newest run first; with states, of those that are in one of them, and with an id, of
 // that run alone.
 func (s *Store) RunRecords(ctx context.Context, namespace, id string, states ...string) ([]string, error) {
 	p := params{"namespace": namespace, "id": id, "states": textList(states)}
@@ -174,7 +178,7 @@ func (s *Store) RunRecords(ctx context.Context, namespace, id string, states ...
 	if id != "" {
 		one = " AND id = {id:String}"
 	}
-	rows, err := s.query(ctx, "SELECT record FROM (SELECT state, record, created FROM "+s.ref("runs")+" WHERE ({namespace:String} = '' OR namespace = {namespace:String})"+one+
+	rows, err := s.query(ctx, "SELECT record FROM (SELECT state, record, created FROM "+s.ref("runs")+" WHERE ({namespace:String} = '"+AllNamespaces+"' OR namespace = {namespace:String})"+one+
 		" ORDER BY revision DESC LIMIT 1 BY id) WHERE "+where+" ORDER BY created DESC", p)
 	if err != nil {
 		return nil, fmt.Errorf("read training runs: %w", err)

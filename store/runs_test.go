@@ -50,6 +50,11 @@ func TestRunsAreReplacedByRevision(t *testing.T) {
 	if got, err := s.RunRecords(ctx, "test", ""); err != nil || !slices.Equal(got, []string{"other", "second"}) {
 		t.Errorf("records %v, %v", got, err)
 	}
+	for namespace, want := range map[string]int{store.AllNamespaces: 2, "": 0, "another": 0} {
+		if got, err := s.RunRecords(ctx, namespace, ""); err != nil || len(got) != want {
+			t.Errorf("namespace %q: %q %v, want %d", namespace, got, err, want)
+		}
+	}
 	if got, err := s.RunRecords(ctx, "test", "", "running", "queued"); err != nil || !slices.Equal(got, []string{"other"}) {
 		t.Errorf("unfinished records %v, %v", got, err)
 	}

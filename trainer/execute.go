@@ -25,7 +25,8 @@ func (s *Scheduler) Get(ctx context.Context, namespace, id string) (Run, error) 
 	return found[0], nil
 }
 
-// Runs reads runs of a namespace (empty: of every one), newest first: all, one by its id, or those in some states.
+// Runs reads runs of a namespace, or of [store.AllNamespaces], newest first: all,
+// one by its id, or those in some states.
 func (s *Scheduler) Runs(ctx context.Context, namespace, id string, states ...State) ([]Run, error) {
 	var names []string
 	for _, st := range states {

@@ -14,6 +14,7 @@ import (
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/model"
 	"github.com/kedge-ml/kedge/registry"
+	"github.com/kedge-ml/kedge/store"
 )
 
 // ErrUnknownRun says that no run has the id.
@@ -207,7 +208,7 @@ func pause(ctx context.Context, d time.Duration) {
 
 // recover takes up the runs that no process runs any more.
 func (s *Scheduler) recover(ctx context.Context) error {
-	left, err := s.Runs(ctx, "", "", Queued, Running)
+	left, err := s.Runs(ctx, store.AllNamespaces, "", Queued, Running)
 	if err != nil {
 		return err
 	}
@@ -241,7 +242,7 @@ func (s *Scheduler) note(elsewhere []Run) {
 
 // sweep takes up the runs whose process has gone since.
 func (s *Scheduler) sweep(ctx context.Context) {
-	left, err := s.Runs(ctx, "", "", Running)
+	left, err := s.Runs(ctx, store.AllNamespaces, "", Running)
 	var elsewhere []Run
 	for _, r := range left {
 		if r.Trigger == ByMLflow || s.known(r.ID) {
