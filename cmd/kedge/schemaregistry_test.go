@@ -87,7 +87,7 @@ func register(t *testing.T, address, subject, schema string) int {
 // have.
 func TestTortureSchemaRegistry(t *testing.T) {
 	if os.Getenv("KEDGE_TORTURE") == "" {
-		t.Skip("set KEDGE_TORTURE=1: it starts a real schema registry")
+		testenv.Skip(t, testenv.Short, "make torture runs it: it starts a real schema registry")
 	}
 	address := apicurio(t)
 	newer := strings.Replace(scoredSchema, `{"name":"ts"`, `{"name":"shop","type":["null","string"],"default":null},{"name":"ts"`, 1)

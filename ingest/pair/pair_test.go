@@ -232,7 +232,7 @@ func TestPairs(t *testing.T) { testPairs(t, kafkatest.Embedded(t)) }
 // TestTorturePairs is the same on a real Kafka.
 func TestTorturePairs(t *testing.T) {
 	if os.Getenv("KEDGE_TORTURE") == "" {
-		t.Skip("set KEDGE_TORTURE=1: it starts a real Kafka")
+		testenv.Skip(t, testenv.Short, "make torture runs it: it starts a real Kafka")
 	}
 	testPairs(t, kafkatest.Start(t, 1).Addr())
 }
