@@ -133,7 +133,7 @@ func TestPairedTopic(t *testing.T) {
 	if out := p.must("dead-letters", "list"); strings.Count(out, "unpaired") < 10 || !strings.Contains(out, "alone-") {
 		t.Errorf("dead letters:\n%s", out)
 	}
-	if out := p.must("dead-letters", "replay"); !strings.Contains(out, "0") {
+	if out := p.must("dead-letters", "replay"); !strings.HasPrefix(out, "0 replayed, 10 skipped") {
 		t.Errorf("replay: %s", out)
 	}
 	p.mustBalance()
