@@ -18,6 +18,8 @@ const (
 	DefaultCategories = 1000
 	MaxCategories     = 10_000
 	MaxRest           = 100_000
+	MaxWords          = 10_000
+	MaxVector         = 16_384
 	maxEdges          = 4 * MaxCells
 )
 
@@ -29,6 +31,35 @@ type GridConfig struct {
 	Cells      int     // quantile cells, 2 to MaxCells
 	AtomMass   float64 // a value above this share gets a cell of its own
 	Categories int     // most frequent categories kept by name, up to MaxCategories
+	Anchor     Anchor  // what the values are made against
+}
+
+// Anchor is what of the reference a descriptor's values are made against: the
+// words that it knows, or a vector. Values that have been made against another
+// anchor are others, so it is a part of the grid. Most columns have none.
+type Anchor struct {
+	// Words are the hashes ([Hash]) of known words, ascending, for rows of an even
+	// and of an odd position: each half is held against the words of the other one,
+	// so that the reference's own rows are as strange to it as later ones.
+	Words  [2][]uint64
+	Vector []float64
+}
+
+func (a Anchor) check() error {
+	if len(a.Vector) > MaxVector {
+		return fmt.Errorf("a vector of %d numbers, at most %d", len(a.Vector), MaxVector)
+	}
+	for _, x := range a.Vector {
+		if math.IsNaN(x) || math.IsInf(x, 0) {
+			return errors.New("the vector is not finite")
+		}
+	}
+	for _, half := range a.Words {
+		if len(half) > MaxWords || !slices.IsSorted(half) {
+			return fmt.Errorf("%d hashes of words, want at most %d, ascending", len(half), MaxWords)
+		}
+	}
+	return nil
 }
 
 func (c GridConfig) withDefaults() (GridConfig, error) {
@@ -66,6 +97,7 @@ type Grid struct {
 	Categories []string
 	Rest       []uint64 // [Hash] of every rarer category of the reference, ascending
 	RestOpen   bool     // the reference has more categories than Rest can hold: nothing counts as UNSEEN
+	Anchor     Anchor   // of a descriptor
 
 	id    uint64
 	index map[string]uint32
@@ -92,7 +124,7 @@ func NumericGrid(sample []float64, cfg GridConfig) (*Grid, error) {
 		edges = append(edges, a, math.Nextafter(a, math.Inf(1)))
 	}
 	slices.Sort(edges)
-	return newGrid(&Grid{Edges: slices.Compact(finite(edges)), Deciles: deciles})
+	return newGrid(&Grid{Edges: slices.Compact(finite(edges)), Deciles: deciles, Anchor: cfg.Anchor})
 }
 
 // EdgeGrid makes a numeric grid of given cut points, which must be finite and
@@ -122,7 +154,7 @@ func CategoryGrid(counts map[string]uint64, cfg GridConfig) (*Grid, error) {
 		}
 		return names[i] < names[j]
 	})
-	g := &Grid{Categories: names}
+	g := &Grid{Categories: names, Anchor: cfg.Anchor}
 	if len(names) > cfg.Categories {
 		g.Categories = slices.Clone(names[:cfg.Categories])
 		g.Rest, g.RestOpen = hashRest(names[cfg.Categories:])
@@ -172,7 +204,7 @@ func (g *Grid) check() error {
 			return errors.New("hashes of rare categories are not ascending")
 		}
 	}
-	return nil
+	return g.Anchor.check()
 }
 
 // digest is FNV-1a over the grid's content, never 0: a summary's grid 0 means
@@ -200,6 +232,14 @@ func (g *Grid) digest() uint64 {
 	}
 	if g.RestOpen {
 		word(1)
+	}
+	for _, half := range g.Anchor.Words {
+		for _, w := range half {
+			word(w)
+		}
+	}
+	for _, x := range g.Anchor.Vector {
+		word(math.Float64bits(x))
 	}
 	return max(h.Sum64(), 1)
 }

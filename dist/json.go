@@ -14,11 +14,15 @@ type gridJSON struct {
 	Categories []string  `json:"categories,omitempty"`
 	Rest       []string  `json:"rest,omitempty"`
 	RestOpen   bool      `json:"rest_open,omitempty"`
+	Even       []string  `json:"even_words,omitempty"`
+	Odd        []string  `json:"odd_words,omitempty"`
+	Vector     []float64 `json:"vector,omitempty"`
 }
 
 // MarshalJSON writes the cut points or categories.
 func (g *Grid) MarshalJSON() ([]byte, error) {
-	return json.Marshal(gridJSON{g.Edges, g.Deciles, g.Categories, hexes(g.Rest), g.RestOpen})
+	a := g.Anchor
+	return json.Marshal(gridJSON{g.Edges, g.Deciles, g.Categories, hexes(g.Rest), g.RestOpen, hexes(a.Words[0]), hexes(a.Words[1]), a.Vector})
 }
 
 // UnmarshalJSON reads and checks what MarshalJSON wrote.
@@ -27,11 +31,15 @@ func (g *Grid) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &j); err != nil {
 		return fmt.Errorf("decode grid: %w", err)
 	}
-	rest, err := unhex(j.Rest)
-	if err != nil {
-		return fmt.Errorf("decode grid: %w", err)
+	var hashes [3][]uint64
+	for i, list := range [3][]string{j.Rest, j.Even, j.Odd} {
+		var err error
+		if hashes[i], err = unhex(list); err != nil {
+			return fmt.Errorf("decode grid: %w", err)
+		}
 	}
-	fresh, err := newGrid(&Grid{Edges: j.Edges, Deciles: j.Deciles, Categories: j.Categories, Rest: rest, RestOpen: j.RestOpen})
+	fresh, err := newGrid(&Grid{Edges: j.Edges, Deciles: j.Deciles, Categories: j.Categories, Rest: hashes[0], RestOpen: j.RestOpen,
+		Anchor: Anchor{[2][]uint64{hashes[1], hashes[2]}, j.Vector}})
 	if err != nil {
 		return fmt.Errorf("decode grid: %w", err)
 	}

@@ -283,7 +283,7 @@ func (w *watcher) searched(ctx context.Context) (numbers, textual []string, err 
 	m := w.monitor
 	for _, c := range m.cfg.Columns {
 		switch {
-		case m.refused[c.Name] != "" || c.Optional:
+		case m.refused[c.Name] != "" || c.Optional: // outputs, and descriptors
 		case c.Categorical:
 			textual = append(textual, c.Name)
 		default:

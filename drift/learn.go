@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/kedge-ml/kedge/dist"
 	"github.com/kedge-ml/kedge/store"
@@ -133,6 +135,9 @@ func (m *Monitor) cutGrids(ctx context.Context, revision uint64) error {
 	var fresh []store.SummaryColumn
 	m.grids = nil
 	for _, w := range m.cfg.Columns {
+		if w.OfText != "" && m.refused[w.OfText] != errText.Error() {
+			continue
+		}
 		if i := slices.IndexFunc(stored, func(c store.SummaryColumn) bool { return c.Name == w.Name }); i >= 0 {
 			m.grids = append(m.grids, stored[i])
 			continue
@@ -143,11 +148,12 @@ func (m *Monitor) cutGrids(ctx context.Context, revision uint64) error {
 			if !w.Optional {
 				m.refused[w.Name] = "the reference has no value of it"
 			}
-		case errors.Is(err, errIdentifier):
+		case errors.Is(err, errIdentifier), errors.Is(err, errText):
 			m.refused[w.Name] = err.Error()
 		case err != nil:
 			return err
 		default:
+			delete(m.refused, w.Name)
 			fresh, m.grids = append(fresh, c), append(m.grids, c)
 		}
 	}
@@ -157,39 +163,74 @@ func (m *Monitor) cutGrids(ctx context.Context, revision uint64) error {
 	return m.store.SaveGrids(ctx, m.cfg.Table, fresh, revision)
 }
 
-// errIdentifier says that nearly every row has a value of its own.
-var errIdentifier = errors.New("it looks like an identifier: nearly every row has a value of its own")
+// Why a column of texts has no grid of its own.
+var (
+	errIdentifier = errors.New("it looks like an identifier: nearly every row has a value of its own")
+	errText       = errors.New("it is a text: its descriptors are watched in its place")
+)
 
 // maxCategories bounds what is read of a column's categories.
 const maxCategories = 50_000
 
 func (m *Monitor) cutGrid(ctx context.Context, w WatchedColumn) (store.SummaryColumn, error) {
-	var g *dist.Grid
+	cut := m.cutNumbers
 	if w.Categorical {
-		counts, err := m.store.ColumnCategories(ctx, m.cfg.Table, w.Name, m.cfg.From, m.cfg.To, maxCategories)
-		if err != nil {
-			return store.SummaryColumn{}, err
-		}
-		rows := uint64(0)
-		for _, n := range counts {
-			rows += n
-		}
-		if rows >= 100 && float64(len(counts)) > 0.5*math.Min(float64(rows), maxCategories) {
-			return store.SummaryColumn{}, errIdentifier
-		}
-		if g, err = dist.CategoryGrid(counts, dist.GridConfig{}); err != nil {
-			return store.SummaryColumn{}, fmt.Errorf("reference of %s: %w", w.Name, err)
-		}
-		return store.SummaryColumn{Name: w.Name, Grid: g}, nil
+		cut = m.cutCategories
 	}
-	sample, err := m.store.ColumnNumbers(ctx, m.cfg.Table, w.Name, m.cfg.From, m.cfg.To, m.cfg.Sample)
+	g, err := cut(ctx, w.Name)
+	return store.SummaryColumn{Name: w.Name, Grid: g}, err
+}
+
+func (m *Monitor) cutCategories(ctx context.Context, column string) (*dist.Grid, error) {
+	counts, err := m.store.ColumnCategories(ctx, m.cfg.Table, column, m.cfg.From, m.cfg.To, maxCategories)
 	if err != nil {
-		return store.SummaryColumn{}, err
+		return nil, err
 	}
-	if g, err = dist.NumericGrid(sample, dist.GridConfig{}); err != nil {
-		return store.SummaryColumn{}, fmt.Errorf("reference of %s: %w", w.Name, err)
+	rows := uint64(0)
+	for _, n := range counts {
+		rows += n
 	}
-	return store.SummaryColumn{Name: w.Name, Grid: g}, nil
+	if rows >= 100 && float64(len(counts)) > 0.5*math.Min(float64(rows), maxCategories) {
+		if written(counts) {
+			return nil, errText
+		}
+		return nil, errIdentifier
+	}
+	g, err := dist.CategoryGrid(counts, dist.GridConfig{})
+	if err != nil {
+		return nil, fmt.Errorf("reference of %s: %w", column, err)
+	}
+	return g, nil
+}
+
+func (m *Monitor) cutNumbers(ctx context.Context, column string) (*dist.Grid, error) {
+	anchor, err := m.store.Anchor(ctx, m.cfg.Table, column, m.cfg.From, m.cfg.To)
+	if err != nil {
+		return nil, err
+	}
+	sample, err := m.store.ColumnNumbers(ctx, m.cfg.Table, column, anchor, m.cfg.From, m.cfg.To, m.cfg.Sample)
+	if err != nil {
+		return nil, err
+	}
+	g, err := dist.NumericGrid(sample, dist.GridConfig{Anchor: anchor})
+	if err != nil {
+		return nil, fmt.Errorf("reference of %s: %w", column, err)
+	}
+	return g, nil
+}
+
+// written says that most of a column's values were written by somebody for
+// somebody: three words or more, or letters of scripts that leave no room
+// between words.
+func written(counts map[string]uint64) bool {
+	texts := 0
+	for value := range counts {
+		joined := strings.ContainsFunc(value, func(r rune) bool { return unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Thai) })
+		if joined || len(strings.Fields(value)) >= 3 {
+			texts++
+		}
+	}
+	return 2*texts > len(counts)
 }
 
 // learn derives the reference in windows of the monitor's length.

@@ -44,6 +44,7 @@ type WatchedColumn struct {
 	Name        string
 	Categorical bool
 	Optional    bool    // without values in the reference it is left out without a word
+	OfText      string  // a descriptor: watched where this column turns out to be a text; "" is any column
 	Importance  float64 // 0 to 1
 }
 

@@ -30,6 +30,13 @@ type stream struct {
 
 func newStream(t *testing.T) *stream {
 	t.Helper()
+	float := event.ColumnType{Elem: event.Float64}
+	return newStreamOf(t, event.Field{Name: "amount", Type: float}, event.Field{Name: "calm", Type: float})
+}
+
+// newStreamOf is a stream of other columns.
+func newStreamOf(t *testing.T, columns ...event.Field) *stream {
+	t.Helper()
 	cfg := store.EmbeddedConfig{Options: store.DefaultOptions(), LibPath: testenv.LibCHDB(t), DataDir: t.TempDir()}
 	st, err := store.OpenEmbedded(t.Context(), cfg)
 	if err != nil {
@@ -40,9 +47,7 @@ func newStream(t *testing.T) *stream {
 			t.Error(err)
 		}
 	})
-	float := event.ColumnType{Elem: event.Float64}
-	schema := event.NewSchema(event.Features, "test", "user", 7, []event.Field{{Name: "id", Type: event.ColumnType{Elem: event.String}}},
-		[]event.Field{{Name: "amount", Type: float}, {Name: "calm", Type: float}})
+	schema := event.NewSchema(event.Features, "test", "user", 7, []event.Field{{Name: "id", Type: event.ColumnType{Elem: event.String}}}, columns)
 	if err := st.Prepare(t.Context(), []*event.Schema{schema}); err != nil {
 		t.Fatal(err)
 	}
@@ -62,21 +67,33 @@ func (s *stream) together(f func()) {
 // write adds one row per value, spread evenly over a range of event_time.
 func (s *stream) write(from time.Time, length time.Duration, amounts, calm []float64) {
 	s.t.Helper()
-	if s.batch == nil {
-		s.batch, s.minutes = event.NewBatch(s.schema, s.topic), map[int64]bool{}
-	}
-	b := s.batch
 	for i := range amounts {
-		at := from.Add(length * time.Duration(i) / time.Duration(len(amounts))).UnixMicro()
-		s.minutes[at/60_000_000] = true
-		for j, f := range s.schema.Fields {
-			s.value(&b.Columns[j], f, at, []float64{amounts[i], calm[i]}, j)
-		}
-		b.Rows++
+		s.row(from.Add(length*time.Duration(i)/time.Duration(len(amounts))), func(c *event.Column, column int) {
+			c.Nulls = append(c.Nulls, 0)
+			c.Float64s = append(c.Float64s, [][]float64{amounts, calm}[column][i])
+		})
 	}
 	if !s.held {
 		s.flush()
 	}
+}
+
+// row adds one row to what the next flush writes; put appends the value of each
+// column.
+func (s *stream) row(at time.Time, put func(c *event.Column, column int)) {
+	if s.batch == nil {
+		s.batch, s.minutes = event.NewBatch(s.schema, s.topic), map[int64]bool{}
+	}
+	s.minutes[at.Unix()/60] = true
+	for j, f := range s.schema.Fields {
+		c := &s.batch.Columns[j]
+		if j >= s.schema.ValueStart() && f.Role == event.ValueRole {
+			put(c, j-s.schema.ValueStart())
+			continue
+		}
+		s.system(c, at.UnixMicro())
+	}
+	s.batch.Rows++
 }
 
 func (s *stream) flush() {
@@ -97,7 +114,8 @@ func (s *stream) flush() {
 	s.batch = nil
 }
 
-func (s *stream) value(c *event.Column, f event.Field, at int64, values []float64, j int) {
+// system appends what is no value: the time, or the position.
+func (s *stream) system(c *event.Column, at int64) {
 	if c.Nulls != nil {
 		c.Nulls = append(c.Nulls, 0)
 	}
@@ -110,8 +128,6 @@ func (s *stream) value(c *event.Column, f event.Field, at int64, values []float6
 		c.Int32s = append(c.Int32s, 0)
 	case event.Bool:
 		c.Bools = append(c.Bools, 0)
-	case event.Float64:
-		c.Float64s = append(c.Float64s, values[j-s.schema.ValueStart()])
 	default:
 		c.StrEnds = append(c.StrEnds, uint32(len(c.Data)))
 	}

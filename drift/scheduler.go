@@ -441,30 +441,58 @@ func (s *MonitorSpec) config(namespace, name string, sc *event.Schema) MonitorCo
 // columns are those of the table that can be watched, or those asked for.
 func (s *MonitorSpec) columns(sc *event.Schema) []WatchedColumn {
 	var out []WatchedColumn
-	for _, f := range sc.Fields {
-		output := f.Role == event.System && sc.Kind == event.Predictions && slices.Contains([]string{"score", "class", "value"}, f.Name)
-		if len(s.Columns) == 0 && (calendar(f.Name) || identifier(f.Name)) {
-			continue
-		}
-		if f.Role != event.ValueRole && !output || f.Type.List || slices.Contains(s.Ignore, f.Name) || len(s.Columns) > 0 && !slices.Contains(s.Columns, f.Name) {
-			continue
-		}
-		w := WatchedColumn{Name: f.Name, Optional: output, Importance: 0.5}
-		switch f.Type.Elem {
-		case event.Int32, event.Int64, event.Float32, event.Float64:
-		case event.String, event.Bool:
-			w.Categorical = true
-		default:
-			continue
-		}
-		if v, ok := s.Weights[f.Name]; ok {
+	add := func(w WatchedColumn) {
+		w.Importance = 0.5
+		if v, ok := s.Weights[w.Name]; ok {
 			w.Importance = v
 		}
 		if !slices.ContainsFunc(out, func(o WatchedColumn) bool { return o.Name == w.Name }) {
 			out = append(out, w)
 		}
 	}
+	for _, f := range sc.Fields {
+		output := f.Role == event.System && sc.Kind == event.Predictions && slices.Contains([]string{"score", "class", "value", "vector"}, f.Name)
+		if f.Role != event.ValueRole && !output || slices.Contains(s.Ignore, f.Name) {
+			continue
+		}
+		if categorical, ok := countable(f); ok && s.wants(f.Name, calendar(f.Name) || identifier(f.Name)) {
+			add(WatchedColumn{Name: f.Name, Categorical: categorical, Optional: output})
+		}
+		for _, d := range f.Descriptors() {
+			if !s.wants(d.String(), output && !f.Type.List) {
+				continue
+			}
+			w := WatchedColumn{Name: d.String(), Categorical: d.Function == event.ScriptOf, Optional: true}
+			if !f.Type.List && len(s.Columns) == 0 {
+				w.OfText = f.Name
+			}
+			add(w)
+		}
+	}
 	return out
+}
+
+// wants says whether a column is to be watched: those that are named, else all
+// but those that are left out unless named.
+func (s *MonitorSpec) wants(name string, unlessNamed bool) bool {
+	if len(s.Columns) > 0 {
+		return slices.Contains(s.Columns, name)
+	}
+	return !unlessNamed && !slices.Contains(s.Ignore, name)
+}
+
+// countable says whether a field's values are counted as they are, and how.
+func countable(f event.Field) (categorical, ok bool) {
+	if f.Type.List {
+		return false, false
+	}
+	switch f.Type.Elem {
+	case event.Int32, event.Int64, event.Float32, event.Float64:
+		return false, true
+	case event.String, event.Bool:
+		return true, true
+	}
+	return false, false
 }
 
 // calendar says that a column tells the time: it moves by itself, and is

@@ -186,20 +186,19 @@ func (d *derivation) run(ctx context.Context) ([]WindowSummary, error) {
 func (d *derivation) statements() (moments, cells string, err error) {
 	var ms, cs []string
 	for i, c := range d.columns {
-		stored, f, ok := d.t.find(c.Name)
-		if !ok {
-			return "", "", fmt.Errorf("%w: no column %q", ErrUnknown, c.Name)
+		col, err := d.t.quantity(c.Name, c.Grid.Anchor, fmt.Sprintf("anchor%d", i), d.p)
+		if err != nil {
+			return "", "", err
 		}
-		if c.Grid.Categorical() != (f.Type.Elem == event.String || f.Type.Elem == event.Bool) || f.Type.List || isMap(f.Type.Elem) {
-			return "", "", invalid("column %q of type %s does not fit its grid", c.Name, f.Type)
+		if c.Grid.Categorical() != col.categorical {
+			return "", "", invalid("column %q does not fit its grid", c.Name)
 		}
-		name := chdb.QuoteIdent(stored.name)
-		if c.Grid.Categorical() {
-			ms = append(ms, d.categoryMoments(i, name))
-			cs = append(cs, d.categoryCells(i, name))
+		if col.categorical {
+			ms = append(ms, d.categoryMoments(i, col))
+			cs = append(cs, d.categoryCells(i, col))
 		} else {
-			ms = append(ms, d.numberMoments(i, name))
-			cs = append(cs, d.numberCells(i, name))
+			ms = append(ms, d.numberMoments(i, col))
+			cs = append(cs, d.numberCells(i, col))
 		}
 	}
 	return strings.Join(ms, " UNION ALL "), strings.Join(cs, " UNION ALL "), nil
@@ -208,45 +207,45 @@ func (d *derivation) statements() (moments, cells string, err error) {
 // windowNumber counts windows since the epoch.
 const windowNumber = "intDiv(toUnixTimestamp64Micro(event_time), {step:Int64})"
 
-// source is the table's live rows of the range.
-func (d *derivation) source() string {
+// source is the table's live rows of the range that are counted.
+func (d *derivation) source(c quantity) string {
 	from := fmt.Sprintf("FROM %s WHERE %s", d.s.ref(d.t.name), inRange("event_time"))
 	if d.t.schema.Kind == event.Features {
 		from += " AND NOT deleted"
 	}
-	return from
+	return from + c.where
 }
 
-func (d *derivation) numberMoments(i int, name string) string {
+func (d *derivation) numberMoments(i int, c quantity) string {
 	const ok = "ifNull(isFinite(x), 0)"
 	return fmt.Sprintf("SELECT toUInt32(%d), g, w, countIf(%s), countIf(isNull(x)), countIf(isNaN(x)), countIf(isInfinite(x) AND x > 0), countIf(isInfinite(x) AND x < 0), "+
 		"ifNull(sumIf(x, %[2]s), 0), ifNull(minIf(x, %[2]s), 0), ifNull(maxIf(x, %[2]s), 0), ifNull(varPopStableIf(x, %[2]s) * countIf(%[2]s), 0) "+
-		"FROM (SELECT %[3]s AS w, %[6]s AS g, CAST(%[4]s, 'Nullable(Float64)') AS x %[5]s) GROUP BY w, g", i, ok, windowNumber, name, d.source(), d.segment)
+		"FROM (SELECT %[3]s AS w, %[6]s AS g, CAST(%[4]s, 'Nullable(Float64)') AS x %[5]s) GROUP BY w, g", i, ok, windowNumber, c.value, d.source(c), d.segment)
 }
 
-func (d *derivation) categoryMoments(i int, name string) string {
+func (d *derivation) categoryMoments(i int, c quantity) string {
 	return fmt.Sprintf("SELECT toUInt32(%d), g, w, countIf(isNotNull(x)), countIf(isNull(x)), toUInt64(0), toUInt64(0), toUInt64(0), "+
-		"toFloat64(0), toFloat64(0), toFloat64(0), toFloat64(0) FROM (SELECT %s AS w, %s AS g, CAST(%s, 'Nullable(String)') AS x %s) GROUP BY w, g", i, windowNumber, d.segment, name, d.source())
+		"toFloat64(0), toFloat64(0), toFloat64(0), toFloat64(0) FROM (SELECT %s AS w, %s AS g, CAST(%s, 'Nullable(String)') AS x %s) GROUP BY w, g", i, windowNumber, d.segment, c.value, d.source(c))
 }
 
 // numberCells answers each cell's lower edge. Edges travel as bits: the engine's
 // reading of decimal numbers may miss the last one, and an atom is one bit wide.
-func (d *derivation) numberCells(i int, name string) string {
+func (d *derivation) numberCells(i int, c quantity) string {
 	key := fmt.Sprintf("edges%d", i)
 	d.p[key] = bitList(append([]float64{math.Inf(-1)}, d.columns[i].Grid.Edges...))
 	return fmt.Sprintf("SELECT toUInt32(%d), g, w, roundDown(x, arrayMap(b -> reinterpretAsFloat64(b), {%s:Array(UInt64)})) AS e, count(), sum(x) "+
-		"FROM (SELECT %s AS w, assumeNotNull(CAST(%s, 'Nullable(Float64)')) AS x, %[6]s AS g %[5]s AND isNotNull(%[4]s) AND isFinite(x)) GROUP BY w, g, e", i, key, windowNumber, name, d.source(), d.segment)
+		"FROM (SELECT %s AS w, assumeNotNull(CAST(%s, 'Nullable(Float64)')) AS x, %[6]s AS g %[5]s AND isNotNull(%[4]s) AND isFinite(x)) GROUP BY w, g, e", i, key, windowNumber, c.value, d.source(c), d.segment)
 }
 
 // categoryCells answers each cell's number.
-func (d *derivation) categoryCells(i int, name string) string {
+func (d *derivation) categoryCells(i int, c quantity) string {
 	g := d.columns[i].Grid
 	names, rest := fmt.Sprintf("names%d", i), fmt.Sprintf("rest%d", i)
 	d.p[names], d.p[rest] = textList(g.Categories), wordList(g.Rest)
 	return fmt.Sprintf("SELECT toUInt32(%d), g, w, toFloat64(multiIf(k > 0, k - 1, has({%s:Array(UInt64)}, xxHash64(x)), %d, %d)) AS e, count(), toFloat64(0) "+
 		"FROM (SELECT %s AS w, assumeNotNull(CAST(%s, 'Nullable(String)')) AS x, "+
 		"toInt64(transform(x, arrayMap(h -> unhex(h), {%s:Array(String)}), range(1, %d), 0)) AS k, %[10]s AS g %[9]s AND isNotNull(%[6]s)) GROUP BY w, g, e",
-		i, rest, g.Other(), unseenOr(g), windowNumber, name, names, len(g.Categories)+1, d.source(), d.segment)
+		i, rest, g.Other(), unseenOr(g), windowNumber, c.value, names, len(g.Categories)+1, d.source(c), d.segment)
 }
 
 // unseenOr is where an unknown category goes: a grid that could not keep all
@@ -343,20 +342,21 @@ func unpack(packed string) (*dist.Summary, error) {
 	return out, out.UnmarshalBinary(b)
 }
 
-// ColumnNumbers samples a column's present values with event_time in [from, to),
-// by a hash of where rows came from, so that the same rows give the same sample.
-func (s *Store) ColumnNumbers(ctx context.Context, sub Subject, column string, from, to time.Time, limit int) ([]float64, error) {
+// ColumnNumbers samples a column's present values, or a descriptor's, with
+// event_time in [from, to), by a hash of where rows came from, so that the same
+// rows give the same sample.
+func (s *Store) ColumnNumbers(ctx context.Context, sub Subject, column string, anchor dist.Anchor, from, to time.Time, limit int) ([]float64, error) {
 	t, err := s.subjectTable(sub)
 	if err != nil {
 		return nil, fmt.Errorf("sample %s: %w", column, err)
 	}
-	c, f, ok := t.find(column)
-	if !ok || f.Type.List || isMap(f.Type.Elem) || f.Type.Elem == event.String {
+	p := params{"from": micro(from), "to": micro(to)}
+	c, err := t.quantity(column, anchor, "anchor", p)
+	if err != nil || c.categorical {
 		return nil, fmt.Errorf("%w: %s has no numeric column %q", ErrUnknown, t.schema.Subject, column)
 	}
-	name := chdb.QuoteIdent(c.name)
-	rows, err := s.query(ctx, fmt.Sprintf("SELECT assumeNotNull(CAST(%[1]s, 'Nullable(Float64)')) FROM %[2]s WHERE %[3]s AND isNotNull(%[1]s) ORDER BY cityHash64(_partition, _offset, _index) LIMIT %[4]d",
-		name, s.ref(t.name), inRange("event_time"), limit), params{"from": micro(from), "to": micro(to)})
+	rows, err := s.query(ctx, fmt.Sprintf("SELECT assumeNotNull(CAST(%[1]s, 'Nullable(Float64)')) FROM %[2]s WHERE %[3]s%[5]s AND isNotNull(%[1]s) ORDER BY cityHash64(_partition, _offset, _index) LIMIT %[4]d",
+		c.value, s.ref(t.name), inRange("event_time"), limit, c.where), p)
 	if err != nil {
 		return nil, fmt.Errorf("sample %s: %w", column, err)
 	}

@@ -7,8 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kedge-ml/kedge/event"
-	"github.com/kedge-ml/kedge/store/chdb"
+	"github.com/kedge-ml/kedge/dist"
 )
 
 // Domain is the set of values that a column may hold. Numbers are written as
@@ -59,31 +58,29 @@ func (s *Store) ForeignValues(ctx context.Context, sub Subject, domains []Domain
 // beside are a column's value as text, and the condition that it is none of the
 // domain's. What may be held travels as the parameter key.
 func (t *table) beside(d Domain, key string, p params) (value, condition string, err error) {
-	c, f, ok := t.find(d.Column)
-	if !ok || f.Type.List || isMap(f.Type.Elem) {
+	c, err := t.quantity(d.Column, dist.Anchor{}, key, p)
+	if err != nil {
 		return "", "", fmt.Errorf("there is no column %q of single values", d.Column)
 	}
-	name := chdb.QuoteIdent(c.name)
-	value = fmt.Sprintf("ifNull(toString(%s), '')", name)
-	switch f.Type.Elem {
-	case event.String, event.Bool:
+	value = fmt.Sprintf("ifNull(toString(%s), '')", c.value)
+	switch {
+	case c.categorical:
 		p[key] = textList(d.Values)
-		return value, fmt.Sprintf("isNotNull(%s) AND NOT has(arrayMap(h -> unhex(h), {%s:Array(String)}), %s)", name, key, value), nil
-	case event.Int32, event.Int64, event.Float32, event.Float64:
-	default:
-		return "", "", fmt.Errorf("column %q of type %s has no domain of texts or numbers", d.Column, f.Type)
+		return value, fmt.Sprintf("isNotNull(%s) AND NOT has(arrayMap(h -> unhex(h), {%s:Array(String)}), %s)", c.value, key, value), nil
+	case !c.number || c.anchored:
+		return "", "", fmt.Errorf("column %q has no domain of texts or numbers", d.Column)
 	}
 	numbers := make([]float64, len(d.Values))
 	for i, v := range d.Values {
 		if numbers[i], err = strconv.ParseFloat(v, 64); err != nil {
 			return "", "", fmt.Errorf("column %q holds numbers, %q is none", d.Column, v)
 		}
-		if f.Type.Elem == event.Float32 {
+		if c.single {
 			numbers[i] = float64(float32(numbers[i]))
 		}
 		numbers[i] += 0 // -0 is 0
 	}
 	p[key] = bitList(numbers)
-	number := fmt.Sprintf("ifNull(CAST(%s, 'Nullable(Float64)'), nan)", name)
+	number := fmt.Sprintf("ifNull(CAST(%s, 'Nullable(Float64)'), nan)", c.value)
 	return value, fmt.Sprintf("NOT isNaN(%s) AND NOT has(arrayMap(b -> reinterpretAsFloat64(b), {%s:Array(UInt64)}), %[1]s)", number, key), nil
 }

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kedge-ml/kedge/store/chdb"
+	"github.com/kedge-ml/kedge/dist"
 )
 
 // RowSample are rows drawn by a hash of where they came from, as columns. NaN and
@@ -65,11 +65,11 @@ func (s *RowSample) add(numbers, textual []string, xs []float64, words []string)
 func (t *table) picked(numbers, textual []string) (string, error) {
 	xs, words := make([]string, len(numbers)), make([]string, len(textual))
 	for i, n := range numbers {
-		c, f, ok := t.find(n)
-		if !ok || f.Type.List || isMap(f.Type.Elem) {
+		c, err := t.quantity(n, dist.Anchor{}, "", params{})
+		if err != nil || c.anchored {
 			return "", fmt.Errorf("%w: no numeric column %q", ErrUnknown, n)
 		}
-		xs[i] = "ifNull(CAST(" + chdb.QuoteIdent(c.name) + ", 'Nullable(Float64)'), nan)"
+		xs[i] = "ifNull(CAST(" + c.value + ", 'Nullable(Float64)'), nan)"
 	}
 	for i, n := range textual {
 		var err error

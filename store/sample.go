@@ -6,8 +6,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/kedge-ml/kedge/dist"
 	"github.com/kedge-ml/kedge/event"
-	"github.com/kedge-ml/kedge/store/chdb"
 )
 
 // live is the condition that leaves tombstones out.
@@ -95,13 +95,14 @@ func (s *Store) ColumnCategories(ctx context.Context, sub Subject, column string
 	if err != nil {
 		return nil, fmt.Errorf("categories of %s: %w", column, err)
 	}
-	c, f, ok := t.find(column)
-	if !ok || f.Type.List || isMap(f.Type.Elem) {
-		return nil, fmt.Errorf("%w: %s has no categorical column %q", ErrUnknown, t.schema.Subject, column)
+	p := params{"from": micro(from), "to": micro(to)}
+	c, err := t.quantity(column, dist.Anchor{}, "anchor", p)
+	if err != nil {
+		return nil, fmt.Errorf("categories of %s: %w", column, err)
 	}
-	sql := fmt.Sprintf("SELECT CAST(x, 'String') AS v, count() AS n FROM (SELECT CAST(%s, 'Nullable(String)') AS x FROM %s WHERE %s AND %s) WHERE isNotNull(x) GROUP BY v ORDER BY n DESC, v LIMIT %d",
-		chdb.QuoteIdent(c.name), s.ref(t.name), t.live(), inRange("event_time"), limit)
-	rows, err := s.query(ctx, sql, params{"from": micro(from), "to": micro(to)})
+	sql := fmt.Sprintf("SELECT CAST(x, 'String') AS v, count() AS n FROM (SELECT CAST(%s, 'Nullable(String)') AS x FROM %s WHERE %s AND %s%s) WHERE isNotNull(x) GROUP BY v ORDER BY n DESC, v LIMIT %d",
+		c.value, s.ref(t.name), t.live(), inRange("event_time"), c.where, limit)
+	rows, err := s.query(ctx, sql, p)
 	if err != nil {
 		return nil, fmt.Errorf("categories of %s: %w", column, err)
 	}
