@@ -282,8 +282,9 @@ func (w *watcher) search(ctx context.Context, r query.Request) (query.Frame, err
 func (w *watcher) searched(ctx context.Context) (numbers, textual []string, err error) {
 	m := w.monitor
 	for _, c := range m.cfg.Columns {
+		_, described := event.ParseDescriptor(c.Name)
 		switch {
-		case m.refused[c.Name] != "" || c.Optional: // outputs, and descriptors
+		case m.refused[c.Name] != "" || c.Optional || described:
 		case c.Categorical:
 			textual = append(textual, c.Name)
 		default:

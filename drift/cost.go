@@ -115,10 +115,10 @@ func CostOf(ctx context.Context, st *store.Store, namespace string, s *MonitorSp
 	c := &Cost{Budget: cfg.Budget, Window: event.Duration(cfg.Window)}
 	outputs := 0
 	for _, w := range cfg.Columns {
-		if w.OfText != "" {
-			continue // what is a text is known once the reference is there
+		if _, described := event.ParseDescriptor(w.Name); w.Optional && described {
+			continue // what is a text, or has vectors, is known once the reference is there
 		}
-		if _, described := event.ParseDescriptor(w.Name); w.Optional && !described {
+		if w.Optional {
 			outputs = 1 // of a model's outputs one has values: score, class or value
 			continue
 		}

@@ -462,9 +462,9 @@ func (s *MonitorSpec) columns(sc *event.Schema) []WatchedColumn {
 			if !s.wants(d.String(), output && !f.Type.List) {
 				continue
 			}
-			w := WatchedColumn{Name: d.String(), Categorical: d.Function == event.ScriptOf, Optional: true}
+			w := WatchedColumn{Name: d.String(), Categorical: d.Function == event.ScriptOf, Optional: output}
 			if !f.Type.List && len(s.Columns) == 0 {
-				w.OfText = f.Name
+				w.Optional, w.OfText = true, f.Name
 			}
 			add(w)
 		}
