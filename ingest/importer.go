@@ -190,10 +190,14 @@ func (m *Importer) claim(ctx context.Context, namespace, id, file, who string) (
 // that cannot become rows are dead letters. After an error nothing of them
 // counts as stored: send them again.
 func (m *Importer) Add(ctx context.Context, namespace, id string, from int64, lines [][]byte) (ImportResult, error) {
-	d, known := m.c.reg.State().Get(ImportKind, namespace, id)
 	w := m.of(namespace, id)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	// Who takes the import over waits as long, from a moment after this one: what is
+	// read below holds for now, however late this process goes on.
+	ctx, cancel := context.WithTimeout(ctx, m.c.cfg.InsertTimeout)
+	defer cancel()
+	d, known := m.c.reg.State().Get(ImportKind, namespace, id)
 	switch {
 	case !known || !w.loaded:
 		return ImportResult{}, fmt.Errorf("%w: begin the import first: this process does not have it under way", ErrImportPosition)
@@ -211,9 +215,7 @@ func (m *Importer) Add(ctx context.Context, namespace, id string, from int64, li
 		}
 		return ImportResult{ImportState: w.ImportState}, err
 	}
-	w.loaded = false                                               // until it is all stored
-	ctx, cancel := context.WithTimeout(ctx, m.c.cfg.InsertTimeout) // who takes the import over waits as long
-	defer cancel()
+	w.loaded = false // until it is all stored
 	u, offset, err := m.decode(ctx, namespace, id, w, lines)
 	if err != nil {
 		return ImportResult{}, fmt.Errorf("import: %w", err)

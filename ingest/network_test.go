@@ -157,25 +157,33 @@ func TestTortureRealBrokersFailUnderIngest(t *testing.T) {
 }
 
 // TestZombieBeyondTheWindow stops a member while some of its inserts are about
-// to begin and others are under way, lets another member store so much that the
-// engine has forgotten the tokens, and wakes it. Inserts that had begun are too
-// late, for others it asks the broker first, and so it adds nothing; without
-// asking, it doubles rows.
+// to begin and others are under way, or before it reads that the broker took an
+// intent, lets another member store so much that the engine has forgotten the
+// tokens, and wakes it. Inserts that had begun are too late, for others it asks
+// the broker first, and so it adds nothing; without asking, it doubles rows.
 func TestZombieBeyondTheWindow(t *testing.T) {
 	t.Parallel()
-	for _, guarded := range []bool{true, false} {
-		t.Run(map[bool]string{true: "fence", false: "without fence"}[guarded], func(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		at    string
+		holds bool
+	}{
+		{name: "fence", at: "insert=stop@9", holds: true},
+		{name: "fence, before an answer is read", at: "declared=stop@4", holds: true},
+		{name: "without fence", at: "insert=stop@9"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t, false)
-			w.cfg.Guards = ingest.Guards{NoFence: !guarded}
+			w.cfg.Guards = ingest.Guards{NoFence: !c.holds}
 			w.cfg.Fence, w.cfg.Insert = time.Second, 4*time.Second
 			w.startStore()
 			load := w.sustain(10, 10*time.Millisecond)
-			zombie := w.consumer("KEDGE_FAILPOINT=insert=stop@9")
+			zombie := w.consumer("KEDGE_FAILPOINT=" + c.at)
 			zombie.stands(t)
 			remember := w.forgetTokens()
 			b := w.consumer()
 			w.running(b)
-			w.moves(1500, b)
+			w.moves(500, b)
 			time.Sleep(6 * time.Second) // how long the zombie sleeps: beyond an insert's time
 			remember()                  // of members that only got no time to run, on a busy machine, tokens are remembered
 			zombie.signal(syscall.SIGCONT)
@@ -185,7 +193,7 @@ func TestZombieBeyondTheWindow(t *testing.T) {
 			b.stop(t)
 			zombie.stop(t)
 			w.store.stop(t)
-			if guarded {
+			if c.holds {
 				w.verify()
 			} else {
 				w.verifyFails()

@@ -43,7 +43,7 @@ type partition struct {
 	last     *mark
 	position int64 // everything before it is stored
 	fencing  sync.Mutex
-	intentAt time.Time // when the intent under way was committed; guarded by fencing
+	intentAt time.Time // when the broker was asked to take the intent under way; guarded by fencing
 	worked   bool      // a unit was stored since the last commit without one
 }
 

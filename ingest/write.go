@@ -197,14 +197,21 @@ func (p *partition) spans(ctx context.Context, w *work) (context.Context, trace.
 // commitIntent says what is about to be written. It also commits everything
 // before the unit, and fails for a member that lost the partition.
 func (p *partition) commitIntent(ctx context.Context, w *work) error {
-	i := w.intent(event.DecoderVersion, p.last)
-	if p.c.guards.noIntent {
-		i = intent{Epoch: w.unit.Epoch}
-	}
-	err := p.commit(ctx, w.from, i)
 	p.fencing.Lock()
 	defer p.fencing.Unlock()
-	p.intentAt = time.Now()
+	return p.insist(ctx, "commit", func(ctx context.Context) error { return p.declare(ctx, w) })
+}
+
+// declare commits the unit's intent, which the broker refuses to a member that
+// lost the partition. Its answer is true of the moment at which it was asked: a
+// member may be stopped before it reads the answer.
+func (p *partition) declare(ctx context.Context, w *work) error {
+	asked := time.Now()
+	err := p.commitAgain(ctx, w)
+	p.hit("declared")
+	if err == nil {
+		p.intentAt = asked
+	}
 	return err
 }
 
@@ -263,11 +270,13 @@ func (p *partition) insert(ctx context.Context, w *work, what string, rows int, 
 			leave()
 			p.c.pace.wrote(time.Since(began), time.Now())
 		}()
+		// The time that it may take begins before the fence is looked at, for the same
+		// reason as an intent's does.
+		ctx, cancel := context.WithTimeout(ctx, p.c.cfg.InsertTimeout)
+		defer cancel()
 		if err := p.fence(ctx, w); err != nil {
 			return err
 		}
-		ctx, cancel := context.WithTimeout(ctx, p.c.cfg.InsertTimeout)
-		defer cancel()
 		err = fn(ctx)
 		if err != nil {
 			w.doubtful.Store(true)
@@ -301,19 +310,24 @@ func (p *partition) finish(ctx context.Context, w *work, r *event.LedgerRow, too
 func (p *partition) fence(ctx context.Context, w *work) error {
 	p.fencing.Lock()
 	defer p.fencing.Unlock()
-	if p.c.guards.noFence || time.Since(p.intentAt) < p.c.cfg.FenceAfter {
+	if p.c.guards.noFence || age(p.intentAt) < p.c.cfg.FenceAfter {
 		return nil
 	}
-	err := p.commitAgain(ctx, w)
-	if err == nil {
-		p.intentAt = time.Now()
-	}
-	return err
+	return p.declare(ctx, w)
 }
 
-// commitAgain commits the unit's intent once more. The broker refuses it to a
-// member that lost the partition.
+// age is how long ago a moment was, by the clock that stands still while the
+// machine does or by the other, whichever says more.
+func age(at time.Time) time.Duration {
+	return max(time.Since(at), time.Since(at.Round(0)))
+}
+
+// commitAgain commits the unit's intent. The broker refuses it to a member that
+// lost the partition.
 func (p *partition) commitAgain(ctx context.Context, w *work) error {
 	i := w.intent(event.DecoderVersion, p.last)
+	if p.c.guards.noIntent {
+		i = intent{Epoch: w.unit.Epoch}
+	}
 	return p.gen.Commit(ctx, []stream.OffsetCommit{{TopicPartition: p.tp, Offset: w.from, Metadata: i.encode()}})
 }
