@@ -26,19 +26,22 @@ import (
 )
 
 // builtPlugin builds the plugin's backend once, as `make plugin` does.
-var builtPlugin = sync.OnceValues(func() (string, error) {
+var builtPlugin = sync.OnceValues(func() (string, error) { return buildPlugin("grafana-plugin/pkg") })
+
+// buildPlugin builds the backend of a plugin from one of our packages.
+func buildPlugin(pkg string) (string, error) {
 	dir, err := os.MkdirTemp("", "kedge-plugin")
 	if err != nil {
 		return "", err
 	}
 	file := filepath.Join(dir, "gpx_kedge")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", file, "github.com/kedge-ml/kedge/grafana-plugin/pkg")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", file, "github.com/kedge-ml/kedge/"+pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}
 	return file, nil
-})
+}
 
 // pluginProcess is the plugin's backend as Grafana runs it: a process of its
 // own, spoken to over gRPC after a handshake.
@@ -58,6 +61,12 @@ func startPlugin(t testing.TB, url string, jsonData string, secrets map[string]s
 	if err != nil {
 		t.Fatal(err)
 	}
+	return startBackend(t, file, url, jsonData, secrets)
+}
+
+// startBackend starts the backend of a plugin as Grafana does.
+func startBackend(t testing.TB, file, url, jsonData string, secrets map[string]string) *pluginProcess {
+	t.Helper()
 	p := &pluginProcess{t: t, source: backend.DataSourceInstanceSettings{UID: "kedge", Name: "Kedge", Type: "kedgeml-kedge-datasource", URL: url,
 		JSONData: []byte(jsonData), DecryptedSecureJSONData: secrets, Updated: time.Now()}}
 	p.client = plugin.NewClient(&plugin.ClientConfig{

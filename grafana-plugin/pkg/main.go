@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 
+	"github.com/grafana/grafana-plugin-sdk-go/backend"
 	"github.com/grafana/grafana-plugin-sdk-go/backend/datasource"
 	"github.com/grafana/grafana-plugin-sdk-go/backend/log"
 
@@ -19,6 +20,9 @@ import (
 const idleHeap = 64 << 20
 
 func main() {
+	// At Debug the SDK says of every query that it starts, and again when it has
+	// ended, with its time; Grafana would read both and drop the first.
+	backend.Logger = log.NewWithLevel(log.Info)
 	idle := make([]byte, idleHeap)
 	defer runtime.KeepAlive(idle)
 	if err := datasource.Manage("kedgeml-kedge-datasource", plugin.New, datasource.ManageOpts{}); err != nil {

@@ -31,7 +31,8 @@ import (
 type Datasource struct {
 	client  query.Client
 	options Options
-	uid     string // by which dashboards choose it
+	uid     string                // by which dashboards choose it
+	known   map[string]query.Kind // kinds that this build knows, by name
 }
 
 // Options is the data source's jsonData.
@@ -52,7 +53,7 @@ const forwardedIdentity = "X-Grafana-Id"
 // New makes an instance from its settings; the SDK calls it again when they
 // change.
 func New(ctx context.Context, s backend.DataSourceInstanceSettings) (instancemgmt.Instance, error) {
-	d := &Datasource{uid: s.UID}
+	d := &Datasource{uid: s.UID, known: knownKinds()}
 	if len(s.JSONData) > 0 {
 		if err := json.Unmarshal(s.JSONData, &d.options); err != nil {
 			return nil, fmt.Errorf("read the data source's settings: %w", err)
@@ -65,12 +66,23 @@ func New(ctx context.Context, s backend.DataSourceInstanceSettings) (instancemgm
 	if err != nil {
 		return nil, fmt.Errorf("read the data source's connection settings: %w", err)
 	}
+	opts.Middlewares = middlewares()
 	hc, err := httpclient.New(opts)
 	if err != nil {
 		return nil, fmt.Errorf("prepare the connection to %s: %w", s.URL, err)
 	}
 	d.client = query.Client{Server: s.URL, Key: s.DecryptedSecureJSONData["apiKey"], HTTP: hc}
 	return d, nil
+}
+
+// middlewares are the SDK's for a connection, without its metrics of requests to
+// a data source: their labels are checked in a registry made anew for each, which
+// costs half as much as sending it. The SDK's metrics of queries stay, and Kedge has its own.
+func middlewares() []httpclient.Middleware {
+	return slices.DeleteFunc(httpclient.DefaultMiddlewares(), func(m httpclient.Middleware) bool {
+		named, ok := m.(httpclient.MiddlewareName)
+		return ok && named.MiddlewareName() == httpclient.DataSourceMetricsMiddlewareName
+	})
 }
 
 // Dispose lets idle connections go.
@@ -112,15 +124,19 @@ func (p panelQuery) each() []query.Request {
 func (d *Datasource) QueryData(ctx context.Context, req *backend.QueryDataRequest) (*backend.QueryDataResponse, error) {
 	answers := make([]backend.DataResponse, len(req.Queries))
 	client := d.caller(req.GetHTTPHeader(forwardedIdentity))
-	var g errgroup.Group
-	g.SetLimit(concurrent)
-	for i, q := range req.Queries {
-		g.Go(func() error {
-			answers[i] = d.answer(ctx, client, q)
-			return nil
-		})
+	if len(req.Queries) == 1 { // another goroutine's stack would have to grow first
+		answers[0] = d.answer(ctx, client, req.Queries[0])
+	} else {
+		var g errgroup.Group
+		g.SetLimit(concurrent)
+		for i, q := range req.Queries {
+			g.Go(func() error {
+				answers[i] = d.answer(ctx, client, q)
+				return nil
+			})
+		}
+		g.Wait()
 	}
-	g.Wait()
 	res := backend.NewQueryDataResponse()
 	for i, q := range req.Queries {
 		res.Responses[q.RefID] = answers[i]
@@ -172,7 +188,7 @@ func (d *Datasource) frames(ctx context.Context, c *query.Client, q backend.Data
 		return nil, err
 	}
 	if len(frames) == 0 { // nothing to say still has a type
-		frames = []query.Frame{{Name: r.Kind, Type: kindOf(ctx, c, r.Kind).Frame}}
+		frames = []query.Frame{{Name: r.Kind, Type: d.kindOf(ctx, c, r.Kind).Frame}}
 	}
 	text := string(asked)
 	var out data.Frames
@@ -199,7 +215,7 @@ func (d *Datasource) request(ctx context.Context, c *query.Client, q backend.Dat
 	if r.Kind == "" {
 		return p, nil, fmt.Errorf("query %s: no kind is chosen", q.RefID)
 	}
-	k := kindOf(ctx, c, r.Kind)
+	k := d.kindOf(ctx, c, r.Kind)
 	r, notices, err := applyFilters(r, k, p.Adhoc)
 	if err != nil {
 		return p, nil, fmt.Errorf("query %s: %w", q.RefID, err)
@@ -220,8 +236,8 @@ func (d *Datasource) request(ctx context.Context, c *query.Client, q backend.Dat
 
 // kindOf describes a kind: as this build knows it, else as the server does,
 // which may be newer.
-func kindOf(ctx context.Context, c *query.Client, name string) query.Kind {
-	if k, ok := query.KindNamed(name); ok {
+func (d *Datasource) kindOf(ctx context.Context, c *query.Client, name string) query.Kind {
+	if k, ok := d.known[name]; ok {
 		return k
 	}
 	served, err := servedKinds(ctx, c)
@@ -229,6 +245,15 @@ func kindOf(ctx context.Context, c *query.Client, name string) query.Kind {
 		return served[i]
 	}
 	return query.Kind{Name: name, Title: name} // the server will say what it thinks of it
+}
+
+// knownKinds is this build's table of kinds by name.
+func knownKinds() map[string]query.Kind {
+	out := map[string]query.Kind{}
+	for _, k := range query.Kinds() {
+		out[k.Name] = k
+	}
+	return out
 }
 
 func servedKinds(ctx context.Context, c *query.Client) ([]query.Kind, error) {

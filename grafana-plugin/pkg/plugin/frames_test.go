@@ -88,7 +88,7 @@ func TestFieldConfig(t *testing.T) {
 // TestRequest holds that the panel's range, interval and width reach Kedge, so
 // an alert rule asks what the panel asks.
 func TestRequest(t *testing.T) {
-	d := &Datasource{options: Options{Namespace: "team"}}
+	d := &Datasource{options: Options{Namespace: "team"}, known: knownKinds()}
 	times := two()
 	q := backend.DataQuery{RefID: "A", MaxDataPoints: 300, Interval: 15 * time.Second,
 		TimeRange: backend.TimeRange{From: times[0], To: times[1]},

@@ -6,11 +6,13 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/grafana/grafana-plugin-sdk-go/backend"
+	"github.com/grafana/grafana-plugin-sdk-go/backend/httpclient"
 
 	"github.com/kedge-ml/kedge/internal/web"
 	"github.com/kedge-ml/kedge/query"
@@ -131,6 +133,18 @@ func TestWhoAsks(t *testing.T) {
 	settings.JSONData = []byte(`{}`)
 	if res, err = source(t, settings).QueryData(t.Context(), asking("catalog")); err != nil || res.Responses["catalog"].Error == nil {
 		t.Errorf("an unknown authority was trusted: %v", err)
+	}
+}
+
+// TestMiddlewares holds that of what the SDK puts around a connection its metrics
+// alone are left out, whatever it calls them in another version.
+func TestMiddlewares(t *testing.T) {
+	var left []string
+	for _, m := range middlewares() {
+		left = append(left, m.(httpclient.MiddlewareName).MiddlewareName())
+	}
+	if len(left) != len(httpclient.DefaultMiddlewares())-1 || slices.Contains(left, httpclient.DataSourceMetricsMiddlewareName) {
+		t.Errorf("middlewares %v", left)
 	}
 }
 
