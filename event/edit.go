@@ -19,7 +19,7 @@ const (
 	EffectColumn    Effect = "column"    // a column more: rows before it have null there
 	EffectWidening  Effect = "widening"  // Int64 becomes Float64, stored values too
 	EffectRetire    Effect = "retire"    // events are refused from now on, stored rows stay
-	EffectRetention Effect = "retention" // rows that are older than it are removed, or kept longer
+	EffectRetention Effect = "retention" // rows that are older than it are removed, or kept longer, or move to a volume
 	EffectOverflow  Effect = "overflow"  // values go to the overflow column from now on
 	EffectSignature Effect = "signature" // a model's versions get another input table
 	EffectVersion   Effect = "version"   // rows get the columns of a new version, stored ones by conversion

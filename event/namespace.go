@@ -35,19 +35,34 @@ type Quotas struct {
 	DeadLetterBytes   int64 `json:"dead_letter_bytes,omitempty" yaml:"dead_letter_bytes,omitempty"`     // then dead letters lose their bytes, not their reason
 }
 
-// Retention says how long rows are kept, counted from the append: of a view or
-// model; where it says nothing, of its namespace; where that says nothing, of the
-// installation.
+// Retention says how long rows are kept, and after how long they move to another
+// volume, both counted from the append: of a view or model; where it says nothing,
+// of its namespace; where that says nothing, of the installation.
 type Retention struct {
-	Rows Duration `json:"rows,omitempty" yaml:"rows,omitempty"` // 0: not said here
+	Rows      Duration `json:"rows,omitempty" yaml:"rows,omitempty"`             // 0: not said here
+	Volume    string   `json:"volume,omitempty" yaml:"volume,omitempty"`         // of the installation's; empty: not said here
+	MoveAfter Duration `json:"move_after,omitempty" yaml:"move_after,omitempty"` // to Volume
 }
 
 func (r Retention) validate() error {
-	if r.Rows < 0 || r.Rows > 0 && r.Rows < Duration(time.Second) {
+	switch {
+	case r.Rows < 0 || r.Rows > 0 && r.Rows < Duration(time.Second):
 		return errors.New("retention: rows: want at least a second, or nothing")
+	case (r.Volume == "") != (r.MoveAfter == 0):
+		return errors.New("retention: volume and move_after go together: where rows move to, and when")
+	case r.Volume == "":
+		return nil
+	case !volumeRule.MatchString(r.Volume):
+		return fmt.Errorf("retention: volume %q: want a lower-case letter, then letters, digits or _", r.Volume)
+	case r.MoveAfter < Duration(time.Second):
+		return errors.New("retention: move_after: want at least a second")
+	case r.Rows > 0 && r.MoveAfter >= r.Rows:
+		return errors.New("retention: move_after: rows are removed before they would move: want less than rows")
 	}
 	return nil
 }
+
+var volumeRule = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
 
 // MaxWeight bounds how much more than others a namespace may have.
 const MaxWeight = 1000

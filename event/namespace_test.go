@@ -17,7 +17,9 @@ func TestParseNamespace(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"weight: -1": "weight", "weight: 1001": "weight", "quotas: {rows: -1}": "quotas: rows", "owners: ['']": "owners",
-		"retention: {rows: -1h}": "retention", "quotas: {event_per_second: 3}": "event_per_second",
+		"retention: {rows: -1h}": "retention", "retention: {volume: cold}": "go together", "retention: {move_after: 1d}": "go together",
+		"retention: {volume: 'a b', move_after: 1d}": "volume", "retention: {volume: cold, move_after: 1ms}": "at least a second",
+		"retention: {rows: 1d, volume: cold, move_after: 1d}": "removed before they would move", "quotas: {event_per_second: 3}": "event_per_second",
 	} {
 		if _, err := ParseNamespace([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", text, err)

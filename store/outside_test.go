@@ -134,7 +134,7 @@ func TestOutsideIsOnlyRead(t *testing.T) {
 	const sum = "SELECT count(), sum(cityHash64(*)) FROM warehouse.t"
 	before := text(t, s, sum)
 
-	if err := s.SetRetentions(t.Context(), func(*event.Schema) time.Duration { return time.Second }); err != nil {
+	if err := s.SetRetentions(t.Context(), func(*event.Schema) store.Kept { return store.Kept{For: time.Second} }); err != nil {
 		t.Errorf("retention: %v", err)
 	}
 	parts := map[string]string{"user": "u3"}
@@ -266,19 +266,7 @@ func TestOutsideGone(t *testing.T) {
 	holds(s)
 	elsewhere := cfg
 	elsewhere.DataDir = t.TempDir()
-	ec := chdb.DefaultConfig()
-	ec.LibPath, ec.DataDir, ec.Database = elsewhere.LibPath, elsewhere.DataDir, elsewhere.Database
-	db, err := chdb.Open(t.Context(), ec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	moved := filepath.Join(db.BackupDir(), "b.tar")
-	if err := os.Rename(backup, moved); err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(db.Restore(t.Context(), "kedge", moved), db.Close()); err != nil {
-		t.Fatal(err)
-	}
+	restoreInto(t, elsewhere, backup)
 	if s, err = store.OpenEmbedded(t.Context(), elsewhere); err != nil {
 		t.Fatal(err)
 	}

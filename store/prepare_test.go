@@ -200,7 +200,7 @@ func TestRetention(t *testing.T) {
 		t.Errorf("new table: %v", get())
 	}
 	for _, d := range []time.Duration{time.Hour, 0, 24 * time.Hour} {
-		if err := s.SetRetentions(t.Context(), func(*event.Schema) time.Duration { return d }); err != nil || get() != d {
+		if err := s.SetRetentions(t.Context(), func(*event.Schema) store.Kept { return store.Kept{For: d} }); err != nil || get() != d {
 			t.Errorf("set %v, got %v: %v", d, get(), err)
 		}
 	}

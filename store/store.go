@@ -31,6 +31,7 @@ type Options struct {
 	Database   string        // created when missing; never "default"
 	Durability Durability    // of tables made from now on
 	Retention  time.Duration // of tables made from now on, counted from the broker's append; 0 keeps rows for ever
+	Policy     string        // server only: the storage policy of tables of events, whose volumes definitions may name; empty: the server's default
 	Cluster    string        // server only: DDL goes ON CLUSTER and tables are Replicated; unproven until run on one
 	Timeout    time.Duration // of one insert
 	// Outside are the tables that views may read without Kedge storing their rows.
@@ -60,11 +61,12 @@ func (o Options) validate() error {
 // EmbeddedConfig is how to open the engine inside the process.
 type EmbeddedConfig struct {
 	Options
-	LibPath   string       // libchdb.so
-	DataDir   string       // one process at a time
-	MaxMemory int64        // bytes the engine may take; 0 is 2 GiB
-	Handles   int          // statements at once; 0 is 8
-	Log       *slog.Logger // what was mended before the engine opened; may be nil
+	LibPath   string        // libchdb.so
+	DataDir   string        // one process at a time
+	MaxMemory int64         // bytes the engine may take; 0 is 2 GiB
+	Handles   int           // statements at once; 0 is 8
+	Volumes   []chdb.Volume // where rows that have aged may be moved to
+	Log       *slog.Logger  // what was mended before the engine opened; may be nil
 	// Statements is told every statement's text: see [chdb.Config]; may be nil.
 	Statements func(sql string)
 }
@@ -106,7 +108,7 @@ func OpenEmbedded(ctx context.Context, cfg EmbeddedConfig) (*Store, error) {
 	ec := chdb.DefaultConfig()
 	ec.LibPath, ec.DataDir, ec.Database, ec.Log, ec.Statements = cfg.LibPath, cfg.DataDir, cfg.Database, cfg.Log, cfg.Statements
 	ec.Settings = map[string]string{"max_query_size": "16777216"}
-	ec.Objects = cfg.objects()
+	ec.Objects, ec.Volumes = cfg.objects(), cfg.Volumes
 	if cfg.MaxMemory > 0 {
 		ec.MaxMemory = cfg.MaxMemory
 	}
@@ -118,7 +120,7 @@ func OpenEmbedded(ctx context.Context, cfg EmbeddedConfig) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{opt: cfg.Options, embedded: db, engine: embeddedEngine{db}, erasing: make(chan struct{}, 1)}
-	s.opt.Cluster = ""
+	s.opt.Cluster, s.opt.Policy = "", ""
 	dial, stop := listenInside(db)
 	s.stop = func() error { return errors.Join(stop(), db.Close()) }
 	s.conn, err = clickhouse.Open(s.insideOptions(dial, ec.Handles))

@@ -59,48 +59,11 @@ func (s *Store) own() (out []*table) {
 // quotedList writes names of this package's making for IN.
 func quotedList(names []string) string { return "'" + strings.Join(names, "','") + "'" }
 
-// Keep says how long a table's rows live from when the broker appended them, so
-// that a backfill that states an old known_at is kept as long as any other row; 0
-// is for ever. Rows go when the engine next merges them.
-type Keep func(*event.Schema) time.Duration
-
-// SetRetentions lets the rows of the tables of events, and of what is kept beside
-// them for restarts, live as long as keep says. Tables that have it already are
-// left alone.
-func (s *Store) SetRetentions(ctx context.Context, keep Keep) error {
-	have, err := s.Retention(ctx)
-	if err != nil {
-		return err
-	}
-	want := map[string]time.Duration{}
-	var names, twins []string
-	for _, t := range s.own() {
-		names, want[t.name] = append(names, t.name), keep(t.schema)
-		if t.schema.Kind == event.Features {
-			twin := latestTable(t).name
-			twins, want[twin] = append(twins, twin), want[t.name]
-		}
-	}
-	there, err := s.existing(ctx, twins)
-	if err != nil {
-		return err
-	}
-	for _, name := range append(names, there...) {
-		if have[name] == want[name] {
-			continue
-		}
-		if err := s.setTTL(ctx, name, "appended_at", want[name]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // Expired counts the rows of the tables of events that keep, counted from now,
 // would remove. It reads one column of those of which it keeps not all.
 func (s *Store) Expired(ctx context.Context, now time.Time, keep Keep) (total int64, err error) {
 	for _, t := range s.own() {
-		d := keep(t.schema)
+		d := keep(t.schema).For
 		if d <= 0 {
 			continue
 		}

@@ -145,6 +145,9 @@ func printPlan(w io.Writer, p app.Plan, format string) error {
 		if r := ch.Removes; r != nil && r.Rows > 0 {
 			fmt.Fprintf(w, "    retention: %d rows, appended before %s, are removed\n", r.Rows, r.Before.Format(time.DateTime))
 		}
+		if m := ch.Moves; m != nil && m.Rows > 0 {
+			fmt.Fprintf(w, "    retention: %d rows (%d bytes), appended before %s, move to %s\n", m.Rows, m.Bytes, m.Before.Format(time.DateTime), m.Volume)
+		}
 		if ch.Refused != "" {
 			fmt.Fprintf(w, "    refused: %s\n", ch.Refused)
 		}

@@ -377,7 +377,7 @@ func restoreStore(ctx context.Context, cfg Config) error {
 		return err
 	}
 	ec := chdb.DefaultConfig()
-	ec.LibPath, ec.DataDir = lib, filepath.Join(cfg.DataDir, "store")
+	ec.LibPath, ec.DataDir, ec.Volumes = lib, filepath.Join(cfg.DataDir, "store"), cfg.volumes()
 	if ec.DataDir, err = filepath.Abs(ec.DataDir); err != nil {
 		return err
 	}

@@ -1,7 +1,12 @@
 package app
 
 import (
+	"maps"
+	"path/filepath"
+	"slices"
 	"time"
+
+	"github.com/kedge-ml/kedge/store/chdb"
 )
 
 // Config is everything that can be set. Its YAML form is what `kedge config`
@@ -129,6 +134,14 @@ type ClickHouse struct {
 
 	Library string `yaml:"library"` // libchdb.so; empty: looked for beside the binary and in .deps
 	Memory  Size   `yaml:"memory"`  // the embedded engine's limit
+
+	// Volumes are folders by name, on other disks, to which the embedded engine moves
+	// rows when a view, model or namespace says so (retention). They exist and are
+	// empty when they are named first.
+	Volumes map[string]string `yaml:"volumes"`
+	// Policy is the storage policy of a server's tables of events; its volumes are
+	// those that definitions may name. Empty: the server's own choice.
+	Policy string `yaml:"policy"`
 }
 
 // ErasureConfig is about entities that were erased for good.
@@ -238,7 +251,7 @@ func DefaultConfig() Config {
 			Listen: "127.0.0.1:9092", Partitions: 4, ReplicationFactor: 1,
 			Retention: Duration(72 * time.Hour), RetentionSize: 2 << 30,
 		},
-		ClickHouse: ClickHouse{Memory: 2 << 30},
+		ClickHouse: ClickHouse{Memory: 2 << 30, Volumes: map[string]string{}},
 		Durability: "process",
 		Ingest: IngestConfig{
 			Group: "kedge", MaxRows: 100_000, MaxBytes: 16 << 20, Memory: 128 << 20,
@@ -261,6 +274,14 @@ func DefaultConfig() Config {
 
 // EmbeddedBroker reports whether this process runs its own broker.
 func (c *Config) EmbeddedBroker() bool { return len(c.Kafka.Brokers) == 0 }
+
+// volumes are those of the embedded engine, by name.
+func (c *Config) volumes() (out []chdb.Volume) {
+	for _, name := range slices.Sorted(maps.Keys(c.ClickHouse.Volumes)) {
+		out = append(out, chdb.Volume{Name: name, Path: filepath.Clean(c.ClickHouse.Volumes[name])})
+	}
+	return out
+}
 
 // EmbeddedStore reports whether this process opens the engine itself.
 func (c *Config) EmbeddedStore() bool { return c.ClickHouse.URL == "" }

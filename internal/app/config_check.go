@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -123,6 +124,13 @@ func (c *Config) checkClickHouse(f *faults) {
 		f.check(c.EmbeddedStore(), "clickhouse.share: shares the embedded engine: leave it empty with clickhouse.url")
 	}
 	f.atLeast("clickhouse.memory", ch.Memory, 256<<20)
+	f.check(len(ch.Volumes) == 0 || c.EmbeddedStore(), "clickhouse.volumes: are the embedded engine's: with clickhouse.url, name the server's storage policy in clickhouse.policy")
+	f.check(ch.Policy == "" || !c.EmbeddedStore(), "clickhouse.policy: belongs to clickhouse.url; the embedded engine takes clickhouse.volumes")
+	for _, v := range c.volumes() {
+		err := v.Validate()
+		f.check(err == nil, "clickhouse.volumes: %w", err)
+		f.check(!within(v.Path, c.DataDir), "clickhouse.volumes: %s: %s lies in the data directory, or that in it: name a folder elsewhere", v.Name, v.Path)
+	}
 	f.check(ch.Cluster == "" || !c.EmbeddedStore(), "clickhouse.cluster: belongs to clickhouse.url; the embedded engine has no replicas")
 	if ch.URL == "" {
 		return
@@ -130,6 +138,14 @@ func (c *Config) checkClickHouse(f *faults) {
 	u, err := url.Parse(string(ch.URL))
 	f.check(err == nil && u.Host != "" && slices.Contains([]string{"http", "https", "clickhouse", "tcp"}, u.Scheme),
 		"clickhouse.url: want http://user:password@host:8123/database, https://…, clickhouse://… or tcp://…")
+}
+
+// within reports whether one of two folders lies in the other, or is it.
+func within(a, b string) bool {
+	a, errA := filepath.Abs(a)
+	b, errB := filepath.Abs(b)
+	a, b = a+string(filepath.Separator), b+string(filepath.Separator)
+	return errA != nil || errB != nil || strings.HasPrefix(a, b) || strings.HasPrefix(b, a)
 }
 
 func (c *Config) checkIngest(f *faults) {

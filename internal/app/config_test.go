@@ -131,16 +131,26 @@ func TestConfigValidate(t *testing.T) {
 		"clickhouse.listen":         func(c *Config) { c.ClickHouse.URL, c.ClickHouse.Listen = "http://h:1", "127.0.0.1:1" },
 		"clickhouse.share_password": func(c *Config) { c.ClickHouse.Share = "127.0.0.1:8123" },
 		"clickhouse.memory":         func(c *Config) { c.ClickHouse.Memory = 1 },
-		"ingest.max_rows":           func(c *Config) { c.Ingest.MaxRows = 0 },
-		"ingest.future_bound":       func(c *Config) { c.Ingest.FutureBound = 0 },
-		"retention":                 func(c *Config) { c.Retention.Rows = -1 },
-		"telemetry.log_format":      func(c *Config) { c.Telemetry.LogFormat = "xml" },
-		"telemetry.log_level":       func(c *Config) { c.Telemetry.LogLevel = "loud" },
-		"telemetry.sample_ratio":    func(c *Config) { c.Telemetry.SampleRatio = 2 },
-		"telemetry.otlp":            func(c *Config) { c.Telemetry.OTLP = "host:4318" },
-		"trainer.memory":            func(c *Config) { c.Trainer.Memory = 1 },
-		"demo.rate":                 func(c *Config) { c.Demo.Rate = 0 },
-		"drain":                     func(c *Config) { c.Drain = 0 },
+		"volume \"Cold\"":           func(c *Config) { c.ClickHouse.Volumes = map[string]string{"Cold": "/mnt/cold"} },
+		"is not absolute":           func(c *Config) { c.ClickHouse.Volumes = map[string]string{"cold": "cold"} },
+		"lies in the data": func(c *Config) {
+			c.DataDir, c.ClickHouse.Volumes = "/srv/kedge", map[string]string{"cold": "/srv/kedge/cold"}
+		},
+		"or that in it":     func(c *Config) { c.DataDir, c.ClickHouse.Volumes = "/srv/kedge", map[string]string{"cold": "/srv"} },
+		"clickhouse.policy": func(c *Config) { c.ClickHouse.Policy = "tiers" },
+		"server's storage policy": func(c *Config) {
+			c.ClickHouse.URL, c.ClickHouse.Volumes = "http://h:1", map[string]string{"cold": "/mnt/cold"}
+		},
+		"ingest.max_rows":        func(c *Config) { c.Ingest.MaxRows = 0 },
+		"ingest.future_bound":    func(c *Config) { c.Ingest.FutureBound = 0 },
+		"retention":              func(c *Config) { c.Retention.Rows = -1 },
+		"telemetry.log_format":   func(c *Config) { c.Telemetry.LogFormat = "xml" },
+		"telemetry.log_level":    func(c *Config) { c.Telemetry.LogLevel = "loud" },
+		"telemetry.sample_ratio": func(c *Config) { c.Telemetry.SampleRatio = 2 },
+		"telemetry.otlp":         func(c *Config) { c.Telemetry.OTLP = "host:4318" },
+		"trainer.memory":         func(c *Config) { c.Trainer.Memory = 1 },
+		"demo.rate":              func(c *Config) { c.Demo.Rate = 0 },
+		"drain":                  func(c *Config) { c.Drain = 0 },
 	} {
 		cfg := DefaultConfig()
 		change(&cfg)

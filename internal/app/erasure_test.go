@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -42,7 +43,8 @@ func (r *running) found(t *testing.T) map[string]int {
 		t.Fatal(err)
 	}
 	out := map[string]int{}
-	err = filepath.WalkDir(r.cfg.DataDir, func(path string, d fs.DirEntry, err error) error {
+	cold := r.cfg.ClickHouse.Volumes["cold"]
+	look := func(path string, d fs.DirEntry, err error) error {
 		if os.IsNotExist(err) || err == nil && d.IsDir() { // parts come and go
 			return nil
 		}
@@ -61,6 +63,9 @@ func (r *running) found(t *testing.T) map[string]int {
 		for folder, name := range tables {
 			if strings.Contains(path, folder) {
 				owner = "table " + strings.TrimRight(name, "0123456789abcdef_")
+				if strings.HasPrefix(path, cold) {
+					out["cold "+owner]++
+				}
 			}
 		}
 		if at := strings.Index(rel, "partitions/"); at >= 0 {
@@ -68,8 +73,8 @@ func (r *running) found(t *testing.T) map[string]int {
 		}
 		out[owner]++
 		return nil
-	})
-	if err != nil {
+	}
+	if err := errors.Join(filepath.WalkDir(r.cfg.DataDir, look), filepath.WalkDir(cold, look)); err != nil {
 		t.Fatal(err)
 	}
 	return out
@@ -109,7 +114,10 @@ func decompressed(raw []byte) []byte {
 // first; then it is erased, and neither found nor let in again, while others'
 // rows stay and the ledger still adds up.
 func TestErasure(t *testing.T) {
-	r := startApp(t, func(c *Config) { c.Features.Served.Share = 1 })
+	cold := t.TempDir()
+	r := startApp(t, func(c *Config) {
+		c.Features.Served.Share, c.ClickHouse.Volumes = 1, map[string]string{"cold": cold}
+	})
 	at := time.Now().UTC().Add(-time.Minute).Format(time.RFC3339)
 	events := func(who string) string {
 		return fmt.Sprintf(`{"view":"person","key":{"person_id":%[1]q},"event_time":%[2]q,"values":{"age":41}}
@@ -148,7 +156,16 @@ func TestErasure(t *testing.T) {
 		}
 		return nil
 	})
-	want := []string{"table features", "table predictions", "table labels", "table dead_letters", "log kedge.default.features-0", "log kedge.default.predictions-0", "log kedge.default.labels-0", "log kedge.default.served-0"}
+	// rows are moved to another volume, too: erasing reaches that
+	for body, want := range map[string]int{
+		`{"kind":"Namespace","name":"default","spec":{"retention":{"volume":"warm","move_after":"1s"}}}`: 400, // there is none
+		`{"kind":"Namespace","name":"default","spec":{"retention":{"volume":"cold","move_after":"1s"}}}`: 200,
+	} {
+		if status, text := r.call("POST", "/v1/definitions", body); status != want || want == 400 && !strings.Contains(text, "clickhouse.volumes") {
+			t.Fatalf("%s: %d %s", body, status, text)
+		}
+	}
+	want := []string{"cold table features", "cold table predictions", "cold table labels", "table features", "table predictions", "table labels", "table dead_letters", "log kedge.default.features-0", "log kedge.default.predictions-0", "log kedge.default.labels-0", "log kedge.default.served-0"}
 	testenv.Eventually(t, time.Minute, func() error { // the test can see
 		online(erasedSubject)
 		there := r.found(t)

@@ -139,6 +139,7 @@ func (a *App) openStore(ctx context.Context) (err error) {
 		return nil
 	}
 	opt := store.DefaultOptions()
+	opt.Policy = a.cfg.ClickHouse.Policy
 	opt.Retention, opt.Cluster, opt.Outside = time.Duration(a.cfg.Retention.Rows), a.cfg.ClickHouse.Cluster, a.cfg.outsideTables()
 	if a.cfg.Durability == "power" {
 		opt.Durability = store.PowerLoss
@@ -161,7 +162,7 @@ func (a *App) openEmbeddedStore(ctx context.Context, opt store.Options) (*store.
 		return nil, err
 	}
 	return store.OpenEmbedded(ctx, store.EmbeddedConfig{
-		Options: opt, LibPath: lib, DataDir: a.dir.Sub("store"), MaxMemory: int64(a.cfg.ClickHouse.Memory),
+		Options: opt, LibPath: lib, DataDir: a.dir.Sub("store"), MaxMemory: int64(a.cfg.ClickHouse.Memory), Volumes: a.cfg.volumes(),
 		Log: a.tel.Scope("store").Log, Statements: a.statements,
 	})
 }

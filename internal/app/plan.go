@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -44,11 +45,21 @@ type PlannedChange struct {
 	Refused string       `json:"refused,omitempty" doc:"Why it cannot be applied"`
 	Cost    *drift.Cost  `json:"cost,omitempty" doc:"Of a Monitor: what it is expected to take a day"`
 	Removes *Removal     `json:"removes,omitempty" doc:"Of a Namespace, FeatureView or Model: what its retention would remove now"`
+	Moves   *Move        `json:"moves,omitempty" doc:"Of the same: what would move to another volume now"`
 }
 
 // Removal is what a retention would remove.
 type Removal struct {
 	Rows   int64     `json:"rows"`
+	Before time.Time `json:"before" doc:"Rows that the broker appended before"`
+}
+
+// Move is what a retention would move to another volume. A part of a table moves as
+// a whole, when its newest row has the age.
+type Move struct {
+	Rows   int64     `json:"rows"`
+	Bytes  int64     `json:"bytes" doc:"Compressed"`
+	Volume string    `json:"volume"`
 	Before time.Time `json:"before" doc:"Rows that the broker appended before"`
 }
 
@@ -143,7 +154,8 @@ func (a *App) planOne(ctx context.Context, c auth.Caller, state *registry.State,
 		out.Refused = err.Error()
 		return out
 	}
-	out.Cost, out.Removes = a.costOf(ctx, c, d), a.removesOf(ctx, c, d)
+	out.Cost = a.costOf(ctx, c, d)
+	out.Removes, out.Moves = a.removesOf(ctx, c, d)
 	if !ok {
 		return out
 	}
@@ -187,7 +199,7 @@ func (a *App) checkDefinition(ctx context.Context, c auth.Caller, d Definition) 
 			return err
 		}
 	}
-	if err := a.checkFrom(ctx, c, d); err != nil {
+	if err := errors.Join(a.checkFrom(ctx, c, d), a.checkVolume(ctx, d)); err != nil {
 		return err
 	}
 	if d.Kind == event.NamespaceKind {

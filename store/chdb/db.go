@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -34,6 +35,7 @@ type Config struct {
 	MaxMemory int64             // bytes the whole engine may take; 0 is the engine's own choice, 90 % of the machine
 	Settings  map[string]string // session settings every handle starts with
 	Objects   []Objects         // whose keys the engine has
+	Volumes   []Volume          // where rows that have aged may go, beside the data directory
 	Log       *slog.Logger      // what was mended; nil: nobody hears of it
 	// Statements is told the text of every statement as the engine gets it,
 	// without parameters and data, which travel beside it: libchdb writes no
@@ -71,6 +73,12 @@ func (c Config) Validate() error {
 	}
 	if c.Handles < 1 {
 		errs = append(errs, fmt.Errorf("%d handles: want at least 1", c.Handles))
+	}
+	for i, v := range c.Volumes {
+		errs = append(errs, v.Validate())
+		if slices.ContainsFunc(c.Volumes[:i], func(w Volume) bool { return w.Name == v.Name || w.Path == v.Path }) {
+			errs = append(errs, fmt.Errorf("volume %s: another one has the name or the path", v.Name))
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -126,6 +134,9 @@ func (db *DB) start(ctx context.Context) (err error) {
 	if db.lib, err = load(db.cfg.LibPath); err != nil {
 		return err
 	}
+	if err := db.cfg.readyVolumes(); err != nil {
+		return fmt.Errorf("open the embedded engine: %w", err)
+	}
 	if err := db.defs.ready(db.cfg.Database); err != nil {
 		return fmt.Errorf("open the embedded engine: %w", err)
 	}
@@ -153,12 +164,17 @@ func (db *DB) connectArgs() ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the embedded engine: %w", err)
 	}
+	volumes, err := db.cfg.volumeArgs()
+	if err != nil {
+		return nil, fmt.Errorf("open the embedded engine: %w", err)
+	}
 	args := []string{"kedge", "--path=" + filepath.Join(db.cfg.DataDir, "engine")}
 	if db.cfg.MaxMemory > 0 {
 		args = append(args, "--max_server_memory_usage="+strconv.FormatInt(db.cfg.MaxMemory, 10))
 	}
 	args = append(args, "--backups.allowed_path="+filepath.Join(db.cfg.DataDir, "backups"),
 		"--storage_configuration.disks.default.keep_free_space_bytes="+strconv.FormatInt(keep, 10))
+	args = append(args, volumes...)
 	if !db.cfg.blind {
 		args = append(args, "--merge_tree.old_parts_lifetime="+strconv.Itoa(int(sourcesKept.Seconds())))
 	}

@@ -18,4 +18,4 @@ func Blind(c Config) Config {
 }
 
 // Undo removes a table's parts since a time that can be made again.
-func Undo(dir string, since time.Time) ([]string, error) { return undo(dir, since) }
+func Undo(dirs []string, since time.Time) ([]string, error) { return undo(dirs, since) }

@@ -83,17 +83,17 @@ func (w *writes) ready() error {
 	if err != nil {
 		return fmt.Errorf("open the embedded engine: %w", err)
 	}
-	tables, err := filepath.Glob(filepath.Join(w.db.cfg.DataDir, "engine", "store", "*", "*"))
+	tables, err := w.db.cfg.tableFolders()
 	if err != nil {
 		return fmt.Errorf("open the embedded engine: %w", err)
 	}
-	for _, dir := range tables {
-		undone, err := undo(dir, st.ModTime().Add(-slack))
+	for _, dirs := range tables {
+		undone, err := undo(dirs, st.ModTime().Add(-slack))
 		if err != nil {
 			return fmt.Errorf("open the embedded engine: undo its last merges: %w", err)
 		}
 		if len(undone) > 0 {
-			w.log.Info("the last merges are done again, since nobody looked at how they were written", "folder", dir, "parts", undone)
+			w.log.Info("the last merges are done again, since nobody looked at how they were written", "folders", dirs, "parts", undone)
 		}
 	}
 	return nil
@@ -198,7 +198,10 @@ func (w *writes) mend(before time.Time) error {
 }
 
 // suspect is a table that a failed write may concern.
-type suspect struct{ name, path string }
+type suspect struct {
+	name  string
+	paths []string // its folders
+}
 
 // suspects are the tables with parts since a time, or with parts being merged.
 func suspects(h *handle, since time.Time) (out []suspect, err error) {
@@ -208,10 +211,10 @@ WHERE database NOT IN ('system', 'information_schema', 'INFORMATION_SCHEMA')`, s
 	lines, err := h.lines(Statement{SQL: sql})
 	for _, l := range lines {
 		database, table, _ := strings.Cut(l, "\t")
-		paths, e := h.lines(Statement{SQL: "SELECT data_paths[1] FROM system.tables WHERE database = " + QuoteString(database) + " AND name = " + QuoteString(table)})
+		paths, e := h.lines(Statement{SQL: "SELECT arrayJoin(data_paths) FROM system.tables WHERE database = " + QuoteString(database) + " AND name = " + QuoteString(table)})
 		err = errors.Join(err, e)
-		if len(paths) == 1 {
-			out = append(out, suspect{QuoteIdent(database) + "." + QuoteIdent(table), paths[0]})
+		if len(paths) > 0 {
+			out = append(out, suspect{QuoteIdent(database) + "." + QuoteIdent(table), paths})
 		}
 	}
 	return out, err
@@ -258,7 +261,7 @@ func (w *writes) look() error {
 
 func (w *writes) reload(h *handle, t suspect, since time.Time) error {
 	return h.loadAnew(t.name, func() error {
-		undone, err := undo(t.path, since)
+		undone, err := undo(t.paths, since)
 		if len(undone) > 0 {
 			w.log.Warn("merges during which a write failed are undone", "table", t.name, "parts", undone)
 		}
@@ -269,6 +272,7 @@ func (w *writes) reload(h *handle, t suspect, since time.Time) error {
 // part is a part's folder, PARTITION_MIN_MAX_LEVEL or, with the number of a
 // mutation, PARTITION_MIN_MAX_LEVEL_VERSION.
 type part struct {
+	dir               string // the table's folder that it is in
 	folder, partition string
 	min, max          int64
 	level             int64
@@ -295,55 +299,64 @@ func (p part) from(q part) bool {
 }
 
 // undo removes the parts of a table that is not loaded which were made since a
-// time from parts that are still there.
-func undo(dir string, since time.Time) (undone []string, err error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
+// time from parts that are still there, in whichever of the table's folders.
+func undo(dirs []string, since time.Time) (undone []string, err error) {
 	var all []part
-	for _, e := range entries {
-		if p, ok := parsePart(e.Name()); ok {
-			all = append(all, p)
-		}
-	}
-	for _, p := range all {
-		st, err := os.Stat(filepath.Join(dir, p.folder))
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(dir)
 		if err != nil {
 			return nil, err
 		}
-		if !st.ModTime().Before(since) && p.canBeMadeAgain(dir, all) {
-			undone = append(undone, p.folder)
+		for _, e := range entries {
+			if p, ok := parsePart(e.Name()); ok {
+				p.dir = dir
+				all = append(all, p)
+			}
 		}
 	}
-	for _, folder := range undone {
-		if err := os.RemoveAll(filepath.Join(dir, folder)); err != nil {
+	for _, p := range all {
+		st, err := os.Stat(p.path())
+		if err != nil {
+			return nil, err
+		}
+		if !st.ModTime().Before(since) && p.canBeMadeAgain(all) {
+			undone = append(undone, p.path())
+		}
+	}
+	for i, path := range undone {
+		if err := os.RemoveAll(path); err != nil {
 			return undone, err
 		}
+		undone[i] = filepath.Base(path)
 	}
 	return undone, nil
 }
 
+func (p part) path() string { return filepath.Join(p.dir, p.folder) }
+
 // canBeMadeAgain reports whether all of what a part was made from by a merge is
 // there: parts with as many rows. Neither an empty part that stands for dropped
 // rows nor what a mutation made is such a part.
-func (p part) canBeMadeAgain(dir string, all []part) bool {
+func (p part) canBeMadeAgain(all []part) bool {
 	from := slices.DeleteFunc(slices.Clone(all), func(q part) bool { return !p.from(q) })
 	var rows int64
-	for _, q := range from {
+	for i, q := range from {
 		if slices.ContainsFunc(from, func(r part) bool { return r.from(q) }) {
 			continue // of an earlier merge
+		}
+		if slices.ContainsFunc(from[:i], func(r part) bool { return r.folder == q.folder }) {
+			continue // the same part, being moved to another volume
 		}
 		if q.min == p.min && q.max == p.max && q.version < p.version {
 			return false // a mutation: undone, the rows that it dropped would be back until it is done again
 		}
-		n, ok := rowsOf(filepath.Join(dir, q.folder))
+		n, ok := rowsOf(q.path())
 		if !ok {
 			return false
 		}
 		rows += n
 	}
-	n, ok := rowsOf(filepath.Join(dir, p.folder))
+	n, ok := rowsOf(p.path())
 	return ok && len(from) > 0 && n == rows
 }
 

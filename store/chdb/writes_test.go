@@ -245,7 +245,7 @@ func (f *faults) reopened() (err error) {
 func TestUndo(t *testing.T) {
 	now := time.Now()
 	for _, c := range []struct {
-		name, parts string // folder=rows; !folder is older than the time
+		name, parts string // folder=rows; !folder is older than the time, +folder on another volume
 		want        string
 	}{
 		{"a merge with all it came from", "all_1_1_0=2 all_2_2_0=3 all_4_4_0=1 all_1_4_1=6", "all_1_4_1"},
@@ -258,12 +258,23 @@ func TestUndo(t *testing.T) {
 		{"dropped rows", "all_1_1_0=2 all_1_1_1=0", ""},
 		{"dropped rows of several parts", "all_1_1_0=2 all_2_2_0=3 all_1_2_1=0", ""},
 		{"another partition", "202601_1_1_0=2 202602_2_2_0=3 202601_1_2_1=5", ""},
+		{"a merge that was moved", "all_1_1_0=2 all_2_2_0=3 +all_1_2_1=5", "all_1_2_1"},
+		{"what a merge was made from was moved", "+all_1_1_0=2 all_2_2_0=3 all_1_2_1=5", "all_1_2_1"},
+		{"a part that is being moved", "all_1_1_0=2 +all_1_1_0=2 all_2_2_0=3 all_1_2_1=5", "all_1_2_1"},
+		{"half of it is there twice", "all_1_1_0=2 +all_1_1_0=2 all_1_2_1=4", ""},
 		{"a count that is cut off", "all_1_1_0=2 all_2_2_0=3 all_1_2_1=", ""},
 	} {
-		dir := t.TempDir()
+		dirs := []string{t.TempDir(), t.TempDir()} // the second on another volume
+		place := func(folder string) string {
+			dir := dirs[0]
+			if strings.HasPrefix(folder, "+") {
+				dir = dirs[1]
+			}
+			return filepath.Join(dir, strings.TrimLeft(folder, "+!"))
+		}
 		for _, p := range strings.Fields(c.parts) {
 			folder, rows, _ := strings.Cut(p, "=")
-			path := filepath.Join(dir, strings.TrimPrefix(folder, "!"))
+			path := place(folder)
 			if err := errors.Join(os.Mkdir(path, 0o750), os.WriteFile(filepath.Join(path, "count.txt"), []byte(rows), 0o640)); err != nil {
 				t.Fatal(err)
 			}
@@ -273,14 +284,14 @@ func TestUndo(t *testing.T) {
 				}
 			}
 		}
-		got, err := chdb.Undo(dir, now.Add(-time.Second))
+		got, err := chdb.Undo(dirs, now.Add(-time.Second))
 		if err != nil || strings.Join(got, " ") != c.want {
 			t.Errorf("%s: undone %v, %v; want %q", c.name, got, err, c.want)
 		}
 		for _, p := range strings.Fields(c.parts) {
-			folder := strings.Trim(strings.TrimRight(p, "0123456789"), "!=")
-			_, err := os.Stat(filepath.Join(dir, folder))
-			if gone := errors.Is(err, fs.ErrNotExist); gone != slices.Contains(got, folder) {
+			folder := strings.TrimRight(strings.TrimRight(p, "0123456789"), "=")
+			_, err := os.Stat(place(folder))
+			if gone := errors.Is(err, fs.ErrNotExist); gone != slices.Contains(got, strings.TrimLeft(folder, "+!")) {
 				t.Errorf("%s: %s gone: %v", c.name, folder, gone)
 			}
 		}
