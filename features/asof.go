@@ -26,7 +26,8 @@ type verdict struct {
 	row    int
 	status Status
 	at     int64 // event_time of the row, also when it is too old
-	early  bool  // a row with an event_time before the question was not known yet and would have been the answer
+	choice choice
+	early  bool // a row with an event_time before the question was not known yet and would have been the answer
 }
 
 // asOf answers the questions about one key: which row, by the comparator, is
@@ -124,7 +125,7 @@ func (a *asOf) verdict(winner int, t int64) verdict {
 	case a.ttl > 0 && f.v.EventTime < t-a.ttl:
 		return verdict{status: OutsideMaxAge, at: f.v.EventTime}
 	}
-	return verdict{batch: f.batch, row: f.row, status: Present, at: f.v.EventTime}
+	return verdict{batch: f.batch, row: f.row, status: Present, at: f.v.EventTime, choice: choice{f.v, f.known}}
 }
 
 // prune forgets the facts that can be neither an answer from t on, nor the one

@@ -207,13 +207,16 @@ type parquetFrame struct {
 }
 
 func (f *parquetFrame) Open(s *arrow.Schema) (err error) {
-	props := parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Snappy), parquet.WithDictionaryDefault(false), parquet.WithMaxRowGroupLength(1<<20))
+	props := parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Snappy), parquet.WithDictionaryDefault(false), parquet.WithMaxRowGroupLength(rowGroup))
 	f.w, err = pqarrow.NewFileWriter(s, onlyWriter{f.out}, props, pqarrow.DefaultWriterProps())
 	return err
 }
 
 func (f *parquetFrame) Write(r arrow.RecordBatch) error { return f.w.WriteBuffered(r) }
 func (f *parquetFrame) Close() error                    { return f.w.Close() }
+
+// rowGroup is how many rows of a Parquet answer are held before they are written.
+const rowGroup = 128 << 10
 
 // onlyWriter keeps the file open: it is not the writer's to close.
 type onlyWriter struct{ io.Writer }

@@ -181,9 +181,15 @@ func (h *History) joinView(ctx context.Context, p *historyPlan, v *historyView, 
 	if ttl > 0 {
 		r.From = slices.Min(c.at) - ttl
 	}
-	rows := h.store.History(ctx, store.HistoryQuery{Schema: schema, Columns: v.columns, From: r.From, To: r.To,
-		FirstKeys: firstKeys(keys[0]), Memory: h.cfg.Memory / 2, Until: p.until})
-	return join(newQuestions(keys, c.at), r, v.types, ttl, p.leaky, rows)
+	ask := store.HistoryQuery{Schema: schema, Columns: v.columns, From: r.From, To: r.To,
+		FirstKeys: firstKeys(keys[0]), Memory: h.cfg.Memory / 2, Until: p.until}
+	q := newQuestions(keys, c.at)
+	if v.wide() && schema.From == nil {
+		if j, err := h.joinTwice(ctx, q, r, v, ask, p.leaky); j != nil || err != nil {
+			return j, err
+		}
+	}
+	return join(q, r, v.types, ttl, p.leaky, h.store.History(ctx, ask))
 }
 
 // joinWindows aggregates the source's rows as they were known at each time.
@@ -251,18 +257,22 @@ func firstTexts(c *event.Column) []string {
 	return out
 }
 
-// bytesPerRow is what one entity row takes while it is joined, roughly.
+// bytesPerRow is what one entity row takes while it is joined, roughly: its own
+// columns, what is found of each view, and what one view's join takes meanwhile.
+// Of the answer a record at a time is made.
 func (p *historyPlan) bytesPerRow() int64 {
-	n := int64(64 + 16*len(p.schema.Fields()))
+	own, keys := len(p.schema.Fields())-len(p.columns), 0
+	n := int64(16 + 24*own)
 	for _, v := range p.views {
-		n += int64(40 + 24*len(v.keys))
+		keys = max(keys, len(v.keys))
+		n += 16
 		for _, t := range v.types {
 			if w := fixedWidth(t); w > 0 {
-				n += 2 * int64(w+1)
+				n += int64(w + 1)
 			} else {
 				n += 96
 			}
 		}
 	}
-	return n
+	return n + 160 + int64(40*keys)
 }

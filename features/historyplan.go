@@ -266,37 +266,71 @@ func (c *chunk) release() {
 	}
 }
 
-// write adds the features to the chunk's records, in the frame's order.
+// write adds the features to the chunk's records, in the frame's order. One is
+// made while the one before it is written.
 func (c *chunk) write(p *historyPlan, out FrameWriter) error {
+	made := make(chan arrow.RecordBatch)
+	stop := make(chan struct{})
+	written := make(chan error, 1)
+	go func() {
+		defer close(stop)
+		for rec := range made {
+			err := out.Write(rec)
+			rec.Release()
+			if err != nil {
+				written <- fmt.Errorf("history: write the answer: %w", err)
+				return
+			}
+		}
+		written <- nil
+	}()
+	err := c.make(p, made, stop)
+	close(made)
+	return errors.Join(err, <-written)
+}
+
+// make yields the chunk's records with the features, until stop closes.
+func (c *chunk) make(p *historyPlan, to chan<- arrow.RecordBatch, stop <-chan struct{}) error {
 	from := 0
 	for _, r := range c.records {
-		n := int(r.NumRows())
-		cols, made := slices.Clone(r.Columns()), []arrow.Array{}
-		for i := range p.maskedFrame {
-			if p.maskedFrame[i] {
-				cols[i] = p.nulls(cols[i].DataType(), n)
-				made = append(made, cols[i])
-			}
+		rec, err := c.record(p, r, from)
+		if err != nil {
+			return err
 		}
-		for i := range p.columns {
-			a, err := c.column(p, &p.columns[i], r, from, n)
-			if err != nil {
-				return err
-			}
-			cols, made = append(cols, a), append(made, a)
+		select {
+		case to <- rec:
+		case <-stop:
+			rec.Release()
+			return nil
 		}
-		rec := array.NewRecordBatch(p.schema, cols, int64(n))
+		from += int(r.NumRows())
+	}
+	return nil
+}
+
+// record is a record of the frame with the features behind its own columns.
+func (c *chunk) record(p *historyPlan, r arrow.RecordBatch, from int) (arrow.RecordBatch, error) {
+	n := int(r.NumRows())
+	cols, made := slices.Clone(r.Columns()), []arrow.Array{}
+	defer func() {
 		for _, a := range made {
 			a.Release()
 		}
-		err := out.Write(rec)
-		rec.Release()
-		if err != nil {
-			return fmt.Errorf("history: write the answer: %w", err)
+	}()
+	for i := range p.maskedFrame {
+		if p.maskedFrame[i] {
+			cols[i] = p.nulls(cols[i].DataType(), n)
+			made = append(made, cols[i])
 		}
-		from += n
 	}
-	return nil
+	for i := range p.columns {
+		a, err := c.column(p, &p.columns[i], r, from, n)
+		if err != nil {
+			return nil, err
+		}
+		cols, made = append(cols, a), append(made, a)
+	}
+	return array.NewRecordBatch(p.schema, cols, int64(n)), nil
 }
 
 func (c *chunk) column(p *historyPlan, h *historyColumn, r arrow.RecordBatch, from, n int) (arrow.Array, error) {

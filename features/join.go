@@ -49,6 +49,14 @@ func appendOrdered(dst []byte, c *event.Column, i int) []byte {
 	return append(dst, 0, 1)
 }
 
+// appendOrderedKey appends the key of a batch's row.
+func appendOrderedKey(dst []byte, b *event.Batch, row int) []byte {
+	for i := b.Schema.KeyStart(); i < b.Schema.ValueStart(); i++ {
+		dst = appendOrdered(dst, &b.Columns[i], row)
+	}
+	return dst
+}
+
 func orderedBits(f float64) uint64 {
 	bits := math.Float64bits(f)
 	if bits>>63 != 0 {
@@ -130,8 +138,8 @@ func (q *questions) key(i int) []byte {
 // which they were found; Place says where row i's are.
 type joined struct {
 	columns  []event.Column // one per wanted column
-	statuses []Status       // in found order: of the row, not of single values
-	times    []int64        // event_time of the row; 0 without one
+	statuses []Status       // in found order: of the row, not of single values; nil from a join that read twice
+	times    []int64        // event_time of the row; 0 without one; nil as statuses
 	place    []int32
 	early    int // entity rows of which a newer row was not known yet
 	expired  int
@@ -152,16 +160,28 @@ type viewJoin struct {
 	// copy, -1 for nothing.
 	from *event.Batch
 	rows []int32
+	// chosen are the rows found, for a join that only decides; nil: not kept
+	chosen []choice
 }
 
 // join reads the source once. types are those of the wanted columns.
 func join(q *questions, r HistoryRange, types []event.ColumnType, ttl int64, leaky bool, rows iter.Seq2[*event.Batch, error]) (*joined, error) {
+	return newViewJoin(q, r, types, ttl, leaky).read(r, rows)
+}
+
+func newViewJoin(q *questions, r HistoryRange, types []event.ColumnType, ttl int64, leaky bool) *viewJoin {
 	n := len(q.at)
 	j := &viewJoin{q: q, asOf: asOf{ttl: ttl, leaky: leaky}, wanted: r.Columns,
 		out: &joined{statuses: make([]Status, 0, n), times: make([]int64, 0, n), place: make([]int32, n)}}
 	for _, t := range types {
 		j.out.columns = append(j.out.columns, sizedColumn(t, n))
 	}
+	return j
+}
+
+// read takes the source's rows and ends the join.
+func (j *viewJoin) read(r HistoryRange, rows iter.Seq2[*event.Batch, error]) (*joined, error) {
+	n := len(j.q.at)
 	for b, err := range rows {
 		if err != nil {
 			return nil, fmt.Errorf("point-in-time join with view %s: %w", r.Schema.Subject, err)
@@ -182,15 +202,11 @@ func join(q *questions, r HistoryRange, types []event.ColumnType, ttl int64, lea
 func (j *viewJoin) batch(b *event.Batch) {
 	j.locate(b.Schema)
 	defer j.copy()
-	keys := b.Columns[b.Schema.KeyStart():b.Schema.ValueStart()]
 	for row := range b.Rows {
 		if j.next == len(j.q.order) {
 			return
 		}
-		j.key = j.key[:0]
-		for k := range keys {
-			j.key = appendOrdered(j.key, &keys[k], row)
-		}
+		j.key = appendOrderedKey(j.key[:0], b, row)
 		order := bytes.Compare(j.q.key(j.next), j.key)
 		if order < 0 {
 			if j.advance(); j.next == len(j.q.order) {
@@ -261,6 +277,9 @@ func (j *viewJoin) answer(v verdict) {
 	}
 	if v.early {
 		o.early++
+	}
+	if j.chosen != nil {
+		j.chosen = append(j.chosen, v.choice)
 	}
 	if v.batch == nil {
 		j.rows = append(j.rows, -1)
