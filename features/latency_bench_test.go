@@ -14,6 +14,7 @@ import (
 
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/internal/testenv"
+	"github.com/kedge-ml/kedge/internal/web"
 	"github.com/kedge-ml/kedge/stream"
 )
 
@@ -117,6 +118,7 @@ func BenchmarkLatency(b *testing.B) {
 	addr := benchListen(b, kedge, true)
 	must(b, exec.Command("taskset", "-a", "-c", "-p", "0", strconv.Itoa(os.Getpid())).Run())
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	defer web.HoldHeap(web.HeapFloor)() // as a running Kedge does
 	one := load{Addr: addr, Names: names, Header: bearer, Rows: 1, Features: 50, Connections: 4, For: 5 * time.Second}
 	b.Run("1x50-at-70%", func(b *testing.B) {
 		for b.Loop() {

@@ -30,6 +30,7 @@ import (
 // all cores, client and server together.
 func BenchmarkPeers(b *testing.B) {
 	kedge, names, bearer := benchServer(b, measured(b))
+	defer web.HoldHeap(web.HeapFloor)() // as a running Kedge does; the bare handler and the clients gain too
 	for _, s := range benchShapes {
 		b.Run(fmt.Sprintf("%dx%d", s.rows, s.features), func(b *testing.B) {
 			peers := map[string]func(time.Duration) float64{

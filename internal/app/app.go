@@ -169,7 +169,9 @@ func (a *App) Run(ctx context.Context) error {
 
 	err := a.open(ctx)
 	if err == nil {
+		release := web.HoldHeap(web.HeapFloor) // not before: the broker opens with collections of its own
 		err = a.run(ctx, served)
+		release()
 	}
 	a.state.Store(&handler{a.gate()}) // not ready while closing
 	stopFront()
