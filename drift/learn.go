@@ -28,14 +28,14 @@ func windowLengths() []time.Duration {
 
 // prepare finds the reference, finds or cuts the columns' grids, and learns the
 // baselines, once.
-func (m *Monitor) prepare(ctx context.Context, revision uint64) error {
+func (m *Monitor) prepare(ctx context.Context, now time.Time, revision uint64) error {
 	if m.baselines != nil {
 		return nil
 	}
 	if m.cfg.File != "" {
 		return m.fromFile(ctx, revision)
 	}
-	if err := m.locate(ctx); err != nil {
+	if err := m.locate(ctx, now); err != nil {
 		return err
 	}
 	if err := m.cutGrids(ctx, revision); err != nil {
@@ -60,8 +60,11 @@ func (m *Monitor) begin(after time.Time) {
 
 // locate finds the range of a reference that is stated in rows, and the window
 // that suits its rate.
-func (m *Monitor) locate(ctx context.Context) error {
+func (m *Monitor) locate(ctx context.Context, now time.Time) error {
 	if m.cfg.From.Before(m.cfg.To) {
+		if err := m.settled(ctx, now); err != nil {
+			return err
+		}
 		return m.chooseWindow(ctx)
 	}
 	first, err := m.store.FirstRows(ctx, m.cfg.Table, m.Answers.since(), m.cfg.First)
@@ -88,8 +91,55 @@ func (m *Monitor) locate(ctx context.Context) error {
 	if after.Rows == 0 {
 		return &Learning{Rows: first.Rows, Of: uint64(m.cfg.First), Windows: fmt.Sprintf("%d windows of %v, until %s", learnWindows, m.cfg.Window, whole.Format(time.RFC3339))}
 	}
+	came, err := m.store.Arrived(ctx, m.cfg.Table, first.From, whole)
+	if err != nil {
+		return err
+	}
+	if recent(came.Imported, now, settleAfter) {
+		return &Learning{Rows: first.Rows, Of: uint64(m.cfg.First), Windows: "an import is under way"}
+	}
 	m.cfg.From, m.cfg.To = first.From, whole
 	return nil
+}
+
+const (
+	settleAfter = 15 * time.Second // without rows of a range, where some came behind it
+	settleAlone = time.Minute      // and where none did
+)
+
+// settled says whether all rows of a stated range are there: its time is over,
+// and no row of it has come for a while. Rows need not come in their order, least
+// of all in the middle of an import, and what is learnt of a part stays.
+func (m *Monitor) settled(ctx context.Context, now time.Time) error {
+	n, err := m.store.CountRows(ctx, m.cfg.Table, m.cfg.From, m.cfg.To)
+	if err != nil {
+		return err
+	}
+	wait := func(format string, args ...any) error {
+		return &Learning{Rows: n, Windows: fmt.Sprintf("%s rows of the reference are there, ", thousands(n)) + fmt.Sprintf(format, args...)}
+	}
+	over := m.cfg.To.Add(m.lateness())
+	if over.After(now) {
+		return wait("it is over at %s", over.Format(time.RFC3339))
+	}
+	came, err := m.store.Arrived(ctx, m.cfg.Table, m.cfg.From, m.cfg.To)
+	if err != nil {
+		return err
+	}
+	quiet := settleAlone
+	if came.Beyond {
+		quiet = settleAfter
+	}
+	if n == 0 || recent(came.Last, now, quiet) {
+		return wait("and it waits until none has come for %v", quiet)
+	}
+	return nil
+}
+
+// recent says whether something happened within a while of now; clocks of
+// processes may differ by less than that.
+func recent(at, now time.Time, while time.Duration) bool {
+	return !at.IsZero() && now.Sub(at).Abs() < while
 }
 
 // upTo is the next boundary of windows at a time or after it.
@@ -142,7 +192,7 @@ func (m *Monitor) cutGrids(ctx context.Context, revision uint64) error {
 			m.grids = append(m.grids, stored[i])
 			continue
 		}
-		c, err := m.cutGrid(ctx, w)
+		c, err := m.cutGrid(ctx, w, m.cfg.From, m.cfg.To)
 		switch {
 		case errors.Is(err, dist.ErrNoSample):
 			if !w.Optional {
@@ -172,17 +222,17 @@ var (
 // maxCategories bounds what is read of a column's categories.
 const maxCategories = 50_000
 
-func (m *Monitor) cutGrid(ctx context.Context, w WatchedColumn) (store.SummaryColumn, error) {
+func (m *Monitor) cutGrid(ctx context.Context, w WatchedColumn, from, to time.Time) (store.SummaryColumn, error) {
 	cut := m.cutNumbers
 	if w.Categorical {
 		cut = m.cutCategories
 	}
-	g, err := cut(ctx, w.Name)
+	g, err := cut(ctx, w.Name, from, to)
 	return store.SummaryColumn{Name: w.Name, Grid: g}, err
 }
 
-func (m *Monitor) cutCategories(ctx context.Context, column string) (*dist.Grid, error) {
-	counts, err := m.store.ColumnCategories(ctx, m.cfg.Table, column, m.cfg.From, m.cfg.To, maxCategories)
+func (m *Monitor) cutCategories(ctx context.Context, column string, from, to time.Time) (*dist.Grid, error) {
+	counts, err := m.store.ColumnCategories(ctx, m.cfg.Table, column, from, to, maxCategories)
 	if err != nil {
 		return nil, err
 	}
@@ -203,12 +253,12 @@ func (m *Monitor) cutCategories(ctx context.Context, column string) (*dist.Grid,
 	return g, nil
 }
 
-func (m *Monitor) cutNumbers(ctx context.Context, column string) (*dist.Grid, error) {
-	anchor, err := m.store.Anchor(ctx, m.cfg.Table, column, m.cfg.From, m.cfg.To)
+func (m *Monitor) cutNumbers(ctx context.Context, column string, from, to time.Time) (*dist.Grid, error) {
+	anchor, err := m.store.Anchor(ctx, m.cfg.Table, column, from, to)
 	if err != nil {
 		return nil, err
 	}
-	sample, err := m.store.ColumnNumbers(ctx, m.cfg.Table, column, anchor, m.cfg.From, m.cfg.To, m.cfg.Sample)
+	sample, err := m.store.ColumnNumbers(ctx, m.cfg.Table, column, anchor, from, to, m.cfg.Sample)
 	if err != nil {
 		return nil, err
 	}
@@ -246,6 +296,9 @@ func (m *Monitor) learn(ctx context.Context) error {
 			b, err := LearnBaseline(c.Grid, m.parts(c.Name, windows), 1)
 			if err != nil {
 				return fmt.Errorf("column %s: %w", c.Name, err)
+			}
+			if old := m.baselines[c.Name]; b.Reference.Rows() == b.Reference.Missing && old != nil && old.Grid.ID() == c.Grid.ID() {
+				b = old // it came later than these rows
 			}
 			learnt[c.Name] = b
 		}
@@ -303,20 +356,10 @@ func (m *Monitor) renewColumns(ctx context.Context, revision uint64) error {
 		r := m.renew[0]
 		i := slices.IndexFunc(m.grids, func(c store.SummaryColumn) bool { return c.Name == r.column })
 		if i >= 0 {
-			windows, err := m.store.DeriveSummaries(ctx, m.cfg.Table, m.grids[i:i+1], r.from.Truncate(m.cfg.Window), m.Next, m.cfg.Window)
-			if err != nil {
-				return fmt.Errorf("learn %s anew: %w", r.column, err)
-			}
 			delete(m.Unquiet, r.column)
-			parts := m.parts(r.column, windows)
-			b, err := LearnBaseline(m.grids[i].Grid, parts, 1)
-			if err != nil {
-				return fmt.Errorf("learn %s anew: %w", r.column, err)
+			if err := m.learnColumn(ctx, m.grids[i], r.from.Truncate(m.cfg.Window)); err != nil {
+				return err
 			}
-			m.baselines[r.column] = b
-			delete(m.evidence, incidentKey(r.column, missingSlowly))
-			delete(m.evidence, incidentKey(r.column, meanSlowly))
-			m.startEvidence(r.column, parts)
 		} else if column, segment, ok := ofSegment(r.column); ok && m.segments != nil {
 			if err := m.renewSegment(ctx, column, segment, r.from); err != nil {
 				return err
@@ -327,6 +370,24 @@ func (m *Monitor) renewColumns(ctx context.Context, revision uint64) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// learnColumn learns one column from a time on.
+func (m *Monitor) learnColumn(ctx context.Context, c store.SummaryColumn, from time.Time) error {
+	windows, err := m.store.DeriveSummaries(ctx, m.cfg.Table, []store.SummaryColumn{c}, from, m.Next, m.cfg.Window)
+	if err != nil {
+		return fmt.Errorf("learn %s: %w", c.Name, err)
+	}
+	parts := m.parts(c.Name, windows)
+	b, err := LearnBaseline(c.Grid, parts, 1)
+	if err != nil {
+		return fmt.Errorf("learn %s: %w", c.Name, err)
+	}
+	m.baselines[c.Name] = b
+	delete(m.evidence, incidentKey(c.Name, missingSlowly))
+	delete(m.evidence, incidentKey(c.Name, meanSlowly))
+	m.startEvidence(c.Name, parts)
 	return nil
 }
 

@@ -158,6 +158,8 @@ type remembered struct {
 	Acts    []string                  `json:"acts"` // actions that were carried out, newest last
 	Answers answering                 `json:"answers"`
 
+	Fresh map[string]time.Time `json:"fresh,omitempty"` // columns that the reference does not know: learnt from then on
+
 	Switched time.Time `json:"switched"` // start of the first window under the reference of Answers; zero: it came with the first one
 }
 
@@ -223,7 +225,7 @@ func (m *Monitor) tick(ctx context.Context, now time.Time) ([]store.Verdict, err
 		return nil, err
 	}
 	var learning *Learning
-	if err := m.prepare(ctx, revision); errors.As(err, &learning) {
+	if err := m.prepare(ctx, now, revision); errors.As(err, &learning) {
 		return m.tellLearning(ctx, learning, now, revision)
 	} else if err != nil {
 		return nil, err
@@ -249,7 +251,7 @@ func (m *Monitor) tick(ctx context.Context, now time.Time) ([]store.Verdict, err
 		return out, err
 	}
 	vs, err = m.judgeArrival(ctx, now, revision)
-	return append(out, vs...), errors.Join(err, m.grow(ctx, revision), m.save(ctx, revision))
+	return append(out, vs...), errors.Join(err, m.learnFresh(ctx, revision), m.grow(ctx, revision), m.save(ctx, revision))
 }
 
 // lateness is how long a window waits.

@@ -507,18 +507,3 @@ func identifier(name string) bool {
 	name = strings.ToLower(name)
 	return name == "id" || name == "uuid" || strings.HasSuffix(name, "_id")
 }
-
-// setColumns takes the columns of a table that has grown. New ones are learnt
-// once they have been there for as many windows as a reference needs.
-func (m *Monitor) setColumns(columns []WatchedColumn) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, c := range columns {
-		if !slices.ContainsFunc(m.cfg.Columns, func(o WatchedColumn) bool { return o.Name == c.Name }) {
-			m.cfg.Columns = append(m.cfg.Columns, c)
-			if m.baselines != nil {
-				m.refused[c.Name] = "it is new; it is learnt once it has been there for a while"
-			}
-		}
-	}
-}

@@ -71,6 +71,7 @@ func (m *Monitor) load(ctx context.Context) error {
 		}
 		m.evidence[key] = d
 	}
+	m.noteFresh() // the table may have grown meanwhile
 	return nil
 }
 

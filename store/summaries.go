@@ -174,6 +174,35 @@ func (s *Store) DirtyMinutes(ctx context.Context, sub Subject, since time.Time) 
 	return minutes, imported, until, rows.Err()
 }
 
+// Arrival is what the ledger says of a range of event_time: when rows of it were
+// last written, when the last ones of an import were (zero: never), and whether
+// rows at the range's end or behind it are there.
+type Arrival struct {
+	Last, Imported time.Time
+	Beyond         bool
+}
+
+// Arrived reads the [Arrival] of a subject's rows in [from, to), by minutes.
+func (s *Store) Arrived(ctx context.Context, sub Subject, from, to time.Time) (Arrival, error) {
+	p := sub.params(params{"first": strconv.FormatInt(from.Unix()/60, 10), "end": strconv.FormatInt((to.Unix()+59)/60, 10)})
+	const within = "minute >= {first:Int64} AND minute < {end:Int64}"
+	var a Arrival
+	var of, imports, beyond uint64
+	sql := "SELECT countIf(" + within + "), maxIf(at, " + within + "), countIf(" + within + " AND past), maxIf(at, " + within + " AND past), countIf(minute >= {end:Int64})" +
+		" FROM (SELECT toInt64(w.minute) AS minute, inserted_at AS at, " + importedTopic + " AS past FROM " + s.ref("ledger") + " ARRAY JOIN windows AS w WHERE w.kind = {kind:UInt8} AND w.table_id = {table:UInt64})"
+	if err := s.queryRow(ctx, sql, p).Scan(&of, &a.Last, &imports, &a.Imported, &beyond); err != nil {
+		return Arrival{}, fmt.Errorf("read when rows came: %w", err)
+	}
+	if of == 0 {
+		a.Last = time.Time{}
+	}
+	if imports == 0 {
+		a.Imported = time.Time{}
+	}
+	a.Beyond = beyond > 0
+	return a, nil
+}
+
 // importedTopic is the condition of ledger rows of imports: see
 // [event.ImportTopicPrefix].
 const importedTopic = `match(topic, '^kedge\\.[^.]+\\.import\\.')`
