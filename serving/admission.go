@@ -26,6 +26,9 @@ type gate struct {
 	longest time.Duration // expected wait up to which one may wait; 0 for any
 	took    atomic.Int64  // moving average of a computation, ns
 	learnt  atomic.Int64  // computations that it is of, up to a few
+	gap     atomic.Int64  // moving average of the time from one computation's end to the next, while others wait, ns
+	ended   atomic.Int64  // when the last one ended (UnixNano); 0 where nobody waited then
+	others  *newcomers    // nil: nobody is let first
 }
 
 // learning is how many computations make a plain average, before later ones move
@@ -36,29 +39,57 @@ func newGate(computing, waiting int, longest time.Duration) *gate {
 	return &gate{compute: make(chan struct{}, computing), room: make(chan struct{}, computing+waiting), longest: longest}
 }
 
-// observe learns how long a computation took. One that the machine held up
-// counts as little more than twice the usual. A lost update among several at
-// once does no harm.
-func (g *gate) observe(took time.Duration) {
+// observe learns how long a computation took that ended at a time. One that the
+// machine held up counts as little more than twice the usual. A lost update among
+// several at once does no harm.
+//
+// While somebody waits, it learns how long it is from one end to the next as well:
+// reading, writing and whoever else uses the processors are in that, too.
+func (g *gate) observe(took time.Duration, at time.Time) {
+	end := int64(0)
+	if len(g.room) > cap(g.compute) {
+		end = at.UnixNano()
+	}
+	if before := g.ended.Swap(end); before > 0 && end > before {
+		if old := g.gap.Load(); old == 0 {
+			g.gap.Store(end - before)
+		} else {
+			g.gap.Store(moved(old, end-before))
+		}
+	}
 	old := g.took.Load()
 	if n := g.learnt.Load(); n < learning {
 		g.learnt.Store(n + 1)
 		g.took.Store(old + (int64(took)-old)/(n+1))
 		return
 	}
-	g.took.Store(old + (min(int64(took), 2*old+int64(100*time.Microsecond))-old)/16)
+	g.took.Store(moved(old, int64(took)))
+}
+
+func moved(average, by int64) int64 {
+	return average + (min(by, 2*average+int64(100*time.Microsecond))-average)/16
 }
 
 // expected is how long who joins the queue now will wait.
 func (g *gate) expected() time.Duration {
-	waiting := len(g.room) - cap(g.compute)
-	return time.Duration(int64(max(0, waiting)) * g.took.Load() / int64(cap(g.compute)))
+	waiting := int64(max(0, len(g.room)-cap(g.compute)))
+	return time.Duration(waiting * max(g.gap.Load(), g.took.Load()/int64(cap(g.compute))))
+}
+
+// full reports whether [gate.enter] would refuse who comes now, so that a request
+// can be refused before its body is decoded.
+func (g *gate) full() bool {
+	if len(g.compute) < cap(g.compute) {
+		return false
+	}
+	return len(g.room) == cap(g.room) || g.longest > 0 && g.expected() > g.longest
 }
 
 // enter waits for a place until the deadline (none if zero) and returns how
 // long that took. After a nil error the caller must leave.
 func (g *gate) enter(ctx context.Context, deadline time.Time, now func() time.Time) (time.Duration, error) {
-	if passed(deadline, now()) {
+	at := now()
+	if passed(deadline, at) {
 		return 0, ErrDeadline
 	}
 	select {
@@ -67,7 +98,8 @@ func (g *gate) enter(ctx context.Context, deadline time.Time, now func() time.Ti
 		return 0, ErrBusy
 	}
 	select {
-	case g.compute <- struct{}{}: // free: no clock, no timer
+	case g.compute <- struct{}{}: // free: no timer
+		g.others.first(at, now)
 		return 0, nil
 	default:
 	}
@@ -96,6 +128,7 @@ func (g *gate) wait(ctx context.Context, deadline time.Time, now func() time.Tim
 		g.leave()
 		return 0, ErrDeadline
 	}
+	g.others.first(at, now)
 	return at.Sub(began), nil
 }
 

@@ -200,6 +200,7 @@ func (h *rpc) infer(ctx context.Context, b []byte) ([]byte, error) {
 		h.s.refused(name)
 		return nil, err
 	}
+	h.s.others.met.Add(1)
 	call := h.call(ctx, name, version, &sc.req)
 	a, err := h.s.predict(ctx, sc, call)
 	if err != nil {

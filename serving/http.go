@@ -191,6 +191,9 @@ func (h *handler) infer(w http.ResponseWriter, r *http.Request) error {
 		h.s.refused(r.PathValue("model"))
 		return errEncoding
 	}
+	if err := h.s.tooBusy(r.PathValue("model")); err != nil {
+		return err
+	}
 	sc := h.pool.get()
 	defer h.pool.put(sc)
 	if err := h.read(sc, w, r); err != nil {

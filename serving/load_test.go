@@ -194,6 +194,11 @@ func ask(w io.Writer, r *bufio.Reader, request []byte) error {
 	if _, err := w.Write(request); err != nil {
 		return err
 	}
+	return readAnswer(r)
+}
+
+// readAnswer reads one answer; any status but 200 is the error.
+func readAnswer(r *bufio.Reader) error {
 	length, status := 0, ""
 	for {
 		line, err := r.ReadSlice('\n')

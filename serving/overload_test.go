@@ -96,6 +96,73 @@ func liveHeap() uint64 {
 	return m.HeapAlloc
 }
 
+// noting is a predictor that notes how many requests a server had met when it
+// first computed.
+type noting struct {
+	weights
+	met   func() int64
+	first *atomic.Int64
+}
+
+func (p noting) Predict(out, rows []float32) {
+	p.first.CompareAndSwap(0, p.met())
+	p.weights.Predict(out, rows)
+}
+
+// TestNewcomersBeforeComputing lets 64 requests arrive while the one processor is
+// taken. All are read before the first computes, so that the queue of 15 fills and
+// the other 48 are refused at once. Where computing goes first, the queue never fills:
+// each request waits for the processor, where nothing bounds it.
+func TestNewcomersBeforeComputing(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	cfg := DefaultConfig()
+	cfg.Computing, cfg.Waiting, cfg.Wait = 1, 15, 0
+	s := NewServer(cfg, nil, slog.New(slog.DiscardHandler))
+	m, first := sum("1", 1, 1), &atomic.Int64{}
+	m.Predictor = noting{weights{1, 1}, s.others.met.Load, first}
+	if err := s.Load(m); err != nil {
+		t.Fatal(err)
+	}
+	addr, request := serve(t, s), post("/v2/models/fraud/infer", nil, []byte(askFor("input", "[1,2]", "FP32", "[1,2]")))
+	conns := make([]net.Conn, 64)
+	for i := range conns {
+		var err error
+		if conns[i], err = net.Dial("tcp", addr); err != nil {
+			t.Fatal(err)
+		}
+		defer conns[i].Close()
+		if err := ask(conns[i], bufio.NewReader(conns[i]), request); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 20 { // the machine may take the processor away while the requests are sent
+		before := s.others.met.Load()
+		s.others.next.Store(0)
+		first.Store(0)
+		for _, c := range conns {
+			if _, err := c.Write(request); err != nil {
+				t.Fatal(err)
+			}
+		}
+		answered, refused := 0, 0
+		for _, c := range conns {
+			switch err := readAnswer(bufio.NewReader(c)); {
+			case err == nil:
+				answered++
+			case strings.Contains(err.Error(), " 429 "):
+				refused++
+			default:
+				t.Fatal(err)
+			}
+		}
+		t.Logf("%d met before the first computed, %d answered, %d refused", first.Load()-before, answered, refused)
+		if first.Load()-before == 64 && answered == 16 && refused == 48 {
+			return
+		}
+	}
+	t.Error("newcomers wait for who computes")
+}
+
 // BenchmarkOverload offers three times what the server can do, of a model that
 // computes for a millisecond: p50 and p99 of what was answered, counted from when
 // each request was due, the share that was refused, and how much memory grew.

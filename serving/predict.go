@@ -185,8 +185,9 @@ func (s *Server) compute(ctx context.Context, sc *scratch, d *deployed, m *Model
 	if call.Explain > 0 {
 		a.why = m.explain(rows, a.Values, n, call.Explain)
 	}
-	a.Compute = s.now().Sub(began) - batched
-	d.gate.observe(a.Compute)
+	ended := s.now()
+	a.Compute = ended.Sub(began) - batched
+	d.gate.observe(a.Compute, ended)
 	return a, nil
 }
 

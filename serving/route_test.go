@@ -140,7 +140,7 @@ func TestGateRefusesLongWaits(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			g := newGate(2, 100, 20*time.Millisecond)
 			for range 200 {
-				g.observe(took)
+				g.observe(took, time.Now())
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			for range 2 {
@@ -175,7 +175,7 @@ func TestGateRefusesLongBatches(t *testing.T) {
 	for batch, want := range map[int]int{1: 3, 4: 9, 64: 100} { // 8 ms a batch: two may be ahead
 		g := newGate(2, 98, 20*time.Millisecond)
 		for range 400 {
-			g.observe(8 * time.Millisecond)
+			g.observe(8*time.Millisecond, time.Now())
 		}
 		joined := 0
 		for range 150 {

@@ -62,6 +62,7 @@ type Server struct {
 	meters *meters      // nil: nobody measures
 	tracer trace.Tracer // nil: nobody traces
 
+	others     newcomers // whom computations let first
 	outcomes   outcomeLog
 	unknown    atomic.Uint64            // requests about models that are not there
 	repository atomic.Pointer[Follower] // who carries out load and unload; nil without one
@@ -128,6 +129,7 @@ func (s *Server) Load(m Model) error {
 	d := s.find(m.Name)
 	if d == nil {
 		d = &deployed{name: m.Name, gate: newGate(max(1, s.computing()), s.cfg.Waiting, s.cfg.Wait)}
+		d.gate.others = &s.others
 		d.state.Store(&state{routing: Routing{Champion: m.Version}, policy: Block, versions: map[string]*Model{m.Version: &m}})
 		s.publish(d)
 		return nil
@@ -344,6 +346,19 @@ func (s *Server) versionOf(model, variant string) (string, error) {
 		return r.Champion, nil
 	}
 	return "", fmt.Errorf("%w: model %q has no variant %q", ErrUnknownVersion, model, variant)
+}
+
+// tooBusy refuses a request before its body is decoded where the model's gate would
+// refuse it afterwards.
+func (s *Server) tooBusy(model string) error {
+	s.others.met.Add(1)
+	d := s.find(model)
+	if d == nil || !d.gate.full() {
+		return nil
+	}
+	d.stats.failure.Add(1)
+	d.stats.rejected.Add(1)
+	return ErrBusy
 }
 
 // refused counts a request that did not reach a version.

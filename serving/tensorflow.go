@@ -63,13 +63,16 @@ func (h *handler) predictVerb(w http.ResponseWriter, r *http.Request) error {
 	if verb != "predict" {
 		return fmt.Errorf("%w: the verb %q is not known: %s:predict is", ErrUnknownModel, verb, subject)
 	}
-	sc := h.pool.get()
-	defer h.pool.put(sc)
-	var err error
 	name, version := subject, ""
 	if m := r.PathValue("model"); m != "" {
 		name, version = m, subject
 	}
+	err := h.s.tooBusy(name)
+	if err != nil {
+		return err
+	}
+	sc := h.pool.get()
+	defer h.pool.put(sc)
 	if sc.body, err = readAll(sc.body[:0], http.MaxBytesReader(w, r.Body, h.s.cfg.MaxBody)); err != nil {
 		h.s.refused(name)
 		return err

@@ -64,6 +64,9 @@ func codeOf(status int) string {
 
 // predictByKey answers POST /v1/predict/{model}.
 func (h *handler) predictByKey(w http.ResponseWriter, r *http.Request) error {
+	if err := h.s.tooBusy(r.PathValue("model")); err != nil {
+		return err
+	}
 	sc := h.pool.get()
 	defer h.pool.put(sc)
 	body, err := h.readEntities(sc, w, r)
