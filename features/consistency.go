@@ -162,10 +162,10 @@ func (m *Monitor) Tick(ctx context.Context, now int64) error {
 	m.mu.Unlock()
 	var errs []error
 	for v, samples := range byView {
-		if v.mixed() {
-			continue // whether the row that was served is stored cannot be told
+		if v.windows != nil && v.mixed() {
+			continue // which events were folded in cannot be told
 		}
-		ready, err := m.stored(ctx, v, samples)
+		ready, err := m.stored(ctx, v, samples, now)
 		if err == nil && len(ready) > 0 {
 			err = m.check(ctx, v, ready, now)
 		}
@@ -184,23 +184,36 @@ func (m *Monitor) later(samples []sample) {
 	m.samples = append(m.samples, samples...)
 }
 
+// storedWait is how long after a read the row is looked for that a source's
+// topic brought. What is not there by then is not what is stored.
+const storedWait = 10 * time.Minute
+
 // stored splits off the reads whose rows the ledger covers; the others wait. A
-// read does not say by which topic its row came: of a view that a source has fed
-// none is checked, and none of a position that an import has and the view's own
-// topic not yet.
-func (m *Monitor) stored(ctx context.Context, v *View, samples []sample) (ready []sample, err error) {
+// read does not say by which topic its row came: of a position that an import has
+// and the view's own topic not yet none is checked, and of a view that a source
+// feeds the rows themselves are looked for.
+func (m *Monitor) stored(ctx context.Context, v *View, samples []sample, now int64) (ready []sample, err error) {
 	ends, err := m.store.Ends(ctx, v.source())
 	if err != nil {
 		return nil, err
 	}
 	own := FeatureTopic(v.Schema.Namespace)
-	for topic := range ends {
-		if isForeign(topic) {
+	landed := func(i int) bool {
+		return ends.Hold(own, samples[i].version.Partition, samples[i].version.Epoch, samples[i].version.Offset)
+	}
+	foreign := v.mixed() || slices.ContainsFunc(slices.Collect(maps.Keys(ends)), isForeign)
+	if foreign {
+		if v.windows != nil {
 			return nil, nil
 		}
+		found, err := m.rowsOf(ctx, v, samples)
+		if err != nil {
+			return nil, err
+		}
+		landed = func(i int) bool { return found[i] || samples[i].at < now-storedWait.Microseconds() }
 	}
 	var wait []sample
-	for _, s := range samples {
+	for i, s := range samples {
 		gone, err := m.deleted(ctx, &s)
 		if err != nil {
 			return nil, err
@@ -211,14 +224,53 @@ func (m *Monitor) stored(ctx context.Context, v *View, samples []sample) (ready 
 		at := s.version
 		covers := func(topic string) bool { return ends.Hold(topic, at.Partition, at.Epoch, at.Offset) }
 		switch {
-		case s.status == NotFound || at.Offset < 0 || covers(own):
+		case s.status == NotFound || at.Offset < 0 || landed(i):
 			ready = append(ready, s)
-		case !slices.ContainsFunc(slices.Collect(maps.Keys(ends)), covers):
+		case foreign || !slices.ContainsFunc(slices.Collect(maps.Keys(ends)), covers):
 			wait = append(wait, s)
 		}
 	}
 	m.later(wait)
 	return ready, nil
+}
+
+// rowsOf reports of which reads the very row is stored, by key and version.
+func (m *Monitor) rowsOf(ctx context.Context, v *View, samples []sample) ([]bool, error) {
+	if err := m.store.Prepare(ctx, []*event.Schema{v.Schema}); err != nil {
+		return nil, err
+	}
+	keys := make([]event.Column, len(v.Schema.Keys()))
+	for i, f := range v.Schema.Keys() {
+		keys[i] = newColumn(f.Type, false)
+	}
+	type place struct {
+		key string
+		v   Version
+	}
+	asked, out := map[place][]int{}, make([]bool, len(samples))
+	q := store.HistoryQuery{Schema: v.Schema, Columns: []string{}, From: event.MaxTime, To: event.MinTime}
+	for i, s := range samples {
+		at := place{string(s.key), s.version}
+		asked[at] = append(asked[at], i)
+		q.From, q.To = min(q.From, s.version.EventTime), max(q.To, s.version.EventTime)
+		if err := decodeKey(keys, s.key); err != nil {
+			return nil, err
+		}
+	}
+	q.FirstKeys = firstKeys(&keys[0])
+	var key []byte
+	for b, err := range m.store.History(ctx, q) {
+		if err != nil {
+			return nil, err
+		}
+		for row := range b.Rows {
+			key = AppendKey(key[:0], b.Columns[b.Schema.KeyStart():b.Schema.ValueStart()], row)
+			for _, i := range asked[place{string(key), batchVersion(b, row)}] {
+				out[i] = true
+			}
+		}
+	}
+	return out, nil
 }
 
 // deleted reports whether the row of a read is not there any more: its entity

@@ -265,12 +265,12 @@ func TestIDsOfTwoTopics(t *testing.T) {
 	}
 }
 
-// TestMonitorOfOtherTopics: of a view that a source fed nothing is checked, after
-// a restart too; what an import brought is checked where it can be, and does not
-// wait for offsets that the view's own topic may never reach.
+// TestMonitorOfOtherTopics: of a view that a source feeds a read is checked when
+// its very row is stored; what an import brought is checked where it can be, and
+// does not wait for offsets that the view's own topic may never reach.
 func TestMonitorOfOtherTopics(t *testing.T) {
 	const now = int64(1772366400_000000)
-	for topic, want := range map[string][2]int64{"": {1, 1}, "shop.users": {0, 0}, event.ImportTopicPrefix(testNamespace) + "00": {1, 0}} { // checked, waiting
+	for topic, want := range map[string][2]int64{"": {1, 1}, "shop.users": {2, 0}, event.ImportTopicPrefix(testNamespace) + "00": {1, 0}} { // checked, waiting
 		t.Run(topic, func(t *testing.T) { // one engine after the other
 			l := openLibrary(t, 1<<28)
 			l.view.Spec.TTL, l.view.Spec.Online, l.view.table = 0, true, NewTable(l.view.Schema, 0)
@@ -294,5 +294,36 @@ func TestMonitorOfOtherTopics(t *testing.T) {
 				t.Errorf("rows by %q: %+v, %d wait, want %d checked and %d waiting", topic, got, len(m.samples), want[0], want[1])
 			}
 		})
+	}
+}
+
+// TestMonitorFindsSkewOfASource plants, in a view that a source feeds, a value
+// that only the table has, one that only the store has, and a row that is never
+// stored: the last is waited for, then counted.
+func TestMonitorFindsSkewOfASource(t *testing.T) {
+	const now = int64(1772366400_000000)
+	l := openLibrary(t, 1<<28)
+	l.view.Spec.TTL, l.view.Spec.Online, l.view.table = 0, true, NewTable(l.view.Schema, 0)
+	row := func(key, offset int64, x any) factRow {
+		return factRow{keys: []any{key}, v: Version{EventTime: now - 10_000_000, Offset: offset}, knownAt: now - 5_000_000, values: map[string]any{"x": x}}
+	}
+	l.fill("driver", []factRow{row(1, 1, 1.0), row(2, 2, 2.0), row(3, 3, 3.5), row(5, 5, 5.0)})
+	must(t, l.store.InsertLedger(t.Context(), "o", event.LedgerRow{Topic: "shop.users", To: 999, Tables: map[string]int64{l.view.Schema.Table(): 1}}))
+	b := event.NewBatch(l.view.Schema, "shop.users")
+	for _, r := range []factRow{row(1, 1, 1.0), row(2, 2, 2.5), row(3, 3, nil), row(4, 4, 4.0)} {
+		addRow(b, r)
+	}
+	must(t, l.online.Apply(t.Context(), b, now))
+	m, log := l.monitor(now)
+	serve(t, l.online, log, m, now, `{"features":["driver:x"],"entities":{"driver_id":[1,2,3,4,5]}}`)
+	for _, c := range []struct {
+		after time.Duration
+		want  tally
+		wait  int
+	}{{2 * time.Minute, tally{4, 3, 4, 3}, 1}, {11 * time.Minute, tally{5, 4, 5, 4}, 0}} {
+		must(t, m.Tick(t.Context(), now+c.after.Microseconds()))
+		if got := m.lastHour()[featureName{testNamespace, "driver", "x"}]; got != c.want || len(m.samples) != c.wait {
+			t.Errorf("after %v: %+v, %d wait, want %+v and %d", c.after, got, len(m.samples), c.want, c.wait)
+		}
 	}
 }
