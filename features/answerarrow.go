@@ -35,7 +35,8 @@ func (c *arrowColumns) add(name string, col *event.Column) {
 
 // makeArrow fills a.out with the answer as one Arrow IPC stream: the join keys,
 // the features, a status per feature as NAME__status, and per view the rows'
-// event times as VIEW__event_timestamp.
+// event times as VIEW__event_timestamp and, if asked for, their ages in seconds as
+// VIEW__age.
 func (a *answer) makeArrow(ctx context.Context, b *book, lim Limits, now int64) error {
 	p, err := a.find(ctx, b, lim, now)
 	if err != nil {
@@ -66,6 +67,9 @@ func (a *answer) makeArrow(ctx context.Context, b *book, lim Limits, now int64) 
 	}
 	for i := range p.views {
 		c.add(p.views[i].view.Name+"__event_timestamp", a.eventTimes(i))
+		if a.req.ages {
+			c.add(p.views[i].view.Name+"__age", a.agesOf(i, now))
+		}
 	}
 	return a.writeArrow(c)
 }
@@ -163,6 +167,19 @@ func (a *answer) eventTimes(view int) *event.Column {
 	for row := range a.n {
 		if r := a.rows[view].Row(row); r.Found() {
 			col.AppendInt64(r.Version().EventTime)
+		} else {
+			col.AppendNull()
+		}
+	}
+	return &col
+}
+
+func (a *answer) agesOf(view int, now int64) *event.Column {
+	col := newColumn(event.ColumnType{Elem: event.Float64}, true)
+	for row := range a.n {
+		if r := a.rows[view].Row(row); r.Found() {
+			appendNumber(&col, number{float: true, f: float64(now-r.Version().EventTime) / 1e6})
+			appendNotNull(&col)
 		} else {
 			col.AppendNull()
 		}

@@ -2,9 +2,11 @@ package features
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,5 +59,45 @@ func TestArrowAnswer(t *testing.T) {
 	}
 	if res, out := ask(`{"features":["v:nope"],"entities":{"k":[1]}}`); res.StatusCode != 400 || res.Header.Get("Content-Type") != "application/json" {
 		t.Errorf("a mistake: %d %s", res.StatusCode, out)
+	}
+}
+
+// TestAges asks for ages, of rows that are served, withheld and not there, as JSON
+// and as Arrow; who does not ask gets none.
+func TestAges(t *testing.T) {
+	h := openHouse(t, time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC))
+	h.view("v", "1h", fieldsOf("k Int64"), fieldsOf("x Float64"))
+	h.write(`{"view":"v","key":{"k":1},"event_time":"2026-05-01T11:58:59.5Z","values":{"x":1.5}}`,
+		`{"view":"v","key":{"k":2},"event_time":"2026-05-01T11:00:00Z","values":{"x":null}}`,
+		`{"view":"v","key":{"k":3},"event_time":"2026-04-30T12:00:00Z","values":{"x":3}}`)
+	ask := func(more, accept string) []byte {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, h.http.URL+"/get-online-features", strings.NewReader(`{"features":["v:x"],"entities":{"k":[1,2,3,4]}`+more+`}`))
+		must(t, err)
+		req.Header.Set("Accept", accept)
+		res, err := http.DefaultClient.Do(req)
+		must(t, err)
+		defer res.Body.Close()
+		out, err := io.ReadAll(res.Body)
+		must(t, err)
+		return out
+	}
+	var got struct{ Results []struct{ Ages []*float64 } }
+	must(t, json.Unmarshal(ask(`,"include_ages":true`, ""), &got))
+	ages := got.Results[1].Ages
+	if len(ages) != 4 || *ages[0] != 60.5 || *ages[1] != 3600 || *ages[2] != 86400 || ages[3] != nil {
+		t.Errorf("ages %+v, want 60.5, 3600, 86400 and null", ages)
+	}
+	if out := ask("", ""); bytes.Contains(out, []byte("ages")) {
+		t.Errorf("ages that nobody asked for: %s", out)
+	}
+	r, err := ipc.NewReader(bytes.NewReader(ask(`,"include_ages":true`, "application/vnd.apache.arrow.stream")))
+	must(t, err)
+	defer r.Release()
+	if !r.Next() {
+		t.Fatal("no record")
+	}
+	rec := r.RecordBatch()
+	if at := rec.Schema().FieldIndices("v__age"); len(at) != 1 || fmt.Sprint(rec.Column(at[0])) != "[60.5 3600 86400 (null)]" {
+		t.Errorf("ages in Arrow: %v", rec)
 	}
 }
