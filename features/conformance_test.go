@@ -34,8 +34,13 @@ func subjects(t *testing.T) []subject {
 		return out
 	}
 	out := []subject{{"memory", memory}}
-	for name, args := range map[string][]string{"valkey": nil, "cluster": {"--cluster-enabled", "yes"}} {
-		v := testenv.StartValkey(t, args...)
+	servers := map[string]*testenv.Valkey{"valkey": testenv.StartValkey(t), "valkey cluster": testenv.StartValkey(t, "--cluster-enabled", "yes")}
+	if _, ok := testenv.RedisServer(); ok {
+		servers["redis"], servers["redis cluster"] = testenv.StartRedis(t), testenv.StartRedis(t, "--cluster-enabled", "yes")
+	} else {
+		t.Log("no redis-server on this machine (Debian's package, for one): Valkey alone")
+	}
+	for name, v := range servers {
 		stores := []*SharedStore{openShared(t, v), openShared(t, v)}
 		var uid atomic.Uint64
 		out = append(out, subject{name, func(s *event.Schema, handles int) (out []rowTable) {

@@ -25,10 +25,35 @@ type Valkey struct {
 }
 
 // StartValkey runs the pinned server on a free port, with further arguments;
-// with --cluster-enabled it has all slots.
+// with --cluster-enabled it has all slots. KEDGE_REDIS_SERVER names another
+// server's binary: Debian's redis-server, for one.
 func StartValkey(t testing.TB, args ...string) *Valkey {
 	t.Helper()
-	binary := ""
+	binary := os.Getenv("KEDGE_REDIS_SERVER")
+	if binary == "" {
+		binary = pinnedValkey(t)
+	}
+	return startRedis(t, binary, args)
+}
+
+// RedisServer is the redis-server that this machine has, if any.
+func RedisServer() (binary string, ok bool) {
+	binary, err := exec.LookPath("redis-server")
+	return binary, err == nil
+}
+
+// StartRedis is StartValkey with the machine's own redis-server.
+func StartRedis(t testing.TB, args ...string) *Valkey {
+	t.Helper()
+	binary, ok := RedisServer()
+	if !ok {
+		t.Fatal("this machine has no redis-server")
+	}
+	return startRedis(t, binary, args)
+}
+
+func pinnedValkey(t testing.TB) (binary string) {
+	t.Helper()
 	err := filepath.WalkDir(filepath.Join(Dep(t, "python/valkey/lib")), func(path string, d os.DirEntry, err error) error {
 		if err == nil && d.Name() == "valkey-server" {
 			binary = path
@@ -38,6 +63,11 @@ func StartValkey(t testing.TB, args ...string) *Valkey {
 	if err != nil || binary == "" {
 		t.Fatalf("no valkey-server in the pinned wheel: %v", err)
 	}
+	return binary
+}
+
+func startRedis(t testing.TB, binary string, args []string) *Valkey {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
