@@ -200,10 +200,23 @@ func causesFrame(name, metric string, causes []Cause) query.Frame {
 }
 
 func (c Cause) sentence(metric string) string {
-	if !present(c.Correlation) {
-		return fmt.Sprintf("%s is %.2g times its floor away; there are too few windows to say what it does to the model", c.Column, c.Times)
+	away := fmt.Sprintf("%s is %s its floor away", c.Column, timesText(c.Times))
+	switch {
+	case metric == "": // of a view, which nothing is measured of
+		return away
+	case !present(c.Correlation):
+		return away + "; there are too few windows to say what it does to the model"
 	}
-	return fmt.Sprintf("%s is %.2g times its floor away; its drift moves with the change of %s (correlation %.2f over %d windows, p %.2g)", c.Column, c.Times, metric, c.Correlation, c.Windows, c.P)
+	return fmt.Sprintf("%s; its drift moves with the change of %s (correlation %.2f over %d windows, p %.2g)", away, metric, c.Correlation, c.Windows, c.P)
+}
+
+// timesText is a multiple in plain digits: a column that never varied is
+// hundreds of floors away as soon as it moves.
+func timesText(x float64) string {
+	if x >= 100 {
+		return "more than 100 times"
+	}
+	return fmt.Sprintf("%.2g times", x)
 }
 
 // searchRows bounds the rows of either side of a search.

@@ -64,7 +64,9 @@ func TestANewColumnIsLearntInItsTurn(t *testing.T) {
 	extra := func(windows int, mean float64) {
 		for range windows * 100 {
 			xs := []float64{rng.NormFloat64(), rng.NormFloat64(), mean + rng.NormFloat64()}
-			s.row(at, func(c *event.Column, column int) { c.Nulls, c.Float64s = append(c.Nulls, 0), append(c.Float64s, xs[column]) })
+			s.row(at, func(c *event.Column, column int) {
+				c.Nulls, c.Float64s = append(c.Nulls, 0), append(c.Float64s, xs[column])
+			})
 			at = at.Add(length / 100)
 		}
 		s.flush()

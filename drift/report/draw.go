@@ -127,7 +127,7 @@ type frame struct {
 
 const (
 	lineWidth, lineHeight = 460.0, 150.0
-	lineLeft, lineFoot    = 44.0, 22.0
+	lineLeft, lineFoot    = 58.0, 22.0
 )
 
 func newFrame(points []Point, values func(Point) []float64, extra ...float64) *frame {
@@ -233,6 +233,14 @@ func metricLine(m Metric) template.HTML {
 	return f.done()
 }
 
+// timesAway is how many floors a column is away.
+func timesAway(x float64) string {
+	if x > 100 {
+		return "> 100×"
+	}
+	return number(x) + "×"
+}
+
 // overview draws every column as a bar of how many times its floor it is away.
 func overview(columns []Column) template.HTML {
 	n := min(len(columns), 40)
@@ -257,7 +265,7 @@ func overview(columns []Column) template.HTML {
 		}
 		s.text("name end", left-8, y+14, shorten(c.Name, 28))
 		s.rect("bar "+class, left, y+4, max(length, 1), row-8, c.Sentence)
-		s.text("tick", left+length+6, y+14, number(c.Times())+"×")
+		s.text("tick", left+length+6, y+14, timesAway(c.Times()))
 	}
 	return s.done()
 }

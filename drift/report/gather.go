@@ -1,12 +1,14 @@
 package report
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/kedge-ml/kedge/query"
@@ -67,7 +69,7 @@ func Gather(ctx context.Context, about About, ask func(context.Context, query.Re
 	if first(answers["monitors"]).Rows() == 0 {
 		return nil, fmt.Errorf("%w %s: kedge monitor list has what is", ErrUnwatched, about.View+about.Model)
 	}
-	fillHead(d, answers)
+	fillHead(d, about, answers)
 	fillVersus(d, about, answers["version_compare"])
 	fillColumns(d, answers)
 	fillMetrics(d, answers["performance"])
@@ -113,7 +115,35 @@ func fillVersus(d *Data, about About, frames []query.Frame) {
 	d.Versus = v
 }
 
-func fillHead(d *Data, answers map[string][]query.Frame) {
+// stretch says what a page is about, and from when to when.
+func (a About) stretch() string {
+	what := "view · "
+	if a.Model != "" {
+		what = "model · "
+	}
+	to := "now"
+	if !a.To.IsZero() {
+		to = when(a.To)
+	}
+	if a.From.IsZero() {
+		return what
+	}
+	return what + when(a.From) + " to " + to + " · "
+}
+
+// length is a window's length without the parts that are nothing: 24h, 15m.
+func length(d time.Duration) string {
+	s := strings.TrimSuffix(d.String(), "0s")
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	if strings.HasSuffix(s, "h") || strings.HasSuffix(s, "m") {
+		return s
+	}
+	return d.String()
+}
+
+func fillHead(d *Data, about About, answers map[string][]query.Frame) {
 	m, inc := first(answers["monitors"]), first(answers["incidents"])
 	open := 0
 	for i, state := range texts(inc, "state") {
@@ -130,10 +160,10 @@ func fillHead(d *Data, answers map[string][]query.Frame) {
 	}
 	d.Facts = append(d.Facts, Fact{Name: "open incidents", Value: fmt.Sprint(open), Bad: open > 0})
 	for i, state := range texts(m, "state") {
-		d.Subtitle = "reference " + texts(m, "reference")[i]
+		d.Subtitle = about.stretch() + "held against " + cmp.Or(texts(m, "reference")[i], "nothing yet")
 		d.Facts = append(d.Facts, Fact{Name: "monitor", Value: state, Bad: state != "watching"},
 			Fact{Name: "columns watched", Value: fmt.Sprintf("%.0f", numberAt(m, "columns", i))},
-			Fact{Name: "window", Value: time.Duration(numberAt(m, "window", i) * float64(time.Second)).String()})
+			Fact{Name: "window", Value: length(time.Duration(numberAt(m, "window", i) * float64(time.Second)))})
 		break
 	}
 }

@@ -124,3 +124,11 @@ func TestGatherAsksOfTwoVersions(t *testing.T) {
 		}
 	}
 }
+
+func TestLengthsAreShort(t *testing.T) {
+	for d, want := range map[time.Duration]string{time.Minute: "1m", 15 * time.Minute: "15m", 24 * time.Hour: "24h", 90 * time.Minute: "1h30m", 90 * time.Second: "1m30s"} {
+		if got := length(d); got != want {
+			t.Errorf("%v is written %q, want %q", d, got, want)
+		}
+	}
+}
