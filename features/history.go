@@ -185,7 +185,7 @@ func (h *History) joinView(ctx context.Context, p *historyPlan, v *historyView, 
 		FirstKeys: firstKeys(keys[0]), Memory: h.cfg.Memory / 2, Until: p.until}
 	q := newQuestions(keys, c.at)
 	if v.wide() && schema.From == nil {
-		if j, err := h.joinTwice(ctx, q, r, v, ask, p.leaky); j != nil || err != nil {
+		if j, err := h.joinTwice(ctx, q, keys[0], r, v, ask, p.leaky); j != nil || err != nil {
 			return j, err
 		}
 	}

@@ -134,6 +134,35 @@ func (q *questions) key(i int) []byte {
 	return q.keys[from:q.ends[i]]
 }
 
+// cut divides the questions into at most so many parts of about a size, in their
+// order. Keys that begin with the same part stay together.
+func (q *questions) cut(parts int, first *event.Column) (out []*questions) {
+	n, from := len(q.order), 0
+	for i := 1; i <= parts; i++ {
+		end := i * n / parts
+		for end > from && end < n && sameCell(first, int(q.order[end-1]), first, int(q.order[end])) {
+			end++
+		}
+		if end > from {
+			out = append(out, q.part(from, end))
+			from = end
+		}
+	}
+	return out
+}
+
+func (q *questions) part(from, end int) *questions {
+	start := 0
+	if from > 0 {
+		start = q.ends[from-1]
+	}
+	p := &questions{at: q.at, keys: q.keys[start:q.ends[end-1]], ends: make([]int, end-from), times: q.times[from:end], order: q.order[from:end]}
+	for i := range p.ends {
+		p.ends[i] = q.ends[from+i] - start
+	}
+	return p
+}
+
 // joined is what a join found for each entity row. Values lie in the order in
 // which they were found; Place says where row i's are.
 type joined struct {
@@ -170,9 +199,9 @@ func join(q *questions, r HistoryRange, types []event.ColumnType, ttl int64, lea
 }
 
 func newViewJoin(q *questions, r HistoryRange, types []event.ColumnType, ttl int64, leaky bool) *viewJoin {
-	n := len(q.at)
+	n := len(q.order)
 	j := &viewJoin{q: q, asOf: asOf{ttl: ttl, leaky: leaky}, wanted: r.Columns,
-		out: &joined{statuses: make([]Status, 0, n), times: make([]int64, 0, n), place: make([]int32, n)}}
+		out: &joined{statuses: make([]Status, 0, n), times: make([]int64, 0, n), place: make([]int32, len(q.at))}}
 	for _, t := range types {
 		j.out.columns = append(j.out.columns, sizedColumn(t, n))
 	}
@@ -181,7 +210,7 @@ func newViewJoin(q *questions, r HistoryRange, types []event.ColumnType, ttl int
 
 // read takes the source's rows and ends the join.
 func (j *viewJoin) read(r HistoryRange, rows iter.Seq2[*event.Batch, error]) (*joined, error) {
-	n := len(j.q.at)
+	n := len(j.q.order)
 	for b, err := range rows {
 		if err != nil {
 			return nil, fmt.Errorf("point-in-time join with view %s: %w", r.Schema.Subject, err)

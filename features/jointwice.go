@@ -5,6 +5,9 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/store"
@@ -37,14 +40,14 @@ func (v *historyView) wide() bool {
 	return len(v.types) > 4
 }
 
-// joinTwice answers nil if a row that was chosen is not there any more.
-func (h *History) joinTwice(ctx context.Context, q *questions, r HistoryRange, v *historyView, ask store.HistoryQuery, leaky bool) (*joined, error) {
-	first, second := ask, ask
-	first.Columns, first.Addressed = []string{}, true
-	d, err := decide(q, r, int64(v.view.Spec.TTL)/1000, leaky, h.store.History(ctx, first))
+// joinTwice answers nil if a row that was chosen is not there any more. first is
+// the first key column, by row.
+func (h *History) joinTwice(ctx context.Context, q *questions, first *event.Column, r HistoryRange, v *historyView, ask store.HistoryQuery, leaky bool) (*joined, error) {
+	d, err := h.decideParts(ctx, q, first, r, int64(v.view.Spec.TTL)/1000, leaky, ask)
 	if err != nil {
 		return nil, err
 	}
+	second := ask
 	second.Addressed, second.Among = true, store.NewAddresses(len(q.at))
 	for i, status := range d.statuses {
 		if status == Present {
@@ -52,6 +55,59 @@ func (h *History) joinTwice(ctx context.Context, q *questions, r HistoryRange, v
 		}
 	}
 	return d.fetch(r, v.types, h.store.History(ctx, second))
+}
+
+// partQuestions is from how many questions on they are decided in parts, side by
+// side: the engine orders a range of keys on one thread.
+const partQuestions = 64 << 10
+
+// decideParts decides ranges of keys at the same time, each in a read of its own.
+func (h *History) decideParts(ctx context.Context, q *questions, first *event.Column, r HistoryRange, ttl int64, leaky bool, ask store.HistoryQuery) (*decided, error) {
+	parts := []*questions{q}
+	if n := len(q.order) / partQuestions; ask.FirstKeys != nil && n > 1 {
+		parts = q.cut(min(n, runtime.GOMAXPROCS(0), 4), first)
+	}
+	ask.Columns, ask.Addressed, ask.Memory = []string{}, true, ask.Memory/int64(len(parts))
+	out := make([]*decided, len(parts))
+	g, ctx := errgroup.WithContext(ctx)
+	for i, part := range parts {
+		g.Go(func() (err error) {
+			ask := ask
+			if len(parts) > 1 {
+				keys := newColumn(first.Type, false)
+				for _, row := range part.order {
+					copyValue(&keys, first, int(row))
+				}
+				ask.FirstKeys = firstKeys(&keys)
+			}
+			out[i], err = decide(part, r, ttl, leaky, h.store.History(ctx, ask))
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return together(q, out), nil
+}
+
+// together is what was decided of all questions, from that of their parts.
+func together(q *questions, parts []*decided) *decided {
+	if len(parts) == 1 {
+		return parts[0]
+	}
+	n := len(q.order)
+	out := &decided{&joined{columns: []event.Column{sizedColumn(event.ColumnType{Elem: event.Int64}, n)}, statuses: make([]Status, 0, n), times: make([]int64, 0, n), place: make([]int32, len(q.at))},
+		q, make([]choice, 0, n)}
+	for _, p := range parts {
+		c := &out.columns[0]
+		c.Int64s, c.Nulls = append(c.Int64s, p.columns[0].Int64s...), append(c.Nulls, p.columns[0].Nulls...)
+		out.statuses, out.times, out.chosen = append(out.statuses, p.statuses...), append(out.times, p.times...), append(out.chosen, p.chosen...)
+		out.early, out.expired, out.missing = out.early+p.early, out.expired+p.expired, out.missing+p.missing
+	}
+	for i, row := range q.order {
+		out.place[row] = int32(i)
+	}
+	return out
 }
 
 // decided is a join without values: question i's row has address i and choice i.
@@ -64,7 +120,7 @@ type decided struct {
 func decide(q *questions, r HistoryRange, ttl int64, leaky bool, rows iter.Seq2[*event.Batch, error]) (*decided, error) {
 	r.Columns = []string{store.AddressColumn}
 	j := newViewJoin(q, r, []event.ColumnType{{Elem: event.Int64}}, ttl, leaky)
-	j.chosen = make([]choice, 0, len(q.at))
+	j.chosen = make([]choice, 0, len(q.order))
 	out, err := j.read(r, rows)
 	if err != nil {
 		return nil, err

@@ -31,7 +31,7 @@ func addressedBatches(s *event.Schema, rows []factRow, size int) iter.Seq2[*even
 	}
 }
 
-// checkTwice joins in two reads, of which the second has the rows in another
+// checkTwice joins in two reads, the first in up to four parts, of which the second has the rows in another
 // order and some of them twice; then one that was chosen is missing from it.
 func checkTwice(t *testing.T, r *rand.Rand, s *event.Schema, rows []factRow, frame *event.Batch, keys [][]any, at []int64, ttl int64, leaky bool) {
 	t.Helper()
@@ -44,8 +44,13 @@ func checkTwice(t *testing.T, r *rand.Rand, s *event.Schema, rows []factRow, fra
 		}
 		return int(a.v.EventTime - b.v.EventTime)
 	})
-	d, err := decide(newQuestions(keyColumns(frame), at), HistoryRange{Schema: s}, ttl, leaky, addressedBatches(s, ordered, 1+r.IntN(8)))
-	must(t, err)
+	q, parts := newQuestions(keyColumns(frame), at), []*decided(nil)
+	for _, part := range q.cut(1+r.IntN(4), keyColumns(frame)[0]) {
+		d, err := decide(part, HistoryRange{Schema: s}, ttl, leaky, addressedBatches(s, ordered, 1+r.IntN(8)))
+		must(t, err)
+		parts = append(parts, d)
+	}
+	d := together(q, parts)
 	shuffled := append(slices.Clone(rows), rows[:len(rows)/3]...)
 	r.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
 	got, err := d.fetch(HistoryRange{Schema: s, Columns: want}, types, addressedBatches(s, shuffled, 1+r.IntN(8)))
