@@ -56,7 +56,6 @@ type fit struct {
 	rows      int // labelled ones of the reference
 	wait      time.Duration
 	window    time.Duration
-	labels    map[string]bool
 	reference string    // what it was fitted on, for verdicts
 	from      time.Time // see answering
 }

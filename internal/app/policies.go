@@ -39,7 +39,11 @@ func (v *veil) action(column string) string {
 	case v.all:
 		return event.DenyColumn
 	}
-	return v.actions[column]
+	if action := v.actions[column]; action != "" {
+		return action
+	}
+	d, _ := event.ParseDescriptor(column) // what is made of a column is hidden with it
+	return v.actions[d.Column]
 }
 
 func (v *veil) hides(column string) bool { return v.action(column) != "" }

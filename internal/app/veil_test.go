@@ -306,3 +306,18 @@ func TestVeiledFindings(t *testing.T) {
 		}
 	}
 }
+
+// What is counted of a hidden column is hidden as the column is, wherever it is
+// named.
+func TestDescriptorsAreHiddenWithTheirColumn(t *testing.T) {
+	v := newVeil(map[string]string{"review": event.DenyColumn, "face": event.MaskColumn}, false)
+	for name, want := range map[string]string{"length(review)": event.DenyColumn, "norm(face)": event.MaskColumn, "length(title)": "", "size(review)x": ""} {
+		if got := v.action(name); got != want || v.mentions(name) != (want != "" || strings.Contains(name, "(review)")) {
+			t.Errorf("%s: %q, mentioned: %v; want %q", name, got, v.mentions(name), want)
+		}
+	}
+	f, hidden := v.findings(query.Frame{Name: "drift", Columns: []query.Column{{Name: "column", Type: query.Text, Values: []string{"length(review)", "amount"}}}})
+	if got := f.Columns[0].Values.([]string); hidden != 1 || !slices.Equal(got, []string{"amount"}) {
+		t.Errorf("findings about a hidden column: %v, %d hidden", got, hidden)
+	}
+}
