@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
@@ -181,9 +182,11 @@ func (h *History) joinView(ctx context.Context, p *historyPlan, v *historyView, 
 	if ttl > 0 {
 		r.From = slices.Min(c.at) - ttl
 	}
-	ask := store.HistoryQuery{Schema: schema, Columns: v.columns, From: r.From, To: r.To,
-		FirstKeys: firstKeys(keys[0]), Memory: h.cfg.Memory / 2, Until: p.until}
+	ask := store.HistoryQuery{Schema: schema, Columns: v.columns, From: r.From, To: r.To, Memory: h.cfg.Memory / 2, Until: p.until}
+	var other sync.WaitGroup
+	other.Go(func() { ask.FirstKeys = firstKeys(keys[0]) })
 	q := newQuestions(keys, c.at)
+	other.Wait()
 	if v.wide() && schema.From == nil {
 		if j, err := h.joinTwice(ctx, q, keys[0], r, v, ask, p.leaky); j != nil || err != nil {
 			return j, err

@@ -9,6 +9,7 @@ import (
 	"iter"
 	"math"
 	"slices"
+	"sync"
 
 	"github.com/kedge-ml/kedge/event"
 )
@@ -94,7 +95,7 @@ func newQuestions(columns []*event.Column, at []int64) *questions {
 		}
 		all[i] = asked{head(keys[from:]), at[i], from, len(keys), int32(i)}
 	}
-	slices.SortFunc(all, func(a, b asked) int {
+	all = sorted(all, func(a, b asked) int {
 		switch {
 		case a.head < b.head:
 			return -1
@@ -113,6 +114,30 @@ func newQuestions(columns []*event.Column, at []int64) *questions {
 		q.ends[i], q.times[i], q.order[i] = len(q.keys), all[i].at, all[i].row
 	}
 	return q
+}
+
+// sorted sorts a slice, a long one in two halves side by side that are then
+// merged into another.
+func sorted[T any](all []T, compare func(a, b T) int) []T {
+	half := len(all) / 2
+	if half < partQuestions {
+		slices.SortFunc(all, compare)
+		return all
+	}
+	low, high := all[:half], all[half:]
+	var other sync.WaitGroup
+	other.Go(func() { slices.SortFunc(high, compare) })
+	slices.SortFunc(low, compare)
+	other.Wait()
+	out := make([]T, 0, len(all))
+	for len(low) > 0 && len(high) > 0 {
+		if compare(low[0], high[0]) <= 0 {
+			out, low = append(out, low[0]), low[1:]
+		} else {
+			out, high = append(out, high[0]), high[1:]
+		}
+	}
+	return append(append(out, low...), high...)
 }
 
 // head is the first eight bytes of a key as a number, zeros behind a shorter one.

@@ -220,3 +220,19 @@ func TestPointInTimeProbe(t *testing.T) {
 		}
 	}
 }
+
+// TestSorted sorts what is long enough to be sorted in halves, with ties.
+func TestSorted(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	for _, n := range []int{0, 1, 1000, 2*partQuestions + 1} {
+		all := make([]int32, n)
+		for i := range all {
+			all[i] = int32(r.IntN(n/2 + 1))
+		}
+		want := slices.Clone(all)
+		slices.Sort(want)
+		if got := sorted(all, cmp.Compare[int32]); !slices.Equal(got, want) {
+			t.Errorf("%d numbers came out of order", n)
+		}
+	}
+}
