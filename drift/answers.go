@@ -320,8 +320,8 @@ func backtestFrame(name string, windows int, count map[string]*[3]int64) query.F
 
 // Preview answers the kind "reference": what may be expected of a monitor's
 // reference before anything drifts. Per column: how far its own windows lie
-// from it, how many of them would have been called drifted, and the smallest
-// distance that a window of usual size can be told by.
+// from it, the floor that follows, the smallest distance that a window of usual
+// size can be told by, and how many windows a day may be false alarms at most.
 func (s *Scheduler) Preview(_ context.Context, r query.Request) ([]query.Frame, error) {
 	ws, err := s.mustAbout(r)
 	if err != nil {

@@ -52,6 +52,13 @@ func TestARangeIsLearntWhenItIsThere(t *testing.T) {
 	if rows := values[uint64](t, p, "reference_rows"); rows[0] != 3000 {
 		t.Errorf("learnt from %d rows, want 3,000", rows[0])
 	}
+	for i, floor := range values[float64](t, p, "floor") {
+		typical, smallest := values[float64](t, p, "typical_distance")[i], values[float64](t, p, "smallest_detectable")[i]
+		alarms := values[float64](t, p, "drifted_windows_a_day_at_most")[i]
+		if typical <= 0 || typical >= floor || smallest < floor || smallest > 0.5 || alarms != 0.01*144/2 { // ten minutes, two columns
+			t.Errorf("of equal windows: typically %v away, the floor %v, at least %v can be told, %v a day", typical, floor, smallest, alarms)
+		}
+	}
 }
 
 // A column that comes when the others are learnt is learnt from its own first
