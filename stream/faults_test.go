@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"slices"
@@ -262,4 +263,82 @@ func failBrokers(t *testing.T, kill, pause []int) {
 			l.progress(fmt.Sprintf("broker %d resumed", i))
 		}
 	})
+}
+
+// A fetcher that cannot learn who leads when it starts asks again.
+func TestFetcherStartsWhileTheBrokerIsAway(t *testing.T) {
+	dir, topic := t.TempDir(), "early"
+	start := func(addr string) *broker.Broker {
+		b, err := broker.Start(broker.Config{Addr: addr, DataDir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	b := start("127.0.0.1:0")
+	addr := b.Addr()
+	refused := make(notices, 100)
+	c, err := stream.NewClient(stream.Config{Brokers: []string{addr}, RequestTimeout: time.Second, Logger: slog.New(slog.NewTextHandler(refused, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx := limit(t, time.Minute)
+	if err := c.EnsureTopics(ctx, []stream.TopicSpec{{Name: topic, Partitions: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	p := c.Producer(stream.ProducerConfig{})
+	if err := p.Produce(ctx, topic, stream.Message{Value: []byte("here")}); err != nil {
+		t.Fatal(err)
+	}
+	p.Close()
+	b.Close()
+
+	got := make(chan struct{})
+	fetching, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- c.NewFetcher(stream.FetchConfig{}).Run(fetching, map[stream.TopicPartition]int64{{Topic: topic}: 0}, func(_ context.Context, b *stream.Batch) error {
+			b.Release()
+			close(got)
+			return nil
+		})
+	}()
+	refused.await(ctx, t, "ask for leaders")
+	b = start(addr)
+	defer b.Close()
+	select {
+	case <-got:
+	case <-ctx.Done():
+		t.Error("nothing is fetched although the broker is back")
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// notices passes a log's lines on.
+type notices chan string
+
+func (n notices) Write(b []byte) (int, error) {
+	select {
+	case n <- string(b):
+	default:
+	}
+	return len(b), nil
+}
+
+func (n notices) await(ctx context.Context, t *testing.T, what string) {
+	t.Helper()
+	for {
+		select {
+		case line := <-n:
+			if strings.Contains(line, what) {
+				return
+			}
+		case <-ctx.Done():
+			t.Fatalf("no line says %q", what)
+		}
+	}
 }

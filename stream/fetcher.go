@@ -80,7 +80,7 @@ type Fetcher struct {
 	changed *sync.Cond // any of the fields below, or the pool's held bytes
 	parts   map[TopicPartition]*partition
 	serving map[int32]bool // leaders with a loop
-	stale   bool           // leaders must be asked for anew
+	stale   bool           // leaders must be asked for, as at the start
 	ended   bool
 }
 
@@ -88,7 +88,7 @@ type Fetcher struct {
 func (c *Client) NewFetcher(cfg FetchConfig) *Fetcher {
 	cfg = cfg.withDefaults()
 	f := &Fetcher{c: c, cfg: cfg, castagnoli: crc32.MakeTable(crc32.Castagnoli),
-		decoding: make(chan struct{}, cfg.Workers), parts: map[TopicPartition]*partition{}, serving: map[int32]bool{}}
+		decoding: make(chan struct{}, cfg.Workers), parts: map[TopicPartition]*partition{}, serving: map[int32]bool{}, stale: true}
 	f.changed = sync.NewCond(&f.mu)
 	f.buffers.freed = f.wake
 	return f
