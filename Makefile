@@ -22,6 +22,7 @@ REAL    ?= ../shared/data
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COUNT   ?= 1
 TESTFLAGS ?= -p 2 -timeout 30m
+IN_MEMORY := internal/testenv/in-memory
 
 # Packages whose tests start engines, brokers and processes by the dozen: one at
 # a time, since two of them want more than the two cores that a test may count on.
@@ -66,8 +67,8 @@ $(DEPS)/python/%.stamp: third_party/python/%/requirements.txt
 
 test: deps $(DEPS)/grafana-plugin.stamp ## everything that a change must pass
 	$(GO) vet $(PKGS)
-	$(GO) list $(PKGS) | { grep -vE '/($(HEAVY))$$' || true; } | xargs -r $(GO) test $(TESTFLAGS)
-	$(GO) list $(PKGS) | { grep -E '/($(HEAVY))$$' || true; } | xargs -r $(GO) test $(TESTFLAGS) -p 1
+	$(GO) list $(PKGS) | { grep -vE '/($(HEAVY))$$' || true; } | xargs -r $(IN_MEMORY) $(GO) test $(TESTFLAGS)
+	$(GO) list $(PKGS) | { grep -E '/($(HEAVY))$$' || true; } | xargs -r $(IN_MEMORY) $(GO) test $(TESTFLAGS) -p 1
 	cd grafana-plugin && npm run --silent typecheck && npm test --silent
 
 $(DEPS)/grafana-plugin.stamp: grafana-plugin/package.json grafana-plugin/package-lock.json grafana-plugin/.npmrc
@@ -94,7 +95,7 @@ rules: ## the Prometheus rules, where promtool is at hand
 	promtool test rules alerts/prometheus-rules_test.yaml
 
 race: deps ## the same under the race detector
-	CGO_ENABLED=1 $(GO) test -race -p 1 -timeout 30m $(PKGS)
+	CGO_ENABLED=1 $(IN_MEMORY) $(GO) test -race -p 1 -timeout 30m $(PKGS)
 
 bench: deps ## benchmarks; the numbers land in bench/results
 	mkdir -p bench/results
@@ -102,7 +103,7 @@ bench: deps ## benchmarks; the numbers land in bench/results
 		| tee bench/results/$$(date -u +%Y%m%d)-$$(git rev-parse --short HEAD).txt
 
 torture: deps $(SCHEMAS) ## hours of kills and faults; KEDGE_KILLS (1000), KEDGE_SEED
-	KEDGE_TORTURE=1 $(GO) test -run Torture -count 1 -p 1 -timeout 12h -v $(PKGS)
+	KEDGE_TORTURE=1 $(IN_MEMORY) $(GO) test -run Torture -count 1 -p 1 -timeout 12h -v $(PKGS)
 
 lint: ## formatting, vet, staticcheck
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$bad" || { echo "not gofmt-ed: $$bad"; exit 1; }
