@@ -10,11 +10,18 @@ import (
 
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/format"
+
+	"github.com/kedge-ml/kedge/event/parquetfile"
 )
 
 // ReadParquet reads a Parquet file of flat columns.
-func ReadParquet(r io.ReaderAt, size int64, t Table, cfg BuilderConfig) (*Matrix, error) {
-	f, err := parquet.OpenFile(r, size)
+func ReadParquet(r io.ReaderAt, size int64, t Table, cfg BuilderConfig) (m *Matrix, err error) {
+	defer func() { // damaged files make the library panic
+		if p := recover(); p != nil {
+			m, err = nil, fmt.Errorf("read Parquet: the file is damaged: %v", p)
+		}
+	}()
+	f, err := parquetfile.Open(r, size)
 	if err != nil {
 		return nil, fmt.Errorf("read Parquet: %w", err)
 	}

@@ -18,6 +18,8 @@ import (
 	"strings"
 
 	"github.com/parquet-go/parquet-go"
+
+	"github.com/kedge-ml/kedge/event/parquetfile"
 )
 
 // Column is one column of a file. Numbers has NaN and Categories "" with
@@ -27,6 +29,10 @@ type Column struct {
 	Categories []string
 	Missing    []bool // of Categories
 }
+
+// maxRows bounds a column, which is held whole: a few bytes of a file may stand
+// for any number of rows.
+const maxRows = 1 << 28
 
 // Rows is the number of rows.
 func (c *Column) Rows() int { return max(len(c.Numbers), len(c.Categories)) }
@@ -80,11 +86,14 @@ func openParquet(f *os.File) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	file, err := parquet.OpenFile(f, st.Size(), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true), parquet.ReadBufferSize(1<<20))
+	file, err := parquetfile.Open(f, st.Size(), parquet.ReadBufferSize(1<<20))
 	if err != nil {
 		return nil, err
 	}
 	t := &Table{parquet: file, rows: file.NumRows()}
+	if t.rows > maxRows {
+		return nil, fmt.Errorf("it has %d rows, of %d at most: compare a part of them", t.rows, maxRows)
+	}
 	for _, path := range file.Schema().Columns() {
 		if leaf, ok := file.Schema().Lookup(path...); ok && leaf.MaxRepetitionLevel == 0 && !strings.HasPrefix(path[0], "__index_level") {
 			t.names = append(t.names, strings.Join(path, "."))

@@ -15,6 +15,7 @@ import (
 	"github.com/parquet-go/parquet-go/format"
 
 	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/event/parquetfile"
 )
 
 // parquetFile reads Parquet. Nested columns are flattened ("a.b"); lists of
@@ -33,7 +34,7 @@ type parquetColumn struct {
 
 func newParquet(r io.ReaderAt, size int64, f Format) (p *parquetFile, err error) {
 	defer recovered(&err)
-	file, err := parquet.OpenFile(r, size, parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
+	file, err := parquetfile.Open(r, size)
 	if err != nil {
 		return nil, damaged(err)
 	}

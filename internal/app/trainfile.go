@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/kedge-ml/kedge/model"
@@ -71,21 +72,35 @@ func (f *TrainFile) job() (trainer.Job, trainer.Backend, error) {
 	return job, nil, fmt.Errorf("--backend %q: want auto, xgboost or linear", f.Backend)
 }
 
+// memoryShare is three quarters of the machine's memory, in bytes: a few bytes of a
+// Parquet file may stand for any number of rows.
+func memoryShare() (int64, error) {
+	var info syscall.Sysinfo_t
+	if err := syscall.Sysinfo(&info); err != nil {
+		return 0, fmt.Errorf("ask how much memory there is: %w", err)
+	}
+	return int64(info.Totalram) * int64(info.Unit) / 4 * 3, nil
+}
+
 func readTable(path string, t trainer.Table) (*trainer.Matrix, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
+	cfg := trainer.DefaultBuilderConfig()
+	if cfg.MaxBytes, err = memoryShare(); err != nil {
+		return nil, err
+	}
 	switch ext := strings.ToLower(filepath.Ext(path)); ext {
 	case ".csv":
-		return trainer.ReadCSV(file, t, trainer.DefaultBuilderConfig())
+		return trainer.ReadCSV(file, t, cfg)
 	case ".parquet", ".pq":
 		st, err := file.Stat()
 		if err != nil {
 			return nil, err
 		}
-		return trainer.ReadParquet(file, st.Size(), t, trainer.DefaultBuilderConfig())
+		return trainer.ReadParquet(file, st.Size(), t, cfg)
 	default:
 		return nil, fmt.Errorf("%s: extension %q: want .csv or .parquet", path, ext)
 	}
