@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+
+	"github.com/kedge-ml/kedge/dashboards"
 )
 
 // PrometheusRule is an alert about Kedge's own metrics: what a Kedge that is
@@ -15,9 +17,6 @@ type PrometheusRule struct {
 	Severity      string
 	Summary, Text string
 }
-
-// objective is the share of requests that may fail: 99.9 % are to be answered.
-const objective = 0.001
 
 // burn is the share of failures over a window.
 func burn(window string) string {
@@ -30,7 +29,7 @@ func burn(window string) string {
 // short one that it still goes on. The method is that of the Site Reliability
 // Workbook, chapter 5.
 func burning(long, short string, times float64) string {
-	return fmt.Sprintf("%s > %g and %s > %g", burn(long), times*objective, burn(short), times*objective)
+	return fmt.Sprintf("%s > %g and %s > %g", burn(long), times*dashboards.Objective, burn(short), times*dashboards.Objective)
 }
 
 // Prometheus returns the rules about Kedge's own metrics.

@@ -1,6 +1,10 @@
 package dashboards
 
-import "github.com/kedge-ml/kedge/query"
+import (
+	"fmt"
+
+	"github.com/kedge-ml/kedge/query"
+)
 
 func serving() Dashboard {
 	return Dashboard{
@@ -77,6 +81,16 @@ func pipeline() Dashboard {
 	}
 }
 
+// Objective is the share of requests that may fail: 99.9 % are to be answered.
+const Objective = 0.001
+
+// failing is the share of requests that failed in a window; where none did, the
+// sum of failures has no series and counts as zero.
+func failing(window string) string {
+	const m = "http_server_request_duration_seconds_count"
+	return fmt.Sprintf(`(sum(rate(%s{http_response_status_code=~"5.."}[%s])) or vector(0)) / sum(rate(%s[%s]))`, m, window, m, window)
+}
+
 // itself is about the process, by its own metrics: what a Kedge that is unwell
 // could not answer.
 func itself() Dashboard {
@@ -85,17 +99,20 @@ func itself() Dashboard {
 	slow := func(q, m, label string) string {
 		return "histogram_quantile(" + q + ", sum by (le, " + label + ") (rate(" + m + "[$__rate_interval])))"
 	}
+	burn := func(window string) string { return fmt.Sprintf("%s / %g", failing(window), Objective) }
 	return Dashboard{
 		UID: KedgeUID, Title: "Kedge / Kedge itself", From: "now-1h", Refresh: "30s", Links: []string{OverviewUID, PipelineUID}, Metrics: true,
 		Description: "Kedge's own requests, work and resources, from the metrics that Prometheus scrapes at /metrics.",
 		Rows: []Row{
 			{Title: "Requests", Panels: []Panel{
-				{Title: "Requests a second", Type: timeseries, Width: 8, Unit: "reqps", Prometheus: []Metric{{by("http_route", "http_server_request_duration_seconds_count"), "{{http_route}}"}},
+				{Title: "Requests a second", Type: timeseries, Width: 6, Unit: "reqps", Prometheus: []Metric{{by("http_route", "http_server_request_duration_seconds_count"), "{{http_route}}"}},
 					Description: "What is asked of the API, per route."},
-				{Title: "Share of failures", Type: timeseries, Width: 8, Unit: "percentunit", Prometheus: []Metric{{rate(`http_server_request_duration_seconds_count{http_response_status_code=~"5.."}`) + " / " + rate("http_server_request_duration_seconds_count"), "5xx"}},
-					Description: "Requests that Kedge failed to answer. The objective is 99.9 %: 0.001 burns the budget exactly."},
-				{Title: "Time to answer", Type: timeseries, Width: 8, Unit: "s", Prometheus: []Metric{{slow("0.95", "http_server_request_duration_seconds_bucket", "http_route"), "{{http_route}}"}},
+				{Title: "Share of failures", Type: timeseries, Width: 6, Unit: "percentunit", Prometheus: []Metric{{failing("$__rate_interval"), "5xx"}},
+					Description: "Requests that Kedge failed to answer, of all. The objective is that 99.9 % are answered."},
+				{Title: "Time to answer", Type: timeseries, Width: 6, Unit: "s", Prometheus: []Metric{{slow("0.95", "http_server_request_duration_seconds_bucket", "http_route"), "{{http_route}}"}},
 					Description: "The 95th percentile of the time to answer, per route."},
+				{ID: 101, Title: "Error budget burn", Type: timeseries, Width: 6, Unit: "suffix:×", Prometheus: []Metric{{burn("1h"), "of an hour"}, {burn("6h"), "of six hours"}},
+					Description: "How many times faster than it lasts the error budget of thirty days is spent. An hour at 14.4 and six hours at 6 alert."},
 			}},
 			{Title: "Work", Panels: []Panel{
 				{Title: "Rows written a second", Type: timeseries, Width: 8, Unit: "rowsps", Prometheus: []Metric{{rate("kedge_ingest_rows_total"), "rows"}},
