@@ -258,7 +258,8 @@ func (a *App) catalog() (*event.Catalog, error) {
 
 // followDefinitions keeps the store's copy of the definitions fresh.
 func (a *App) followDefinitions(ctx context.Context) error {
-	copied := int64(-1)
+	const least, most = time.Second, 30 * time.Second
+	copied, wait := int64(-1), least
 	for after := int64(-2); ; {
 		state, err := a.registry.Next(ctx, after)
 		if ctx.Err() != nil {
@@ -267,14 +268,18 @@ func (a *App) followDefinitions(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		after = state.Offset()
 		err = errors.Join(a.prepareTables(ctx), a.keepTables(ctx), a.applyRetention(ctx), a.store.CopyDefinitions(ctx, copyOf(a.registry.Since(copied))))
-		if err != nil && ctx.Err() == nil {
-			a.sc.Log.Error("definitions were not copied to the store; the next change tries again", "error", err)
-		}
 		if err == nil {
-			copied = after
+			after, copied, wait = state.Offset(), state.Offset(), least
+			continue
 		}
+		if ctx.Err() == nil {
+			a.sc.Log.Error("definitions are not in the store yet; it is tried again", "error", err, "after", wait.String())
+		}
+		if sleepUntil(ctx, wait) != nil {
+			return nil
+		}
+		wait = min(2*wait, most)
 	}
 }
 
