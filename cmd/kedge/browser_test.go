@@ -28,7 +28,13 @@ type seen struct {
 	Query   map[string]any `json:"query"`
 	Refused string         `json:"refused"` // what code mode says of half a request
 	Code    map[string]any `json:"code"`    // what it made of a whole one
-	Panels  []struct {
+	Drawn   map[string][]struct {
+		Title string `json:"title"`
+		State string `json:"state"`
+		Rows  int    `json:"rows"`
+		Text  string `json:"text"`
+	} `json:"drawn"` // panels of dashboards, by uid
+	Panels []struct {
 		Kind     string `json:"kind"`
 		State    string `json:"state"`
 		Rows     int    `json:"rows"`
@@ -45,49 +51,66 @@ func TestPluginInABrowser(t *testing.T) {
 	if testing.Short() {
 		testenv.Skip(t, testenv.Short, "a browser is slow")
 	}
-	source := filepath.Join(testenv.Root(t), "grafana-plugin")
-	for _, file := range []string{"/usr/bin/chromium", filepath.Join(source, "node_modules", "playwright-core")} {
+	h := newHost(t)
+	if info, err := os.Stat(filepath.Join(h.built, "plugin", "module.js")); err != nil || info.Size() > 150_000 {
+		t.Errorf("module.js: %v bytes, %v; want less than 150 KB", info.Size(), err)
+	}
+	k := startKedge(t, t.TempDir(), "--demo")
+	waitForDemo(t, k)
+	checkSeen(t, h.walk(t, h.serve(t, startPlugin(t, k.http, `{}`, nil))))
+}
+
+// host is the page that hosts the built module, as files.
+type host struct{ source, packages, built string }
+
+// newHost builds the module and the page.
+func newHost(t *testing.T) host {
+	t.Helper()
+	h := host{source: filepath.Join(testenv.Root(t), "grafana-plugin"), packages: os.Getenv("KEDGE_GRAFANA_HOST"), built: t.TempDir()}
+	for _, file := range []string{"/usr/bin/chromium", filepath.Join(h.source, "node_modules", "playwright-core")} {
 		if _, err := os.Stat(file); err != nil {
 			testenv.Skip(t, testenv.NoTool, "%s is missing", file)
 		}
 	}
-	built := t.TempDir()
-	node(t, source, "node_modules/webpack/bin/webpack.js", "--mode", "production", "--output-path", filepath.Join(built, "plugin"))
-	host := os.Getenv("KEDGE_GRAFANA_HOST")
-	if host == "" {
-		host = source
+	if h.packages == "" {
+		h.packages = h.source
 	}
-	node(t, source, "browser/build.mjs", filepath.Join(built, "host.js"), host)
-	if info, err := os.Stat(filepath.Join(built, "plugin", "module.js")); err != nil || info.Size() > 150_000 {
-		t.Errorf("module.js: %v bytes, %v; want less than 150 KB", info.Size(), err)
-	}
+	node(t, h.source, "node_modules/webpack/bin/webpack.js", "--mode", "production", "--output-path", filepath.Join(h.built, "plugin"))
+	node(t, h.source, "browser/build.mjs", filepath.Join(h.built, "host.js"), h.packages)
+	return h
+}
 
-	k := startKedge(t, t.TempDir(), "--demo")
-	waitForDemo(t, k)
-	p := startPlugin(t, k.http, `{}`, nil)
+// serve answers the page and what it asks of a plugin.
+func (h host) serve(t *testing.T, p *pluginProcess) *http.ServeMux {
+	t.Helper()
 	mux := http.NewServeMux()
-	mux.Handle("/", http.FileServer(http.Dir(built)))
+	mux.Handle("/", http.FileServer(http.Dir(h.built)))
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, `<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="/host.css"><script>window.__grafana_public_path__ = "/public/"</script><div id="root"></div><script src="/host.js"></script>`)
 	})
-	icons := http.FileServer(http.Dir(filepath.Join(host, "node_modules/@grafana/ui/dist/public")))
+	icons := http.FileServer(http.Dir(filepath.Join(h.packages, "node_modules/@grafana/ui/dist/public")))
 	mux.Handle("/public/", http.StripPrefix("/public/", icons))
 	mux.Handle("/public/build/", http.StripPrefix("/public/build/", icons))
 	mux.HandleFunc("POST /api/ds/query", p.serveQuery)
 	mux.HandleFunc("/api/datasources/uid/kedge/resources/", p.serveResource)
+	return mux
+}
+
+// walk goes through the page in a browser, or takes pictures of dashboards.
+func (h host) walk(t *testing.T, mux *http.ServeMux, dashboards ...string) seen {
+	t.Helper()
 	s := httptest.NewServer(mux)
 	defer s.Close()
-
 	shots := os.Getenv("KEDGE_SCREENSHOTS")
 	if shots == "" {
 		shots = t.TempDir()
 	}
 	var met seen
-	out := node(t, source, "browser/drive.mjs", s.URL, shots)
+	out := node(t, h.source, append([]string{"browser/drive.mjs", s.URL, shots}, dashboards...)...)
 	if err := json.Unmarshal(out, &met); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	checkSeen(t, met)
+	return met
 }
 
 func checkSeen(t *testing.T, met seen) {

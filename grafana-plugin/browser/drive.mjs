@@ -1,9 +1,10 @@
 // Walks through the host page in headless Chromium and prints what it met:
-// node browser/drive.mjs URL FOLDER-FOR-SCREENSHOTS
+// node browser/drive.mjs URL FOLDER-FOR-SCREENSHOTS [DASHBOARD ...]
+// With uids of dashboards it takes a picture of each of them instead.
 import path from 'node:path';
 import { chromium } from 'playwright-core';
 
-const [url, out] = process.argv.slice(2);
+const [url, out, ...dashboards] = process.argv.slice(2);
 
 // walk goes through the page in a browser of its own.
 async function walk() {
@@ -18,6 +19,17 @@ async function walk() {
   const settled = () => page.waitForFunction(() => [...document.querySelectorAll('[data-panel]')].every((p) => p.dataset.state !== 'loading'));
 
   try {
+    met.drawn = {};
+    for (const uid of dashboards) {
+      await open(`dashboard&uid=${uid}`, '[data-panel]');
+      await settled();
+      await page.waitForTimeout(500);
+      await shot(uid);
+      met.drawn[uid] = await page.$$eval('[data-panel]', (all) => all.map((p) => ({ title: p.dataset.panel, state: p.dataset.state, rows: Number(p.dataset.rows), text: p.dataset.state === 'error' ? p.innerText : '' })));
+    }
+    if (dashboards.length > 0) {
+      return met;
+    }
     await open('config', '[aria-label="API key"]');
     await page.getByLabel('API key').fill('opensesame');
     await page.getByLabel('Namespace').fill('team');

@@ -102,10 +102,10 @@ const legend = { displayMode: 'list', placement: 'bottom', showLegend: true, cal
 const lines = (frames: data.DataFrame[], range: data.TimeRange) => <ui.TimeSeries frames={frames} timeRange={range} timeZone="utc" width={620} height={240} legend={legend} options={{}} />;
 const table = (frames: data.DataFrame[]) => <ui.Table data={frames[0]} width={620} height={240} />;
 const either = (frames: data.DataFrame[], range: data.TimeRange) => (frames[0].fields.some((f) => f.type === data.FieldType.time) ? lines(frames, range) : table(frames));
-function bars(frames: data.DataFrame[]) {
+function bars(frames: data.DataFrame[], width = 620) {
   const values = data.getFieldDisplayValues({ fieldConfig: { defaults: {}, overrides: [] }, reduceOptions: { values: true, calcs: [] }, replaceVariables: (s: string) => s, theme, data: frames });
   return values.map((v, i) => (
-    <ui.BarGauge key={i} theme={theme} width={620} height={36} value={v.display} field={v.field} display={v.view?.getFieldDisplayProcessor(v.colIndex ?? 0)} orientation={data.VizOrientation.Horizontal} displayMode={'gradient' as any} />
+    <ui.BarGauge key={i} theme={theme} width={width} height={36} value={v.display} field={v.field} display={v.view?.getFieldDisplayProcessor(v.colIndex ?? 0)} orientation={data.VizOrientation.Horizontal} displayMode={'gradient' as any} />
   ));
 }
 
@@ -120,6 +120,89 @@ const PANELS = [
   { title: 'Ledger', query: { kind: 'ledger' }, draw: table },
   { title: 'Models and views', query: { kind: 'catalog' }, draw: table },
 ];
+
+// Pictures of the committed dashboards: each panel with its own question, at its own place. What @grafana/ui has no
+// visualisation for (heat maps, graphs, logs, bar charts) stands as a table of the frames.
+const fill = (v: any): any =>
+  typeof v === 'string' ? v.replace(/\$(model|view|column|trace)\b/g, (_, n) => ({ model: 'ride_cancel', view: 'driver_stats', column: location.search.includes('kedge-view') ? 'acceptance_rate' : 'wait_minutes', trace: '' })[n as 'model']!)
+  : Array.isArray(v) ? v.map(fill) : v && typeof v === 'object' ? Object.fromEntries(Object.entries(v).map(([k, w]) => [k, fill(w)])) : v;
+
+/** Asks Prometheus what its data source would: a range in steps, series named by the legend. */
+async function measured(targets: any[]): Promise<data.DataFrame[]> {
+  const to = Math.floor(Date.now() / 1000);
+  const answers = await Promise.all(
+    targets.map(async (t) => {
+      const expr = t.expr.replaceAll('$__rate_interval', '30s');
+      const res = await fetch(`/prometheus/api/v1/query_range?${new URLSearchParams({ query: expr, start: String(to - 300), end: String(to), step: '5' })}`).then((r) => r.json());
+      if (res.status !== 'success') {
+        throw new Error(res.error);
+      }
+      return res.data.result.map((s: any) =>
+        data.toDataFrame({
+          refId: t.refId,
+          fields: [
+            { name: 'Time', type: data.FieldType.time, values: s.values.map((v: any) => v[0] * 1000) },
+            { name: 'Value', type: data.FieldType.number, labels: s.metric, values: s.values.map((v: any) => Number(v[1])), config: { displayNameFromDS: t.legendFormat.replace(/{{(\w+)}}/g, (_: string, l: string) => s.metric[l] ?? '') } },
+          ],
+        })
+      );
+    })
+  );
+  return answers.flat();
+}
+
+const GRID = 55;
+function Drawn({ ds, panel }: any) {
+  const [answer, setAnswer] = React.useState<any>();
+  const range = React.useMemo(hour, []);
+  React.useEffect(() => {
+    const targets = fill(panel.targets);
+    if (targets[0].expr) {
+      measured(targets).then((frames) => setAnswer({ data: frames }), (error) => setAnswer({ error }));
+      return undefined;
+    }
+    const sub = ds
+      .query({ requestId: String(panel.id), targets, range, interval: '15s', intervalMs: 15000, maxDataPoints: 600, scopedVars: {}, timezone: 'utc', app: 'dashboard', startTime: Date.now() })
+      .subscribe({ next: setAnswer, error: (error: any) => setAnswer({ error }) });
+    return () => sub.unsubscribe();
+  }, [ds, panel]);
+  const error = answer?.error ?? answer?.errors?.[0];
+  const { defaults } = panel.fieldConfig;
+  const frames: any[] | undefined =
+    answer?.data &&
+    data.applyFieldOverrides({
+      data: answer.data.map((f: any) => data.toDataFrame(f)).map((f: any) => ({ ...f, fields: f.fields.map((x: any) => ({ ...x, config: { ...standard, ...Object.fromEntries(Object.entries(defaults).filter(([, v]) => v)), ...x.config, custom: { ...custom, ...defaults.custom, ...x.config?.custom } } })) })),
+      fieldConfig: { defaults: {}, overrides: [] }, replaceVariables: (s: string) => s, theme, timeZone: 'utc',
+    });
+  const { w, h, x, y } = panel.gridPos;
+  const [width, height] = [w * GRID - 24, h * 34 - 56];
+  const rows = frames?.reduce((n: number, f: any) => n + f.length, 0) ?? 0;
+  const organize = panel.transformations?.find((t: any) => t.id === 'organize')?.options;
+  const arranged = (f: any) => !organize ? f : { ...f, fields: [...f.fields].filter((c: any) => !organize.excludeByName[c.name]).sort((a: any, b: any) => (organize.indexByName[a.name] ?? 99) - (organize.indexByName[b.name] ?? 99)) };
+  const draw = () => {
+    if (rows === 0) return <p>No data</p>;
+    if (panel.type === 'timeseries') return <ui.TimeSeries frames={frames!} timeRange={panel.targets[0].expr ? { ...range, from: data.dateTime(range.to.valueOf() - 300_000) } : range} timeZone="utc" width={width} height={height} legend={{ ...legend, ...panel.options?.legend }} options={{}} />;
+    if (panel.type === 'bargauge' || panel.type === 'stat') return bars(frames!, width);
+    return <ui.Table data={arranged(frames![0])} width={width} height={height} />;
+  };
+  return (
+    <div data-panel={panel.title} data-state={error ? 'error' : frames ? 'done' : 'loading'} data-rows={rows} style={{ position: 'absolute', left: x * GRID, top: y * 34, width: w * GRID - 8, height: h * 34 - 8, overflow: 'hidden', background: theme.colors.background.primary, padding: 8 }}>
+      <h6>{panel.title}</h6>
+      {error && <ui.Alert title={String(error.message ?? error.data?.message ?? JSON.stringify(error))} />}
+      {frames && !error && draw()}
+    </div>
+  );
+}
+
+function Dashboard({ ds, uid }: any) {
+  const [board, setBoard] = React.useState<any>();
+  React.useEffect(() => void fetch(`/dashboards/${uid}.json`).then((r) => r.json()).then(setBoard), [uid]);
+  return (
+    <div style={{ position: 'relative', width: 24 * GRID, height: 34 * Math.max(0, ...(board?.panels ?? []).map((p: any) => p.gridPos.y + p.gridPos.h)) }}>
+      {board?.panels.map((p: any) => (p.type === 'row' ? <h5 key={p.id} style={{ position: 'absolute', top: p.gridPos.y * 34 }}>{p.title}</h5> : <Drawn key={p.id} ds={ds} panel={p} />))}
+    </div>
+  );
+}
 
 function Config({ Editor }: any) {
   const [options, setOptions] = React.useState<any>({ ...settings, jsonData: { traceUrl: 'https://traces.example/trace/${__value.raw}' }, secureJsonFields: {}, secureJsonData: {} });
@@ -147,6 +230,7 @@ function Page({ plugin, ds }: any) {
   const parts: Record<string, React.ReactNode> = {
     config: <Config Editor={plugin.components.ConfigEditor} />,
     query: <Query ds={ds} Editor={plugin.components.QueryEditor} />,
+    dashboard: <Dashboard ds={ds} uid={new URLSearchParams(location.search).get('uid')} />,
     panels: <div style={{ display: 'flex', flexWrap: 'wrap' }}>{PANELS.map((p) => <Panel key={p.title} ds={ds} {...p} />)}</div>,
   };
   return <>{parts[new URLSearchParams(location.search).get('page') ?? 'panels']}</>;

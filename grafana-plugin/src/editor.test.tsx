@@ -142,7 +142,7 @@ describe('QueryEditor', () => {
     ['version', 'Version', '2{enter}', '2'],
     ['columns', 'Columns', 'amount{enter}', ['amount']],
     ['group_by', 'Group by', 'region{enter}', ['region']],
-    ['detector', 'Detector', 'ks{tab}', 'ks'],
+    ['detector', 'Detector', 'chi{enter}', 'chi2'],
     ['step', 'Step', '1h{tab}', '1h'],
     ['limit', 'Limit', '7{tab}', 7],
   ])('sets %s where the kind reads it, and nowhere else', async (member, label, typed, want) => {

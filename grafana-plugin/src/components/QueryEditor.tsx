@@ -3,7 +3,7 @@ import { QueryEditorProps, SelectableValue } from '@grafana/data';
 import { Alert, CodeEditor, InlineField, InlineFieldRow, InlineSwitch, Input, MultiSelect, Select } from '@grafana/ui';
 import { column, subjects, versions } from '../catalog';
 import { KedgeDataSource } from '../datasource';
-import { DEFAULT_QUERY, KedgeOptions, KedgeQuery, Kind, MEMBERS, Subject, WireFrame } from '../types';
+import { DEFAULT_QUERY, DETECTORS, KedgeOptions, KedgeQuery, Kind, MEMBERS, Subject, WireFrame } from '../types';
 import { Pairs } from './Pairs';
 
 type Props = QueryEditorProps<KedgeDataSource, KedgeQuery, KedgeOptions>;
@@ -181,7 +181,7 @@ function Members({ kind, query, all, one, apply }: Part & { kind: Kind; all: Wir
         )}
         {reads('detector') && (
           <InlineField label="Detector" labelWidth={12} tooltip="Empty means the monitor's own choice.">
-            <Input aria-label="Detector" width={20} defaultValue={query.detector} placeholder="psi" onBlur={(e) => apply({ detector: e.currentTarget.value || undefined })} />
+            <MultiSelect aria-label="Detector" width={30} allowCustomValue options={DETECTORS.map(option)} value={(query.detector?.split(',') ?? []).map(option)} placeholder="own choice" onChange={(v) => apply({ detector: values(v).join(',') || undefined })} />
           </InlineField>
         )}
       </InlineFieldRow>
