@@ -77,6 +77,9 @@ func (s *Store) DriftShare(ctx context.Context, r query.Request) ([]query.Frame,
 	open, all := map[string]map[string]bool{}, map[string]map[string]bool{}
 	for i := range states.Rows() {
 		subject, column := at[string](states.Columns[0], i), at[string](states.Columns[2], i)
+		if strings.HasPrefix(column, "(") { // "(rows)", "(performance)": of the subject as a whole
+			continue
+		}
 		if all[subject] == nil {
 			all[subject], open[subject] = map[string]bool{}, map[string]bool{}
 		}
