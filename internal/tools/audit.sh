@@ -59,5 +59,5 @@ step sbom tool cyclonedx-gomod bin -json -licenses -version "$(git describe --ta
 step licences licences
 step freshness fresh
 step vulnerabilities vulnerable
-tail -1 "$OUT/licences.txt" "$OUT/vulnerabilities.txt"
+tail -n 1 "$OUT/licences.txt" "$OUT/vulnerabilities.txt"
 exit "$failed"
