@@ -67,7 +67,7 @@ func (c Config) readyVolumes() error {
 	if err != nil {
 		return fmt.Errorf("%w: read %s: %w", ErrVolume, c.volumesFile(), err)
 	}
-	was := len(text)
+	was, gone := len(text), []string(nil)
 	for name, path := range have.Paths {
 		if slices.ContainsFunc(c.Volumes, func(v Volume) bool { return v.Name == name }) {
 			continue
@@ -76,7 +76,7 @@ func (c Config) readyVolumes() error {
 			return err
 		}
 		delete(have.Paths, name)
-		was = 0
+		was, gone = 0, append(gone, path)
 	}
 	for _, v := range c.Volumes {
 		if err := v.take(have.ID, have.Paths[v.Name] != ""); err != nil {
@@ -90,7 +90,15 @@ func (c Config) readyVolumes() error {
 	if was > 0 {
 		return nil
 	}
-	return have.save(c.volumesFile())
+	if err := have.save(c.volumesFile()); err != nil {
+		return err
+	}
+	for _, path := range gone { // not before it is noted: a known folder without its mark is refused
+		if err := os.Remove(filepath.Join(path, markName)); err != nil {
+			return fmt.Errorf("%w: let go of %s: %w", ErrVolume, path, err)
+		}
+	}
+	return nil
 }
 
 func (v volumes) save(path string) error {
@@ -152,7 +160,7 @@ func emptied(name, path string) error {
 			return fmt.Errorf("%w %s: it is not configured any more, but %s holds rows: configure it again, and let no definition name it until its rows are back", ErrVolume, name, path)
 		}
 	}
-	return os.Remove(filepath.Join(path, markName))
+	return nil
 }
 
 // volumeArgs configures disks, and volumes of the policy that every table has. The
