@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -73,6 +74,7 @@ func (a *App) definitionRoutes(api *web.API) {
 // apply checks a definition's meaning and writes it to the registry.
 func (a *App) apply(ctx context.Context, c auth.Caller, d Definition) (registry.Definition, error) {
 	home := homeOf(c, d.Kind, d.Name)
+	auth.Changed(ctx, fmt.Sprintf("%.100s %.100s", d.Kind, d.Name), nil, nil) // who is refused has tried this
 	if d.Namespace != "" && d.Namespace != home {
 		return registry.Definition{}, web.Errorf(http.StatusForbidden, "forbidden", "namespace %q: this caller defines in %q", d.Namespace, home)
 	}

@@ -53,9 +53,14 @@ func (a *App) record(d auth.Decision) {
 // forbid refuses a known caller what its question takes beyond its route's
 // permission, and writes it down.
 func (a *App) forbid(c auth.Caller, need auth.Permission, what, target string) error {
+	a.refused(c, need, what, target)
+	return auth.Forbidden(c, need)
+}
+
+// refused writes down what a known caller was refused behind an open route.
+func (a *App) refused(c auth.Caller, need auth.Permission, what, target string) {
 	a.record(auth.Decision{Subject: c.Subject, Method: c.Method, Namespace: c.Namespace, Permission: need, What: what,
 		Change: auth.Change{Target: target}, Status: http.StatusForbidden, Reason: auth.CodeForbidden})
-	return auth.Forbidden(c, need)
 }
 
 // journalRoutes has what finds a planted edit.

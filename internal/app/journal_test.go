@@ -2,7 +2,9 @@ package app
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +20,7 @@ func TestAuditTellsWhoDidWhat(t *testing.T) {
 	r := startApp(t, func(c *Config) { c.Auth.Enabled = true })
 	admin := r.adminKey()
 	viewer, other := r.makeKey(admin, "default:viewer"), r.makeKey(admin, "other:admin")
+	scientist, owner := r.makeKey(admin, "default:scientist"), r.makeKey(admin, "default:admin")
 	for _, unit := range []string{"rides", "trips"} {
 		body := fmt.Sprintf(`{"kind":"Entity","name":"driver","version":%d,"spec":{"join_key":"driver_id","description":%q}}`, map[string]int{"rides": 0, "trips": 1}[unit], unit)
 		if status, text := r.call("POST", "/v1/definitions", body, "Authorization", "Bearer "+admin); status != 200 {
@@ -27,6 +30,28 @@ func TestAuditTellsWhoDidWhat(t *testing.T) {
 	if status, _ := r.call("DELETE", "/v1/definitions?kind=Entity&name=driver", "", "Authorization", "Bearer "+viewer, "Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"); status != 403 {
 		t.Errorf("a viewer deletes: %d", status)
 	}
+	for _, c := range []struct{ key, path, body string }{ // what the routes let in and their handlers refuse
+		{scientist, "/v1/definitions", `{"kind":"ColumnPolicy","name":"people","spec":{"columns":["name"],"action":"mask"}}`},
+		{scientist, "/v1/definitions", `{"kind":"Entity","name":"rider","namespace":"other","spec":{"join_key":"rider_id"}}`},
+		{owner, "/v1/keys", `{"subject":"mallory","grants":["other:admin"]}`},
+		{viewer, "/v1/query", `{"kind":"catalog","namespace":"other"}`},
+	} {
+		if status, text := r.call("POST", c.path, c.body, "Authorization", "Bearer "+c.key); status != 403 {
+			t.Errorf("%s %s: %d %s", c.path, c.body, status, text)
+		}
+	}
+	testenv.Eventually(t, time.Minute, func() error {
+		denied := r.journal.Newest("", 1000, func(e *auth.Entry) bool { return !e.Allowed && e.Status == 403 && e.Reason == auth.CodeForbidden })
+		for _, want := range [][2]string{{"key:default-scientist", "ColumnPolicy people"}, {"key:default-scientist", "Entity rider"}, {"key:default-admin", ""}, {"key:default-viewer", "namespace other"}} {
+			if !slices.ContainsFunc(denied, func(e auth.Entry) bool { return e.Subject == want[0] && e.Target == want[1] }) {
+				return fmt.Errorf("no denial of %s for %q: %+v", want[0], want[1], denied)
+			}
+		}
+		if n := len(r.journal.Newest("", 1, func(e *auth.Entry) bool { return e.Allowed && e.Status == 403 })); n > 0 {
+			return errors.New("a refusal is written down as allowed")
+		}
+		return nil
+	})
 	ask := func(key string) (string, int) {
 		status, text := r.call("POST", "/v1/query", `{"kind":"audit"}`, "Authorization", "Bearer "+key)
 		return text, status

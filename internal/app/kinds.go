@@ -67,7 +67,8 @@ func (a *App) answerVeiled(ctx context.Context, kinds map[string]KindFunc, c aut
 		r.Namespace = c.Namespace
 	}
 	if r.Namespace != c.Namespace {
-		return nil, web.Errorf(http.StatusForbidden, "forbidden", "namespace %q: this caller reads %q", r.Namespace, c.Namespace)
+		a.refused(c, auth.QueryRead, "query "+r.Kind, "namespace "+r.Namespace)
+		return nil, web.Errorf(http.StatusForbidden, auth.CodeForbidden, "namespace %q: this caller reads %q", r.Namespace, c.Namespace)
 	}
 	if err := checkReads(kind, r); err != nil {
 		return nil, err

@@ -46,7 +46,8 @@ const passwordTime = 10 * time.Second
 // password, and whether it may do something in its home.
 func (a *App) password(ctx context.Context, secret, what string, from net.Addr, need auth.Permission) (auth.Caller, error) {
 	if !a.opened.Load() {
-		return auth.Caller{}, errors.New("Kedge is starting: try again") //nolint:staticcheck // a name
+		//lint:ignore ST1005 Kedge is a name
+		return auth.Caller{}, errors.New("Kedge is starting: try again")
 	}
 	call := auth.Call{Credential: auth.Credential{Authorization: "Bearer " + secret}, Need: need, What: what}
 	if at, err := netip.ParseAddrPort(from.String()); err == nil {

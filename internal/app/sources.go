@@ -192,6 +192,7 @@ func (a *App) mayReadTopic(c auth.Caller, topic string) bool {
 // sample reads the newest records of a topic, some of each partition.
 func (a *App) sample(ctx context.Context, topic string, n int) ([]source.Record, error) {
 	if c := auth.From(ctx); !a.mayReadTopic(c, topic) {
+		a.refused(c, auth.SourceRead, "sample", "topic "+topic)
 		return nil, web.Errorf(http.StatusForbidden, auth.CodeForbidden, "topic %q belongs to another namespace than %q", topic, c.Namespace)
 	}
 	if n == 0 {

@@ -308,7 +308,9 @@ func (g *Gate) Guard(need Permission, what string, next http.Handler) http.Handl
 	})
 }
 
-// change lets an allowed change happen and tells the audit what came of it.
+// change lets an allowed change happen and tells the audit what came of it. A
+// handler may refuse what takes more than its route does (a kind of definition,
+// a file of another namespace): that is a denial.
 func (g *Gate) change(w http.ResponseWriter, r *http.Request, c *Caller, need Permission, what string, next http.Handler) {
 	seen := &statusSeen{ResponseWriter: w}
 	d := g.decision(r, *c, need)
@@ -316,6 +318,9 @@ func (g *Gate) change(w http.ResponseWriter, r *http.Request, c *Caller, need Pe
 	defer func() { g.cfg.Decided(d) }()
 	next.ServeHTTP(seen, r.WithContext(context.WithValue(r.Context(), changeKey{}, &d.Change)))
 	d.Status = max(seen.status, http.StatusOK)
+	if d.Status == http.StatusForbidden {
+		d.Allowed, d.Reason = false, CodeForbidden
+	}
 }
 
 func (g *Gate) deny(w http.ResponseWriter, r *http.Request, c *Caller, need Permission) {
