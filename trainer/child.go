@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,11 +41,19 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// environment is this process's without Kedge's settings, secrets among them:
+// neither the training process nor a program of a user's may see those.
+func environment() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "KEDGE_") && !strings.HasPrefix(v, xgb.Environment+"=")
+	})
+}
+
 // startChild runs the training process. Its threads sleep while they wait: on
 // busy cores spinning ones made the same job six times slower.
 func startChild(command []string, gpus []string) (*child, error) {
 	c := &child{cmd: exec.Command(command[0], command[1:]...)}
-	c.cmd.Env = append(append(os.Environ(), "OMP_WAIT_POLICY=passive"), visible(gpus)...)
+	c.cmd.Env = append(append(environment(), "OMP_WAIT_POLICY=passive"), visible(gpus)...)
 	c.cmd.Stderr = &c.stderr
 	in, err1 := c.cmd.StdinPipe()
 	out, err2 := c.cmd.StdoutPipe()

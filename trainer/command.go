@@ -36,7 +36,7 @@ import (
 // standard output are recorded as metrics; other lines are the run's log.
 type Command struct {
 	Argv []string
-	Env  []string      // added to this process's
+	Env  []string      // added to this process's, which it sees without the settings of Kedge (KEDGE_…)
 	Dir  string        // where temporary folders go; default: the system's
 	Wait time.Duration // from asking the program to stop to killing it; default 10 s
 	GPUs []string      // UUIDs of those that the run may use; nil: all that there are
@@ -89,7 +89,7 @@ func (c *Command) Fit(ctx context.Context, data Data, p Params, watch Watch) (*F
 // prepare writes the program's input and returns its environment.
 func (c *Command) prepare(dir string, data Data, p Params) ([]string, error) {
 	path := func(name string) string { return filepath.Join(dir, name) }
-	env := append(os.Environ(), c.Env...)
+	env := append(environment(), c.Env...)
 	env = append(env, "KEDGE_TRAIN="+path("train.parquet"), "KEDGE_PARAMS="+path("params.json"),
 		"KEDGE_GOLDEN="+path("golden.f32"), "KEDGE_OUT="+path("out"))
 	if env = append(env, visible(c.GPUs)...); p.Device == CPU {
@@ -106,9 +106,9 @@ func (c *Command) prepare(dir string, data Data, p Params) ([]string, error) {
 		}
 	}
 	params, err := json.Marshal(commandParams(data.Train, p))
-	return env, errors.Join(err, os.Mkdir(path("out"), 0o755),
-		os.WriteFile(path("params.json"), params, 0o644),
-		os.WriteFile(path("golden.f32"), floatBytes(data.Golden), 0o644))
+	return env, errors.Join(err, os.Mkdir(path("out"), 0o750),
+		os.WriteFile(path("params.json"), params, 0o600),
+		os.WriteFile(path("golden.f32"), floatBytes(data.Golden), 0o600))
 }
 
 func writeFile(path string, write func(io.Writer) error) error {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/kedge-ml/kedge/internal/testenv"
 	"github.com/kedge-ml/kedge/model"
+	"github.com/kedge-ml/kedge/trainer/xgb"
 )
 
 // A real scikit-learn script trains on the rows, reports, and leaves an ONNX
@@ -126,6 +127,22 @@ func TestCommandSeesItsGPUs(t *testing.T) {
 		cmd.Fit(t.Context(), data, Params{Task: model.Regression, Device: c.device}, Watch{Log: func(s string) { line = s }})
 		if line != "seen="+c.want {
 			t.Errorf("%q on %s: %q, want %q", c.gpus, c.device, line, c.want)
+		}
+	}
+}
+
+// Neither a program nor the training process sees Kedge's settings, in which
+// secrets may stand; where the library lies it does.
+func TestChildrenSeeNoSettings(t *testing.T) {
+	t.Setenv("KEDGE_CLICKHOUSE_PASSWORD", "canary")
+	t.Setenv(xgb.Environment, "/lib/libxgboost.so")
+	t.Setenv("OTHER", "plain")
+	var seen []string
+	cmd := &Command{Argv: []string{"/bin/sh", "-c", "env"}, Dir: t.TempDir()}
+	cmd.Fit(t.Context(), prepared(t, 200, "real", model.Regression), Params{Task: model.Regression}, Watch{Log: func(s string) { seen = append(seen, s) }})
+	for _, env := range [][]string{environment(), seen} {
+		if all := strings.Join(env, "\n"); strings.Contains(all, "canary") || !strings.Contains(all, xgb.Environment+"=/lib/libxgboost.so") || !strings.Contains(all, "OTHER=plain") {
+			t.Errorf("a child sees %s", all)
 		}
 	}
 }

@@ -78,7 +78,7 @@ func (c *cli) writeLearnt(cmd *cobra.Command, w io.Writer, f *query.Frame, about
 	} else {
 		doc.Name = f.Name
 		if err := json.Unmarshal(list.Definitions[0].Spec, &doc.Spec); err != nil {
-			return fmt.Errorf("Monitor %s: %w", f.Name, err)
+			return fmt.Errorf("monitor %s: %w", f.Name, err)
 		}
 	}
 	declared, _ := doc.Spec["constraints"].([]any)

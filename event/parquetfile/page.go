@@ -129,6 +129,7 @@ func (c *chunk) plain(body []byte, size int64) ([]byte, error) {
 // data looks at the values of a page.
 func (c *chunk) data(h header, body []byte) error {
 	switch format.Encoding(h.encoding) {
+	//lint:ignore SA1019 older writers use it
 	case format.PlainDictionary, format.RLEDictionary:
 		if len(body) == 0 {
 			return nil

@@ -221,7 +221,6 @@ type session struct {
 	h       handle
 	input   tensorType
 	output  tensorType
-	width   int // values of a row of the output tensor
 	job     Model
 	names   [2]*byte
 	doubles []float64

@@ -173,7 +173,7 @@ func load(cfg Config, l *listener) (*kfake.Cluster, error) {
 
 // prepare repairs what a crash left.
 func prepare(cfg Config) error {
-	if err := os.MkdirAll(cfg.DataDir, 0o755); err != nil {
+	if err := os.MkdirAll(cfg.DataDir, 0o750); err != nil {
 		return err
 	}
 	notes, err := repair(cfg.DataDir)

@@ -102,7 +102,7 @@ func entrySize(raw []byte, castagnoli *crc32.Table) int {
 // replaceFile writes a file anew so that a crash leaves the old or the new.
 func replaceFile(path string, content []byte) error {
 	tmp := path + ".repair"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o640)
 	if err != nil {
 		return err
 	}
@@ -149,7 +149,7 @@ func setAside(dir string) ([]string, error) {
 			continue
 		}
 		to := filepath.Join(dir, lostDir, e.Name())
-		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Dir(to), 0o750); err != nil {
 			return notes, err
 		}
 		if err := errors.Join(os.RemoveAll(to), os.Rename(filepath.Join(dir, partitionsDir, e.Name()), to)); err != nil {

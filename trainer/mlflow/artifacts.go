@@ -154,11 +154,11 @@ func (a artifacts) save(p string, body io.Reader) error {
 		return invalid("an artifact needs a path")
 	}
 	dir := path.Dir(at)
-	if err := a.root.MkdirAll(dir, 0o755); err != nil {
+	if err := a.root.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
 	temp := dir + "/" + uploading + rand.Text()
-	f, err := a.root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	f, err := a.root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
 	if err != nil {
 		return err
 	}

@@ -72,10 +72,10 @@ func Open(cfg Config, root *os.Root) (*Store, error) {
 		logged: make(map[string]*logged), cfg: cfg,
 	}
 	s.catalog = &catalog{models: cfg.Models, namespace: cfg.Namespace, logged: s.loggedAt}
-	if err := root.MkdirAll(artifactDir, 0o755); err != nil {
+	if err := root.MkdirAll(artifactDir, 0o750); err != nil {
 		return nil, fmt.Errorf("open MLflow store: %w", err)
 	}
-	f, err := root.OpenFile(journalFile, os.O_RDWR|os.O_CREATE, 0o644)
+	f, err := root.OpenFile(journalFile, os.O_RDWR|os.O_CREATE, 0o640)
 	if err != nil {
 		return nil, fmt.Errorf("open MLflow store: %w", err)
 	}
