@@ -64,8 +64,8 @@ func (w *world) crashAt(point string, n int) {
 		case <-deadline:
 			w.t.Fatalf("the consumer does not reach %s: %+v", point, c.state())
 		case <-time.After(300 * time.Millisecond):
-			if point == "idle" || point == "idled" {
-				load.stop() // so that a partition becomes idle
+			if (point == "idle" || point == "idled") && c.working() >= n {
+				load.stop() // so that partitions become idle, each of which does so once
 			}
 		}
 	}

@@ -70,7 +70,7 @@ func (k *killer) kill(steer bool) {
 	steer = steer && rare
 	if steer {
 		nth := 1 + k.random.IntN(3)
-		if strings.HasPrefix(phase, "learn") { // which happens once in a while
+		if strings.HasPrefix(phase, "learn") || strings.HasPrefix(phase, "idle") { // which happens once in a while
 			nth = 1
 		}
 		env = append(env, fmt.Sprintf("KEDGE_FAILPOINT=%s=pause@%d", phase, nth))
@@ -78,6 +78,10 @@ func (k *killer) kill(steer bool) {
 	c := w.consumer(env...)
 	c.await(w.t, "ready")
 	if steer {
+		if phase == "idle" || phase == "idled" {
+			w.running(c)
+			defer w.pause()() // else no partition becomes idle
+		}
 		k.reach(c, phase)
 	} else {
 		w.running(c)
@@ -93,13 +97,21 @@ func (k *killer) kill(steer bool) {
 func (w *world) running(c *child) {
 	w.t.Helper()
 	testenv.Eventually(w.t, time.Minute, func() error {
-		for _, p := range c.state().Partitions {
-			if p.Units > 0 {
-				return nil
-			}
+		if c.working() == 0 {
+			return fmt.Errorf("no unit yet: %+v", c.state())
 		}
-		return fmt.Errorf("no unit yet: %+v", c.state())
+		return nil
 	})
+}
+
+// working is of how many partitions the process has stored a unit.
+func (c *child) working() (n int) {
+	for _, p := range c.state().Partitions {
+		if p.Units > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // reach waits until a goroutine stays at a phase, or for so long that it will

@@ -48,6 +48,15 @@ func (w *world) want(events int64) {
 	w.wanted = events
 }
 
+// pause holds every load back until resume.
+func (w *world) pause() (resume func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	before := w.wanted
+	w.wanted = max(1, w.next)
+	return func() { w.want(before) }
+}
+
 func (l *load) stop() {
 	l.cancel()
 	l.done.Wait()
