@@ -107,6 +107,7 @@ func bareHandler(columns, entities int) http.Handler {
 		buf := pool.Get().(*[]byte)
 		*buf = appendBare((*buf)[:0], table, names, req.Features, req.Entities["entity"])
 		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Content-Length", strconv.Itoa(len(*buf)))
 		_, _ = w.Write(*buf)
 		pool.Put(buf)
 	})

@@ -26,6 +26,7 @@ type OpenLoop struct {
 // Answered is what came of it.
 type Answered struct {
 	Took            []time.Duration // of those answered with 200, from when each was due
+	FromSent        []time.Duration // of the same, from when each was sent: without what a stall before it cost
 	Refused, Failed int             // with 429, and with anything else
 	Elapsed         time.Duration
 }
@@ -36,6 +37,7 @@ type asking struct {
 	buf  []byte
 	have int
 	due  time.Duration
+	sent time.Duration
 }
 
 // Run needs a processor of its own for as long as it takes.
@@ -56,7 +58,7 @@ func (l OpenLoop) Run() (out *Answered, err error) {
 		defer syscall.Close(conns[i].fd) //nolint:errcheck // every answer was read
 		free = append(free, i)
 	}
-	out = &Answered{Took: make([]time.Duration, 0, l.N)}
+	out = &Answered{Took: make([]time.Duration, 0, l.N), FromSent: make([]time.Duration, 0, l.N)}
 	events := make([]syscall.EpollEvent, 256)
 	start := time.Now()
 	for sent, done := 0, 0; done < l.N && (l.For == 0 || time.Since(start) < l.For); {
@@ -70,7 +72,8 @@ func (l OpenLoop) Run() (out *Answered, err error) {
 				}
 			}
 			c := &conns[free[len(free)-1]]
-			if free, c.due, c.have = free[:len(free)-1], due, 0; c.send(l.Requests[sent%len(l.Requests)]) != nil {
+			free, c.due, c.sent, c.have = free[:len(free)-1], due, time.Since(start), 0
+			if c.send(l.Requests[sent%len(l.Requests)]) != nil {
 				return nil, errors.New("open loop: a connection takes no request")
 			}
 			sent++
@@ -89,7 +92,8 @@ func (l OpenLoop) Run() (out *Answered, err error) {
 			}
 			switch status {
 			case 200:
-				out.Took = append(out.Took, time.Since(start)-conns[e.Fd].due)
+				now := time.Since(start)
+				out.Took, out.FromSent = append(out.Took, now-conns[e.Fd].due), append(out.FromSent, now-conns[e.Fd].sent)
 			case 429:
 				out.Refused++
 			default:
