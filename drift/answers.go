@@ -270,7 +270,7 @@ func (m *Monitor) backtest(ctx context.Context, r query.Request, p backtestParam
 		if len(parts) == 0 {
 			continue
 		}
-		columns, err := m.merge(parts)
+		columns, err := m.merge(parts, start)
 		if err != nil {
 			return query.Frame{}, err
 		}
@@ -356,6 +356,11 @@ func (m *Monitor) preview() query.Frame {
 		}
 		for _, name := range m.segments.capped {
 			note("warning", "the dimension %s is left out: the budget of %d columns × segments is spent", name, m.cfg.Budget)
+		}
+	}
+	for column, a := range m.Accepted {
+		if !a.Over {
+			note("info", "%s is held against what it was since %s: it is %s", column, a.From.UTC().Format(time.RFC3339), a.said())
 		}
 	}
 	for column, why := range m.refused {

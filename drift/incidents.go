@@ -56,7 +56,7 @@ func (m *Monitor) hush(v *store.Verdict, f Finding) {
 	inc, change := m.watch.Incidents[key], f.Change
 	why := ""
 	if m.silence != nil && inc.Open {
-		why = m.silence(f.Column, f.Detector, inc.Since, f.At)
+		why = m.silence(store.Incident{ID: m.incidentID(key, inc.Since), Column: f.Column, Detector: f.Detector, Opened: inc.Since}, f.At)
 	}
 	switch {
 	case why != "" && (change == control.Opened || change == control.Worsened):
@@ -66,6 +66,12 @@ func (m *Monitor) hush(v *store.Verdict, f Finding) {
 	}
 	m.watch.Incidents[key] = inc
 	v.Change = change.String()
+	if mark, ok := m.Marks[key]; ok {
+		delete(m.Marks, key)
+		if change == control.Same {
+			v.Change = mark
+		}
+	}
 	m.keepBooks(key, inc, change, f, v.Sentence, why)
 }
 
@@ -75,7 +81,7 @@ func (m *Monitor) keepBooks(key string, inc control.Incident, change control.Cha
 	case !known && !inc.Open:
 		return
 	case !known:
-		rec = store.Incident{Namespace: m.cfg.Namespace, ID: incidentID(m.cfg.Namespace, m.cfg.Name, key, inc.Since), Monitor: m.cfg.Name, Subject: m.cfg.Subject,
+		rec = store.Incident{Namespace: m.cfg.Namespace, ID: m.incidentID(key, inc.Since), Monitor: m.cfg.Name, Subject: m.cfg.Subject,
 			Column: f.Column, Detector: f.Detector, Opened: inc.Since, State: "open"}
 		if change == control.Suppressed {
 			rec.State, rec.Why = "silenced", cmp.Or(why, "it came back within the cool-down")
@@ -104,9 +110,9 @@ func (m *Monitor) keepBooks(key string, inc control.Incident, change control.Cha
 }
 
 // incidentID is the same however often the windows are judged.
-func incidentID(namespace, monitor, key string, since time.Time) string {
+func (m *Monitor) incidentID(key string, since time.Time) string {
 	h := fnv.New64a()
-	fmt.Fprintf(h, "%s\x00%s\x00%s\x00%d", namespace, monitor, key, since.UnixMicro())
+	fmt.Fprintf(h, "%s\x00%s\x00%s\x00%d", m.cfg.Namespace, m.cfg.Name, key, since.UnixMicro())
 	return hex.EncodeToString(h.Sum(nil))
 }
 
@@ -138,7 +144,7 @@ func (m *Monitor) Alert(now time.Time) (a Alert, ok bool) {
 	if m.Unrest.IsZero() {
 		m.Unrest = first
 	}
-	a = Alert{ID: incidentID(m.cfg.Namespace, m.cfg.Name, "", m.Unrest), Namespace: m.cfg.Namespace, Monitor: m.cfg.Name, Subject: m.cfg.Subject,
+	a = Alert{ID: m.incidentID("", m.Unrest), Namespace: m.cfg.Namespace, Monitor: m.cfg.Name, Subject: m.cfg.Subject,
 		At: now, Severity: changes[0].Severity, Open: len(m.Open), Changes: changes, Sentence: headline(m.cfg.Subject, changes)}
 	if len(m.Open) == 0 {
 		m.Unrest = time.Time{}
@@ -148,7 +154,8 @@ func (m *Monitor) Alert(now time.Time) (a Alert, ok bool) {
 
 // headline names the subject and its worst columns.
 func headline(subject string, changes []AlertChange) string {
-	if !slices.ContainsFunc(changes, func(c AlertChange) bool { return c.Change != control.Resolved.String() }) {
+	ended := []string{control.Resolved.String(), acceptedChange}
+	if !slices.ContainsFunc(changes, func(c AlertChange) bool { return !slices.Contains(ended, c.Change) }) {
 		subject += ", over"
 	}
 	if len(changes) == 1 {
@@ -168,35 +175,44 @@ func headline(subject string, changes []AlertChange) string {
 	return fmt.Sprintf("%s: %s%s. %s", subject, strings.Join(columns, ", "), also, changes[0].Sentence)
 }
 
-// act makes what people decided visible on open incidents, and takes new
-// references where they asked for them.
-func (m *Monitor) act(name string, a *Action, who, why string) {
+// carryOut makes what people decided visible on open incidents, and takes new
+// references where they asked for them, each once.
+func (m *Monitor) carryOut(actions []namedAction) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if a.Monitor != m.cfg.Name || a.Do == Planned {
-		return
-	}
-	for key, rec := range m.Open {
-		if a.Column != "" && a.Column != rec.Column || a.Detector != "" && a.Detector != rec.Detector || slices.Contains(m.Acts, name+"/"+rec.ID) {
-			continue
+	given := map[string]bool{}
+	for _, n := range actions {
+		given[n.name] = true
+		if n.action.Monitor == m.cfg.Name && n.action.Do != Planned {
+			m.act(n)
 		}
-		m.Acts = append(m.Acts, name+"/"+rec.ID)
-		m.Acts = m.Acts[max(0, len(m.Acts)-200):]
-		rec.State, rec.Who, rec.Why, rec.Until = map[ActionVerb]string{Snooze: "snoozed", Acknowledge: "acknowledged", Accept: "accepted"}[a.Do], who, why, a.Until
-		if a.Do == Accept {
-			m.accept(key, &rec)
-		} else {
-			m.Open[key] = rec
-		}
-		m.changed = append(m.changed, rec)
 	}
+	m.Acts = slices.DeleteFunc(m.Acts, func(done string) bool { return !given[done[:strings.LastIndexByte(done, '/')]] })
 }
 
-// accept ends the incident; what the column has been since becomes its
-// reference at the next tick.
-func (m *Monitor) accept(key string, rec *store.Incident) {
-	delete(m.Open, key)
-	delete(m.watch.Incidents, key)
-	rec.Ended = m.Next
-	m.renew = append(m.renew, renewal{rec.Column, rec.Opened.Add(-m.cfg.Window)})
+func (m *Monitor) act(n namedAction) {
+	a, done := n.action, n.name+"/"
+	if a.Do == Accept && a.Incident == "" && slices.ContainsFunc(m.Acts, func(d string) bool { return strings.HasPrefix(d, done) }) {
+		return // it meant what was open then
+	}
+	for key, rec := range m.Open {
+		if !a.about(m.cfg.Name, rec.Column, rec.Detector) || a.Incident != "" && a.Incident != rec.ID || slices.Contains(m.Acts, done+rec.ID) {
+			continue
+		}
+		renewed := a.Do == Accept && referenced(rec)
+		if !renewed && !a.silences(m.cfg.Name, rec, m.Next) {
+			continue
+		}
+		m.Acts = append(m.Acts, done+rec.ID)
+		rec.State, rec.Who, rec.Why, rec.Until = map[ActionVerb]string{Snooze: "snoozed", Acknowledge: "acknowledged", Accept: "accepted"}[a.Do], n.who, n.why, a.Until
+		if renewed {
+			m.accept(key, rec)
+			continue
+		}
+		m.Open[key] = rec
+		m.changed = append(m.changed, rec)
+	}
+	if a.Do == Accept && a.Incident == "" && !slices.Contains(m.Acts, done) {
+		m.Acts = append(m.Acts, done)
+	}
 }

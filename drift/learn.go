@@ -306,7 +306,7 @@ func (m *Monitor) learn(ctx context.Context) error {
 	}
 	m.baselines = learnt
 	for _, c := range m.grids {
-		m.startEvidence(c.Name, m.parts(c.Name, all))
+		m.renewEvidence(c, m.parts(c.Name, all))
 	}
 	m.learnVolume(all)
 	return m.learnSegments(ctx)
@@ -350,25 +350,43 @@ func (m *Monitor) disturbed(column string, start time.Time) bool {
 }
 
 // renewColumns learns columns anew from where people accepted them as the new
-// normal.
+// normal: for good in the place of their reference, until a time beside it.
 func (m *Monitor) renewColumns(ctx context.Context, revision uint64) error {
 	for len(m.renew) > 0 {
 		r := m.renew[0]
-		i := slices.IndexFunc(m.grids, func(c store.SummaryColumn) bool { return c.Name == r.column })
-		if i >= 0 {
-			delete(m.Unquiet, r.column)
-			if err := m.learnColumn(ctx, m.grids[i], r.from.Truncate(m.cfg.Window)); err != nil {
-				return err
-			}
-		} else if column, segment, ok := ofSegment(r.column); ok && m.segments != nil {
-			if err := m.renewSegment(ctx, column, segment, r.from); err != nil {
-				return err
-			}
+		renew := m.learnAccepted
+		if r.incident.Until.IsZero() {
+			renew = m.replaceReference
+		}
+		if err := renew(ctx, r); err != nil {
+			return err
 		}
 		m.renew = m.renew[1:]
 		if err := m.saveBaselines(ctx, revision); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// replaceReference learns a column from a time on; what it was before is no
+// example for longer references either.
+func (m *Monitor) replaceReference(ctx context.Context, r renewal) error {
+	name := r.incident.Column
+	if m.Unquiet == nil {
+		m.Unquiet = map[string][][2]time.Time{}
+	}
+	delete(m.Accepted, name)
+	window := m.cfg.Window
+	if _, _, ok := ofSegment(name); ok && m.segments != nil {
+		window = m.segments.window
+	}
+	m.Unquiet[name] = [][2]time.Time{{{}, r.from.Truncate(window)}}
+	if i := slices.IndexFunc(m.grids, func(c store.SummaryColumn) bool { return c.Name == name }); i >= 0 {
+		return m.learnColumn(ctx, m.grids[i], r.from.Truncate(m.cfg.Window))
+	}
+	if column, segment, ok := ofSegment(name); ok {
+		return m.renewSegment(ctx, column, segment, r.from)
 	}
 	return nil
 }
@@ -385,9 +403,7 @@ func (m *Monitor) learnColumn(ctx context.Context, c store.SummaryColumn, from t
 		return fmt.Errorf("learn %s: %w", c.Name, err)
 	}
 	m.baselines[c.Name] = b
-	delete(m.evidence, incidentKey(c.Name, missingSlowly))
-	delete(m.evidence, incidentKey(c.Name, meanSlowly))
-	m.startEvidence(c.Name, parts)
+	m.setEvidence(c.Name, evidenceOf(c, parts))
 	return nil
 }
 

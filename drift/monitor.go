@@ -119,7 +119,7 @@ type Monitor struct {
 	evidence  map[string]*control.Detector
 	segments  *segmentWatch // nil: not learnt
 	remembered
-	silence func(column, detector string, since, at time.Time) string // why an incident is not told; nil: never
+	silence func(i store.Incident, at time.Time) string // why an incident is not told; nil: never
 	loaded  bool
 	begun   time.Time        // when this process first asked whether rows come
 	fault   string           // why the newest tick gave up
@@ -158,15 +158,19 @@ type remembered struct {
 	Acts    []string                  `json:"acts"` // actions that were carried out, newest last
 	Answers answering                 `json:"answers"`
 
+	Accepted map[string]*acceptance `json:"accepted,omitempty"` // by column, or segmentColumn
+	Marks    map[string]string      `json:"marks,omitempty"`    // by question: a change that its next verdict tells
+
 	Fresh map[string]time.Time `json:"fresh,omitempty"` // columns that the reference does not know: learnt from then on
 
 	Switched time.Time `json:"switched"` // start of the first window under the reference of Answers; zero: it came with the first one
 }
 
-// renewal is a column that gets a new reference from a time on.
+// renewal is the column of an accepted incident, which gets a new reference
+// from a time on.
 type renewal struct {
-	column string
-	from   time.Time
+	incident store.Incident
+	from     time.Time
 }
 
 // NewMonitor returns a monitor; its first window is the first after the
@@ -306,10 +310,11 @@ func (m *Monitor) columns(ctx context.Context, start, end time.Time) ([]Column, 
 	if err != nil {
 		return nil, err
 	}
-	return m.merge(saved)
+	return m.merge(saved, end.Add(-m.cfg.Window))
 }
 
-func (m *Monitor) merge(saved []store.WindowSummary) ([]Column, error) {
+// merge makes the columns of a window that starts at a time of its parts.
+func (m *Monitor) merge(saved []store.WindowSummary, start time.Time) ([]Column, error) {
 	byName := map[string][]*dist.Summary{}
 	for _, w := range saved {
 		byName[w.Column] = append(byName[w.Column], w.Summary)
@@ -325,7 +330,7 @@ func (m *Monitor) merge(saved []store.WindowSummary) ([]Column, error) {
 				return nil, err
 			}
 		}
-		out = append(out, Column{Name: c.Name, Baseline: m.baselines[c.Name], Window: window, Importance: m.importance(c.Name)})
+		out = append(out, Column{Name: c.Name, Baseline: m.heldAgainst(c.Name, start), Window: window, Importance: m.importance(c.Name)})
 	}
 	return out, nil
 }
@@ -346,6 +351,17 @@ func (m *Monitor) verdict(c Column, f Finding, start, end time.Time) store.Verdi
 		Effect: f.Effect, Low: f.Low, High: f.High, Floor: f.Floor, Learnt: f.Learnt, Seasonal: f.Seasonal, Drifted: f.Drifted,
 		P: f.P, Adjusted: f.Adjusted, Severity: f.Severity.String(), Change: f.Change.String(), Reason: string(f.Reason),
 		Sentence: Sentence(c, f.Judgement), Reference: m.reference(),
+	}
+	name := f.Column
+	if c.Segment != "" {
+		name, v.Reference = segmentColumn(c.Name, c.Segment), "its own past of "+stretchText(m.cfg.From, m.cfg.To)
+	}
+	a := m.Accepted[name]
+	if a.holds(start) && c.Baseline == a.baseline {
+		v.Reference = fmt.Sprintf("since %s, %s", a.From.UTC().Format("2006-01-02 15:04"), a.said())
+	}
+	if f.Drifted {
+		v.Sentence += a.about(start)
 	}
 	if f.Drifted && m.outlook != "" && !strings.HasPrefix(f.Detector, "expected_") { // which says it already
 		v.Sentence += "; " + m.outlook

@@ -204,12 +204,12 @@ func (v *volume) judge(slot int, rows float64, alpha float64) Judgement {
 	return j
 }
 
-// startEvidence watches for slow changes: of missing rates, and of the means of
+// evidenceOf watches for slow changes: of missing rates, and of the means of
 // columns that lie in [0, 1]. The range they may wander in is that of the
-// reference's windows.
-func (m *Monitor) startEvidence(column string, parts []SlotWindow) {
+// reference's windows; nil: they are too few.
+func evidenceOf(c store.SummaryColumn, parts []SlotWindow) map[string]*control.Detector {
 	if len(parts) < learnWindows-4 {
-		return
+		return nil
 	}
 	var rates, means []float64
 	bounded := true
@@ -224,10 +224,38 @@ func (m *Monitor) startEvidence(column string, parts []SlotWindow) {
 			means = append(means, mean)
 		}
 	}
-	m.evidence[incidentKey(column, missingSlowly)] = detectorFor(rates)
-	delete(m.evidence, incidentKey(column, meanSlowly))
-	if bounded && len(means) > 0 && !m.baselines[column].Grid.Categorical() {
-		m.evidence[incidentKey(column, meanSlowly)] = detectorFor(means)
+	out := map[string]*control.Detector{missingSlowly: detectorFor(rates)}
+	if bounded && len(means) > 0 && !c.Grid.Categorical() {
+		out[meanSlowly] = detectorFor(means)
+	}
+	return out
+}
+
+// setEvidence puts detectors in the place of a column's; nil: it has none.
+func (m *Monitor) setEvidence(column string, of map[string]*control.Detector) {
+	for _, name := range []string{missingSlowly, meanSlowly} {
+		delete(m.evidence, incidentKey(column, name))
+		if d := of[name]; d != nil {
+			m.evidence[incidentKey(column, name)] = d
+		}
+	}
+}
+
+// renewEvidence starts anew with a longer reference, if it has windows enough.
+// What is accepted until a time is watched on until then.
+func (m *Monitor) renewEvidence(c store.SummaryColumn, parts []SlotWindow) {
+	of := evidenceOf(c, parts)
+	if of == nil {
+		return
+	}
+	a := m.Accepted[c.Name]
+	if a == nil || a.Over {
+		m.setEvidence(c.Name, of)
+		return
+	}
+	a.Slow = map[string][2]float64{}
+	for name, d := range of {
+		a.Slow[name] = [2]float64{d.Low, d.High}
 	}
 }
 

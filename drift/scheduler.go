@@ -154,9 +154,7 @@ func (s *Scheduler) evaluate(ctx context.Context, w *watcher, now time.Time) (er
 		}
 	}()
 	if err := w.monitor.remember(ctx); err == nil { // else the tick says so
-		for _, a := range s.actions {
-			w.monitor.act(a.name, a.action, a.who, a.why)
-		}
+		w.monitor.carryOut(s.actions)
 	}
 	if w.perf != nil && s.cfg.Champion != nil {
 		if c, ok := s.cfg.Champion(w.schema.Subject); ok {
@@ -378,10 +376,10 @@ func subjectKey(model bool, subject string) string {
 
 // silence says why an incident is not told: a person asked so, or what feeds
 // the model has stopped.
-func (s *Scheduler) silence(name string, spec *MonitorSpec) func(column, detector string, since, at time.Time) string {
-	return func(column, detector string, since, at time.Time) string {
+func (s *Scheduler) silence(name string, spec *MonitorSpec) func(i store.Incident, at time.Time) string {
+	return func(i store.Incident, at time.Time) string {
 		for _, a := range s.actions {
-			if a.action.silences(name, column, detector, since, at) {
+			if a.action.silences(name, i, at) {
 				return fmt.Sprintf("%s by %s: %s", a.action.Do, a.who, a.why)
 			}
 		}

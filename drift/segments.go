@@ -160,19 +160,30 @@ func (s *segmentWatch) learn(c store.SummaryColumn, windows []store.WindowSummar
 // renewSegment learns a segment's column anew from where people accepted it as
 // the new normal.
 func (m *Monitor) renewSegment(ctx context.Context, column, segment string, from time.Time) error {
+	windows, grid, err := m.segmentSince(ctx, column, segment, from)
+	if err != nil || grid == nil {
+		return err
+	}
+	return m.segments.learn(*grid, windows, m.disturbed)
+}
+
+// segmentSince counts a segment's column from a time on; no grid: it is not
+// watched.
+func (m *Monitor) segmentSince(ctx context.Context, column, segment string, from time.Time) ([]store.WindowSummary, *store.SummaryColumn, error) {
+	if m.segments == nil {
+		return nil, nil, nil
+	}
 	i := slices.IndexFunc(m.grids, func(c store.SummaryColumn) bool { return c.Name == column })
 	name, _, _ := strings.Cut(segment, "=")
 	k := slices.IndexFunc(m.segments.by, func(d store.Dimension) bool { return d.Name == name })
 	if i < 0 || k < 0 {
-		return nil
+		return nil, nil, nil
 	}
 	windows, err := m.store.DeriveSegments(ctx, m.cfg.Table, m.segments.by[k], m.grids[i:i+1], from.Truncate(m.segments.window), m.Segmented, m.segments.window)
 	if err != nil {
-		return fmt.Errorf("learn %s of %s anew: %w", column, segment, err)
+		return nil, nil, fmt.Errorf("learn %s of %s anew: %w", column, segment, err)
 	}
-	delete(m.Unquiet, segmentColumn(column, segment))
-	windows = slices.DeleteFunc(windows, func(w store.WindowSummary) bool { return w.Segment != segment })
-	return m.segments.learn(m.grids[i], windows, m.disturbed)
+	return slices.DeleteFunc(windows, func(w store.WindowSummary) bool { return w.Segment != segment }), &m.grids[i], nil
 }
 
 // judgeSegments judges the windows of segments that are over, and those again
@@ -216,6 +227,9 @@ func (m *Monitor) judgeSegments(ctx context.Context, late []time.Time, revision 
 // judgeSegmentsOf judges one window of every segment, all of them as one tick.
 func (m *Monitor) judgeSegmentsOf(ctx context.Context, start time.Time, revision uint64, first bool) error {
 	end := start.Add(m.segments.window)
+	if first {
+		m.lapse(start, true)
+	}
 	columns, err := m.segmentColumns(ctx, start, end)
 	if err != nil {
 		return err
@@ -226,7 +240,6 @@ func (m *Monitor) judgeSegmentsOf(ctx context.Context, start time.Time, revision
 		c := columns[i/questions]
 		j.Severity = min(j.Severity, control.Warning)
 		v := m.verdict(c, Finding{Judgement: j, At: end}, start, end)
-		v.Reference = "its own past of " + stretchText(m.cfg.From, m.cfg.To)
 		if first {
 			m.stepSegment(c, j, v.Sentence, end)
 		}
@@ -248,7 +261,7 @@ func (m *Monitor) segmentColumns(ctx context.Context, start, end time.Time) ([]C
 			return nil, err
 		}
 		for _, w := range windows {
-			b := m.segments.baselines[w.Segment][w.Column]
+			b := m.segmentHeldAgainst(w.Column, w.Segment, start)
 			if b == nil || w.Summary.Rows() < leastSegmentRows || b.Reference.Rows() < leastSegmentRows {
 				continue
 			}

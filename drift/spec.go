@@ -9,6 +9,7 @@ import (
 
 	"github.com/kedge-ml/kedge/drift/control"
 	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/store"
 )
 
 // Kinds of definitions that this room gives a meaning to.
@@ -135,6 +136,7 @@ type Action struct {
 	Monitor  string     `json:"monitor" yaml:"monitor"`
 	Column   string     `json:"column,omitempty" yaml:"column,omitempty"`     // empty: all
 	Detector string     `json:"detector,omitempty" yaml:"detector,omitempty"` // empty: all
+	Incident string     `json:"incident,omitempty" yaml:"incident,omitempty"` // this one alone; empty: those that are open when it is given
 	From     time.Time  `json:"from,omitzero" yaml:"from,omitempty"`
 	Until    time.Time  `json:"until,omitzero" yaml:"until,omitempty"`
 }
@@ -144,7 +146,8 @@ type ActionVerb string
 
 // Actions. Snooze is silence until a time; Acknowledge is silence until the
 // incident ends; Planned is silence within a range, given beforehand; Accept
-// makes what the column is like since the incident its new reference.
+// makes what the column is like since the incident its new reference, for good
+// or until a time. Times are those of rows.
 const (
 	Snooze      ActionVerb = "snooze"
 	Acknowledge ActionVerb = "acknowledge"
@@ -233,17 +236,24 @@ func (a *Action) Validate() error {
 		fault(a.Until.IsZero(), "snooze: want until when")
 	case Planned:
 		fault(!a.From.Before(a.Until), "planned: want from before until")
-	case Acknowledge, Accept:
+	case Accept:
+		fault(!a.Until.IsZero() && !a.From.Before(a.Until), "accept: want until after from")
+	case Acknowledge:
 	default:
 		fault(true, "do %q: want snooze, acknowledge, planned or accept", a.Do)
 	}
 	return errors.Join(errs...)
 }
 
-// silences says whether the action keeps quiet about a column at a time. since
-// is when the incident began.
-func (a *Action) silences(monitor, column, detector string, since, at time.Time) bool {
-	if a.Monitor != monitor || a.Column != "" && a.Column != column || a.Detector != "" && a.Detector != detector {
+// about says whether the action means incidents of a monitor's column.
+func (a *Action) about(monitor, column, detector string) bool {
+	return a.Monitor == monitor && (a.Column == "" || a.Column == column) && (a.Detector == "" || a.Detector == detector)
+}
+
+// silences says whether the action keeps quiet about an incident at a time.
+// What is accepted is silent only where there is no reference to change.
+func (a *Action) silences(monitor string, i store.Incident, at time.Time) bool {
+	if !a.about(monitor, i.Column, i.Detector) {
 		return false
 	}
 	switch a.Do {
@@ -252,7 +262,12 @@ func (a *Action) silences(monitor, column, detector string, since, at time.Time)
 	case Planned:
 		return !at.Before(a.From) && at.Before(a.Until)
 	case Acknowledge:
-		return !since.IsZero() && !a.From.Before(since)
+		if a.Incident != "" {
+			return a.Incident == i.ID
+		}
+		return !i.Opened.IsZero() && !a.From.Before(i.Opened)
+	case Accept:
+		return !referenced(i) && (a.Incident == "" || a.Incident == i.ID) && (a.Until.IsZero() || at.Before(a.Until))
 	}
 	return false
 }

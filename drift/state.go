@@ -3,8 +3,10 @@ package drift
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -52,14 +54,17 @@ func (m *Monitor) load(ctx context.Context) error {
 	}
 	m.remembered = was.remembered
 	if was.Digest != m.asked.Digest {
-		m.Answers = m.Answers.anew()
+		m.Answers, m.Accepted = m.Answers.anew(), nil
+		for column, stretches := range m.Unquiet { // with it goes what was accepted for good
+			m.Unquiet[column] = slices.DeleteFunc(stretches, func(r [2]time.Time) bool { return r[0].IsZero() })
+		}
 		return nil
 	}
 	if !was.To.IsZero() || m.cfg.File != "" { // else a promoted version is still learning
 		if err := m.restoreBaselines(parts); err != nil {
 			return fmt.Errorf("read baselines: %w", err)
 		}
-		if err := m.unpackSegments(parts); err != nil {
+		if err := errors.Join(m.unpackSegments(parts), m.unpackAccepted(parts)); err != nil {
 			return err
 		}
 	}
@@ -113,7 +118,7 @@ func (m *Monitor) saveBaselines(ctx context.Context, revision uint64) error {
 		}
 		parts[baselinePart+name] = string(text)
 	}
-	if err := m.packSegments(parts); err != nil {
+	if err := errors.Join(m.packSegments(parts), m.packAccepted(parts)); err != nil {
 		return err
 	}
 	if err := m.store.SaveMonitorState(ctx, m.cfg.Namespace, m.cfg.Name, parts, revision); err != nil {

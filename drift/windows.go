@@ -66,6 +66,7 @@ func (m *Monitor) judgeClosed(ctx context.Context, now time.Time, revision uint6
 		if err != nil {
 			return out, fmt.Errorf("window %s: %w", m.Next.Format(time.RFC3339), err)
 		}
+		m.lapse(m.Next, false)
 		vs, err := m.judge(ctx, m.Next, parts, revision, true)
 		if err != nil {
 			return out, fmt.Errorf("window %s: %w", m.Next.Format(time.RFC3339), err)
@@ -111,7 +112,7 @@ func (m *Monitor) judgeAgain(ctx context.Context, late []time.Time, revision uin
 func (m *Monitor) judge(ctx context.Context, start time.Time, parts []store.WindowSummary, revision uint64, step bool) ([]store.Verdict, error) {
 	end := start.Add(m.cfg.Window)
 	step = step && !m.past(start, end)
-	columns, err := m.merge(parts)
+	columns, err := m.merge(parts, start)
 	if err != nil {
 		return nil, err
 	}

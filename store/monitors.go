@@ -69,8 +69,8 @@ func (s *Store) MonitorState(ctx context.Context, namespace, monitor string) (ma
 type Incident struct {
 	Namespace, ID, Monitor, Subject string
 	Column, Detector                string
-	Opened, Ended, Until            time.Time // Ended is zero while open; Until: when a snooze ends
-	State                           string    // open, silenced, acknowledged, snoozed, accepted, resolved
+	Opened, Ended, Until            time.Time // Ended is zero while open; Until: when a snooze ends, or what was accepted
+	State                           string    // open, silenced, acknowledged, snoozed, accepted, lapsed (it was accepted until a time that has passed), resolved
 	Severity                        string
 	Told                            bool // somebody was notified
 	Sentence, Who, Why              string

@@ -56,7 +56,7 @@ func (s *Store) DriftState(ctx context.Context, r query.Request) ([]query.Frame,
 	where, p := verdictFilter(r, from, to)
 	cols := []query.Column{col("subject", query.Text, ""), col("monitor", query.Text, ""), col("column", query.Text, ""), col("detector", query.Text, ""), col("state", query.Float, "")}
 	cols[4].Thresholds = []query.Threshold{{Value: 1, State: "low"}, {Value: 2, State: "warning"}, {Value: 3, State: "critical"}}
-	sql := "SELECT subject, monitor, name, detector, toFloat64(if(argMaxIf(change, start, change IN ('opened', 'worsened', 'resolved')) IN ('opened', 'worsened'), " +
+	sql := "SELECT subject, monitor, name, detector, toFloat64(if(argMaxIf(change, start, change IN ('opened', 'worsened', 'resolved', 'accepted')) IN ('opened', 'worsened'), " +
 		"greatest(1, indexOf(['notice', 'warning', 'critical'], argMax(severity, start))), 0)) AS state FROM (" + s.newestVerdicts(where) +
 		") GROUP BY subject, monitor, name, detector ORDER BY state DESC, subject, monitor, name, detector"
 	f, err := s.frame(ctx, "drift state", query.NumericLong, cols, sql, p)
@@ -173,7 +173,7 @@ func (s *Store) DriftMarks(ctx context.Context, r query.Request) (query.Frame, e
 	}
 	where, p := verdictFilter(r, from, to)
 	cols := []query.Column{col("time", query.Time, ""), col("subject", query.Text, ""), col("column", query.Text, ""), col("change", query.Text, ""), col("severity", query.Text, ""), col("sentence", query.Text, "")}
-	sql := "SELECT start, subject, name, change, severity, sentence FROM (" + s.newestVerdicts(where) + ") WHERE change IN ('opened', 'worsened', 'resolved') ORDER BY start DESC LIMIT 500"
+	sql := "SELECT start, subject, name, change, severity, sentence FROM (" + s.newestVerdicts(where) + ") WHERE change IN ('opened', 'worsened', 'resolved', 'accepted', 'lapsed') ORDER BY start DESC LIMIT 500"
 	f, err := s.frame(ctx, "drift", query.Table, cols, sql, p)
 	if err != nil {
 		err = requestError(fmt.Errorf("drift marks: %w", err))

@@ -173,16 +173,23 @@ func (c *cli) incidentCommand() *cobra.Command {
 	}{
 		{drift.Acknowledge, "Somebody is on it: silence until it ends"},
 		{drift.Snooze, "Silence for a while"},
-		{drift.Accept, "What the column is like since is its new reference"},
+		{drift.Accept, "What the column is like since is its new reference, for good or until a time"},
 	} {
-		var why, span string
+		var why, span, until string
 		one := &cobra.Command{Use: string(verb.do) + " ID", Short: verb.short, Args: exactly(1, string(verb.do)), RunE: func(cmd *cobra.Command, args []string) error {
-			return c.decide(cmd, verb.do, args[0], why, span)
+			return c.decide(cmd, verb.do, args[0], why, span, until)
 		}}
 		one.Flags().StringVar(&why, "why", "", "reason, kept with the decision")
 		_ = one.MarkFlagRequired("why") // the flag exists
-		if verb.do == drift.Snooze {
-			one.Flags().StringVar(&span, "for", "24h", "how long")
+		switch verb.do {
+		case drift.Snooze:
+			one.Flags().StringVar(&span, "for", "24h", "how long from now on")
+		case drift.Accept:
+			one.Flags().StringVar(&span, "for", "", "how long from now on (for good)")
+		}
+		if verb.do != drift.Acknowledge {
+			one.Flags().StringVar(&until, "until", "", "end by the time of the rows, RFC 3339, instead")
+			one.MarkFlagsMutuallyExclusive("for", "until")
 		}
 		cmd.AddCommand(one)
 	}
@@ -190,7 +197,12 @@ func (c *cli) incidentCommand() *cobra.Command {
 }
 
 // decide finds an incident and writes what was decided to the registry.
-func (c *cli) decide(cmd *cobra.Command, do drift.ActionVerb, id, why, span string) error {
+func (c *cli) decide(cmd *cobra.Command, do drift.ActionVerb, id, why, span, until string) error {
+	now := time.Now().UTC()
+	end, err := ending(span, until, now)
+	if err != nil {
+		return &usageError{err, "incident " + string(do)}
+	}
 	f, err := c.frame(cmd.Context(), query.Request{Kind: "incidents", Limit: 1000})
 	if err != nil {
 		return err
@@ -204,14 +216,9 @@ func (c *cli) decide(cmd *cobra.Command, do drift.ActionVerb, id, why, span stri
 	if row < 0 {
 		return fmt.Errorf("no incident %q in the last week: kedge query incidents lists them", id)
 	}
-	now := time.Now().UTC()
-	a := drift.Action{Do: do, Monitor: texts(f, "monitor")[row], Column: texts(f, "column")[row], Detector: texts(f, "detector")[row], From: now}
-	if do == drift.Snooze {
-		d, err := parseSpan(span)
-		if err != nil {
-			return &usageError{fmt.Errorf("--for: %w", err), "incident snooze"}
-		}
-		a.Until = now.Add(d)
+	a := drift.Action{Do: do, Monitor: texts(f, "monitor")[row], Column: texts(f, "column")[row], Detector: texts(f, "detector")[row], Until: end}
+	if do != drift.Snooze { // which is about the column, whatever opens
+		a.Incident = id
 	}
 	spec, err := json.Marshal(a)
 	if err != nil {
@@ -223,6 +230,25 @@ func (c *cli) decide(cmd *cobra.Command, do drift.ActionVerb, id, why, span stri
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s: %s %s\n", do, id, a.Monitor, a.Column)
 	return err
+}
+
+// ending is when a decision ends: a while from now, or a time; zero: never.
+func ending(span, until string, now time.Time) (time.Time, error) {
+	switch {
+	case until != "":
+		t, err := time.Parse(time.RFC3339, until)
+		if err != nil {
+			return t, fmt.Errorf("--until %q: want a time such as 2026-12-01T00:00:00Z", until)
+		}
+		return t, nil
+	case span != "":
+		d, err := parseSpan(span)
+		if err != nil {
+			return time.Time{}, fmt.Errorf("--for: %w", err)
+		}
+		return now.Add(d), nil
+	}
+	return time.Time{}, nil
 }
 
 // frame asks for the first frame of an answer.

@@ -161,7 +161,7 @@ func (m *marks) add(at time.Time, title, text, tags, id, tint string) {
 func (a *App) answerAnnotations(ctx context.Context, r query.Request) ([]query.Frame, error) {
 	var m marks
 	wanted := func(what string) bool { return r.Filter["type"] == "" || r.Filter["type"] == what }
-	tints := map[string]string{"rollback": "red", "retraining": "purple", "withdrawal": "dark-red", "deployment": "blue", "opened": "orange", "worsened": "red", "resolved": "green"}
+	tints := map[string]string{"rollback": "red", "retraining": "purple", "withdrawal": "dark-red", "deployment": "blue", "opened": "orange", "worsened": "red", "resolved": "green", "accepted": "green", "lapsed": "orange"}
 	for _, x := range a.rollouts(r.Namespace, r.Model) {
 		if r.View != "" || !wanted(x.what) || x.at.Before(r.From) || !r.To.IsZero() && !x.at.Before(r.To) {
 			continue

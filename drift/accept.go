@@ -1,0 +1,272 @@
+package drift
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kedge-ml/kedge/dist"
+	"github.com/kedge-ml/kedge/drift/control"
+	"github.com/kedge-ml/kedge/store"
+)
+
+// acceptance is what a column was like since an incident, taken for its normal
+// until a time. Windows that begin before From or from Until on are held against
+// the reference, which stays beside it.
+type acceptance struct {
+	Incident store.Incident        `json:"incident"` // with who, why and until when
+	From     time.Time             `json:"from"`
+	Slow     map[string][2]float64 `json:"slow"` // ranges that slow changes of the reference are watched in
+	Over     bool                  `json:"over"` // a window was held against the reference again
+
+	baseline *Baseline
+}
+
+// Changes that verdicts carry beside [control.Change]: the first one after an
+// incident was accepted, and the first one after that is over.
+const (
+	acceptedChange = "accepted"
+	lapsedChange   = "lapsed"
+)
+
+// acceptedPart begins the parts of the stored state that hold what acceptances
+// hold windows against.
+const acceptedPart = "accepted/"
+
+// keepAccepted is how long after its end late rows still find what an
+// acceptance held their window against.
+const keepAccepted = 28 * 24 * time.Hour
+
+// referenced says that an incident is a distance from a reference that can be
+// another one. What a definition or a clock demands cannot.
+func referenced(i store.Incident) bool {
+	return !strings.HasPrefix(i.Column, "(") && i.Detector != constraint && i.Detector != domain
+}
+
+// holds says whether the acceptance is what a window is held against.
+func (a *acceptance) holds(start time.Time) bool {
+	return a != nil && a.baseline != nil && !start.Before(a.From) && start.Before(a.Incident.Until)
+}
+
+// said is who accepted what until when, and why.
+func (a *acceptance) said() string {
+	return fmt.Sprintf("accepted by %s until %s: %s", a.Incident.Who, a.Incident.Until.UTC().Format(time.RFC3339), a.Incident.Why)
+}
+
+// about says of a window that moved what was accepted of its column before.
+func (a *acceptance) about(start time.Time) string {
+	switch {
+	case a.holds(start):
+		return "; held against what was " + a.said()
+	case a != nil && !start.Before(a.Incident.Until):
+		return "; what was " + a.said() + ", is normal no longer"
+	}
+	return ""
+}
+
+// heldAgainst is the baseline of a window's column.
+func (m *Monitor) heldAgainst(column string, start time.Time) *Baseline {
+	now := m.baselines[column]
+	if a := m.Accepted[column]; a.holds(start) && now != nil && a.baseline.Grid.ID() == now.Grid.ID() {
+		return a.baseline
+	}
+	return now
+}
+
+// segmentHeldAgainst is heldAgainst of a segment.
+func (m *Monitor) segmentHeldAgainst(column, segment string, start time.Time) *Baseline {
+	now := m.segments.baselines[segment][column]
+	if a := m.Accepted[segmentColumn(column, segment)]; a.holds(start) && now != nil && a.baseline.Grid.ID() == now.Grid.ID() {
+		return a.baseline
+	}
+	return now
+}
+
+// accept ends an incident; what its column has been since becomes its
+// reference at the next tick.
+func (m *Monitor) accept(key string, rec store.Incident) {
+	delete(m.Open, key)
+	delete(m.watch.Incidents, key)
+	rec.Ended = m.Next
+	m.mark(key, acceptedChange)
+	m.changed = append(m.changed, rec)
+	m.renew = append(m.renew, renewal{rec, rec.Opened.Add(-m.cfg.Window)})
+	if !rec.Told {
+		return
+	}
+	until := "for good"
+	if !rec.Until.IsZero() {
+		until = "until " + rec.Until.UTC().Format(time.RFC3339)
+	}
+	m.told = append(m.told, AlertChange{Incident: rec.ID, Change: acceptedChange, Column: rec.Column, Detector: rec.Detector, Severity: rec.Severity,
+		Sentence: fmt.Sprintf("%s is accepted %s by %s: %s", rec.Column, until, rec.Who, rec.Why)})
+}
+
+// mark has the next verdict of a question tell a change that is none of its
+// window.
+func (m *Monitor) mark(key, change string) {
+	if m.Marks == nil {
+		m.Marks = map[string]string{}
+	}
+	m.Marks[key] = change
+}
+
+// learnAccepted learns what a column was like from a time on, beside its
+// reference.
+func (m *Monitor) learnAccepted(ctx context.Context, r renewal) error {
+	a := &acceptance{Incident: r.incident, From: r.from.Truncate(m.cfg.Window)}
+	name := r.incident.Column
+	if column, segment, ok := ofSegment(name); ok {
+		windows, grid, err := m.segmentSince(ctx, column, segment, r.from)
+		if err != nil || grid == nil {
+			return err
+		}
+		a.From = r.from.Truncate(m.segments.window)
+		if a.baseline, err = m.baselineSince(*grid, windows, m.segments.baselines[segment][column]); err != nil {
+			return err
+		}
+	} else {
+		i := slices.IndexFunc(m.grids, func(c store.SummaryColumn) bool { return c.Name == name })
+		if i < 0 {
+			return nil
+		}
+		windows, err := m.store.DeriveSummaries(ctx, m.cfg.Table, m.grids[i:i+1], a.From, m.Next, m.cfg.Window)
+		if err != nil {
+			return fmt.Errorf("learn %s as accepted: %w", name, err)
+		}
+		if a.baseline, err = m.baselineSince(m.grids[i], windows, m.baselines[name]); err != nil {
+			return err
+		}
+		a.Slow = m.slowRanges(name)
+		m.setEvidence(name, evidenceOf(m.grids[i], m.allParts(windows)))
+	}
+	if m.Accepted == nil {
+		m.Accepted = map[string]*acceptance{}
+	}
+	if was := m.Accepted[name]; was != nil && !was.Over {
+		a.Slow = was.Slow // those of now are not the reference's
+	}
+	m.Accepted[name] = a
+	m.unquiet(name, a.From, r.incident.Until)
+	return nil
+}
+
+// baselineSince is what a column is held against while it is accepted as it is.
+// Few windows do not say how restless it is: as long as there are too few, it is
+// taken to be as restless as it was, if that is more than the stated distance.
+func (m *Monitor) baselineSince(c store.SummaryColumn, windows []store.WindowSummary, was *Baseline) (*Baseline, error) {
+	b, err := LearnBaseline(c.Grid, m.allParts(windows), 1)
+	if err != nil {
+		return nil, fmt.Errorf("learn %s as accepted: %w", c.Name, err)
+	}
+	if was == nil {
+		return b, nil
+	}
+	restless := func(f *control.Floor) bool {
+		return f.Known() && f.At(0, m.cfg.Options.Alpha) > m.cfg.Options.Fallback
+	}
+	if !b.Shape.Known() && restless(was.Shape) {
+		b.Shape = was.Shape
+	}
+	if !b.Missing.Known() && restless(was.Missing) {
+		b.Missing = was.Missing
+	}
+	return b, nil
+}
+
+// allParts are windows with those of incidents.
+func (m *Monitor) allParts(windows []store.WindowSummary) []SlotWindow {
+	out := make([]SlotWindow, len(windows))
+	for i, w := range windows {
+		out[i] = SlotWindow{m.cfg.slot(w.Start), w.Summary}
+	}
+	return out
+}
+
+// slowRanges are the ranges that slow changes of a column are watched in.
+func (m *Monitor) slowRanges(column string) map[string][2]float64 {
+	out := map[string][2]float64{}
+	for _, detector := range []string{missingSlowly, meanSlowly} {
+		if d := m.evidence[incidentKey(column, detector)]; d != nil {
+			out[detector] = [2]float64{d.Low, d.High}
+		}
+	}
+	return out
+}
+
+// lapse ends the acceptances that do not reach a window, before it is judged:
+// the reference holds again, and what is seen of it counts from here on. An
+// incident that is open stays open until its column is calm.
+func (m *Monitor) lapse(start time.Time, segments bool) {
+	for name, a := range m.Accepted {
+		if _, _, of := ofSegment(name); of != segments || start.Before(a.Incident.Until) {
+			continue
+		}
+		if a.Over {
+			if !start.Before(a.Incident.Until.Add(keepAccepted)) {
+				delete(m.Accepted, name)
+			}
+			continue
+		}
+		a.Over = true
+		for key, i := range m.watch.Incidents {
+			if strings.HasPrefix(key, incidentKey(name, "")) && !i.Open {
+				delete(m.watch.Incidents, key)
+			}
+		}
+		if !segments {
+			m.setEvidence(name, nil)
+			for detector, r := range a.Slow {
+				m.evidence[incidentKey(name, detector)] = control.NewDetector(r[0], r[1])
+			}
+		}
+		m.mark(incidentKey(name, a.Incident.Detector), lapsedChange)
+		rec := a.Incident
+		rec.State = lapsedChange
+		m.changed = append(m.changed, rec)
+	}
+}
+
+// endAcceptances forgets what was accepted of columns whose reference has become
+// another one, and of their segments.
+func (m *Monitor) endAcceptances(columns []string) {
+	for name := range m.Accepted {
+		column, _, ok := ofSegment(name)
+		if !ok {
+			column = name
+		}
+		if slices.Contains(columns, column) {
+			delete(m.Accepted, name)
+		}
+	}
+}
+
+// packAccepted adds what is stored of acceptances.
+func (m *Monitor) packAccepted(parts map[string]string) error {
+	for name, a := range m.Accepted {
+		text, err := json.Marshal(a.baseline)
+		if err != nil {
+			return fmt.Errorf("save what is accepted of %s: %w", name, err)
+		}
+		parts[acceptedPart+name] = string(text)
+	}
+	return nil
+}
+
+// unpackAccepted reads what packAccepted wrote.
+func (m *Monitor) unpackAccepted(parts map[string]string) error {
+	for name, a := range m.Accepted {
+		if parts[acceptedPart+name] == "" {
+			delete(m.Accepted, name)
+			continue
+		}
+		a.baseline = &Baseline{Grid: new(dist.Grid)}
+		if err := json.Unmarshal([]byte(parts[acceptedPart+name]), a.baseline); err != nil {
+			return fmt.Errorf("read what is accepted of %s: %w", name, err)
+		}
+	}
+	return nil
+}
