@@ -216,4 +216,3 @@ func TestAcceptedWithoutAReference(t *testing.T) {
 		t.Errorf("it opened again: %+v", f)
 	}
 }
-

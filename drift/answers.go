@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/kedge-ml/kedge/dist"
 	"github.com/kedge-ml/kedge/drift/control"
 	"github.com/kedge-ml/kedge/drift/stat"
 	"github.com/kedge-ml/kedge/event"
@@ -316,90 +314,4 @@ func backtestFrame(name string, windows int, count map[string]*[3]int64) query.F
 	return query.Frame{Name: name, Type: query.Table, Notices: []query.Notice{{Severity: "info", Text: fmt.Sprintf("%d windows, %d incidents would have been told", windows, total)}},
 		Columns: []query.Column{{Name: "column", Type: query.Text, Values: some(column)}, {Name: "detector", Type: query.Text, Values: some(detector)},
 			{Name: "windows", Type: query.Int, Values: some(judged)}, {Name: "drifted", Type: query.Int, Values: some(drifted)}, {Name: "incidents", Type: query.Int, Values: some(opened)}}}
-}
-
-// Preview answers the kind "reference": what may be expected of a monitor's
-// reference before anything drifts. Per column: how far its own windows lie
-// from it, the floor that follows, the smallest distance that a window of usual
-// size can be told by, and how many windows a day may be false alarms at most.
-func (s *Scheduler) Preview(_ context.Context, r query.Request) ([]query.Frame, error) {
-	ws, err := s.mustAbout(r)
-	if err != nil {
-		return nil, err
-	}
-	var out []query.Frame
-	for _, w := range ws {
-		out = append(out, w.monitor.preview())
-	}
-	return out, nil
-}
-
-func (m *Monitor) preview() query.Frame {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	f := query.Frame{Name: m.cfg.Name, Type: query.Table}
-	note := func(severity, format string, args ...any) {
-		f.Notices = append(f.Notices, query.Notice{Severity: severity, Text: fmt.Sprintf(format, args...)})
-	}
-	if m.baselines == nil {
-		note("warning", "%s", m.state())
-	}
-	length := m.cfg.To.Sub(m.cfg.From)
-	if m.baselines != nil && length < 24*time.Hour && m.cfg.File == "" {
-		note("warning", "the reference is %v long: the rhythm of the day is not in it", length)
-	} else if m.baselines != nil && length < 7*24*time.Hour && m.cfg.File == "" {
-		note("info", "the reference is %v long: the rhythm of the week is not in it", length)
-	}
-	if m.segments != nil {
-		for _, by := range m.segments.by {
-			note("info", "segments by %s, in windows of %v: %s", by.Name, m.segments.window, strings.Join(by.Values, ", ")+" and the rest")
-		}
-		for _, name := range m.segments.capped {
-			note("warning", "the dimension %s is left out: the budget of %d columns × segments is spent", name, m.cfg.Budget)
-		}
-	}
-	for column, a := range m.Accepted {
-		if !a.Over {
-			note("info", "%s is held against what it was since %s: it is %s", column, a.From.UTC().Format(time.RFC3339), a.said())
-		}
-	}
-	for column, why := range m.refused {
-		note("info", "%s is not watched: %s", column, why)
-	}
-	var names []string
-	var rows []uint64
-	var typical, floor, smallest, alarms []float64
-	for _, c := range m.grids {
-		b := m.baselines[c.Name]
-		names, rows = append(names, c.Name), append(rows, b.Reference.Rows())
-		limit := m.cfg.Options.Fallback
-		center := 0.0
-		if b.Shape.Known() {
-			limit, center = b.Shape.At(0, m.cfg.Options.Alpha), b.Shape.Center
-		}
-		n := float64(b.Reference.Rows())
-		window := n * m.cfg.Window.Seconds() / max(length.Seconds(), 1)
-		chance := 0.0
-		if n > 0 && window > 0 {
-			chance = 1.63 * math.Sqrt(1/n+1/window) // the 1 % point of Kolmogorov's law
-		}
-		typical, floor, smallest = append(typical, center), append(floor, limit), append(smallest, max(limit, chance))
-		alarms = append(alarms, m.cfg.Options.Alpha*(24*time.Hour).Seconds()/max(m.cfg.Window.Seconds(), 1)/float64(max(len(m.grids), 1)))
-	}
-	number := func(name, unit string, v []float64) query.Column {
-		return query.Column{Name: name, Type: query.Float, Unit: unit, Values: some(v)}
-	}
-	f.Columns = []query.Column{{Name: "column", Type: query.Text, Values: some(names)}, {Name: "reference_rows", Type: query.Uint, Values: some(rows)},
-		number("typical_distance", "", typical), number("floor", "", floor), number("smallest_detectable", "", smallest), number("drifted_windows_a_day_at_most", "", alarms)}
-	return f
-}
-
-// BaselineOf learns what a column is held against from rows of a file, in the
-// order of the file, cut into windows of equal size.
-func BaselineOf(g *dist.Grid, windows []*dist.Summary) (*Baseline, error) {
-	parts := make([]SlotWindow, len(windows))
-	for i, w := range windows {
-		parts[i] = SlotWindow{0, w}
-	}
-	return LearnBaseline(g, parts, 0)
 }

@@ -2,9 +2,13 @@ package drift
 
 import (
 	"fmt"
+	"math"
+
+	"gonum.org/v1/gonum/stat/distuv"
 
 	"github.com/kedge-ml/kedge/dist"
 	"github.com/kedge-ml/kedge/drift/control"
+	"github.com/kedge-ml/kedge/drift/special"
 	"github.com/kedge-ml/kedge/drift/stat"
 )
 
@@ -27,6 +31,13 @@ type Baseline struct {
 	Shape     *control.Floor        // distances from the whole reference; nil when not learnt
 	Season    *control.Floor        // distances from the same slot's other windows; nil without a season
 	Missing   *control.Floor        // differences of missing rates; nil when not learnt
+	Self      *SelfDrift            `json:",omitempty"` // nil when not learnt
+}
+
+// SelfDrift is how far a reference drifts within itself.
+type SelfDrift struct {
+	Halves float64 // distance of its second half of windows from its first
+	Plain  float64 // share of its windows that a test of independent rows, at 5 %, tells from the rest of it
 }
 
 // LearnBaseline merges a reference's windows, in time order, and compares each
@@ -72,11 +83,15 @@ func (l *learner) learn() {
 		add(total, c, 1)
 	}
 	var shapes, gaps []control.Window
+	plain := 0.0
 	for i, w := range l.windows {
 		from, to := max(0, i-l.block), min(len(l.windows), i+l.block+1)
 		rest := minus(total, l.counts[from:to])
 		if d, err := shapeDistance(l.b.Grid, rest, l.counts[i]); err == nil {
 			shapes = append(shapes, control.Window{Slot: w.Slot, Distance: d})
+			if plainP(l.b.Grid, rest, l.counts[i], d) < 0.05 {
+				plain++
+			}
 		}
 		if d, ok := missingGap(l.b.Reference, l.windows[from:to], w.Summary); ok {
 			gaps = append(gaps, control.Window{Slot: w.Slot, Distance: d})
@@ -84,6 +99,13 @@ func (l *learner) learn() {
 	}
 	half := 0.5 * float64(len(l.windows)) / max(l.rows, 1)
 	l.b.Shape, l.b.Missing = control.LearnFloor(shapes, half), control.LearnFloor(gaps, half)
+	first := make([]uint64, len(total))
+	for _, c := range l.counts[:len(l.counts)/2] {
+		add(first, c, 1)
+	}
+	if d, err := shapeDistance(l.b.Grid, first, minus(total, [][]uint64{first})); err == nil {
+		l.b.Self = &SelfDrift{Halves: d, Plain: plain / float64(max(len(shapes), 1))}
+	}
 	if len(l.slots) > 1 {
 		l.learnSeason(half)
 	}
@@ -137,6 +159,40 @@ func shapeDistance(g *dist.Grid, ref, cur []uint64) (float64, error) {
 	return stat.KSDistance(stat.LadderOfCounts(nil, ref, cur))
 }
 
+// plainP is the p-value of a shape's distance between counts of independent
+// rows: Kolmogorov's limiting law for numbers; for categories that of χ², which
+// 8 nm/(n+m) times the Jensen–Shannon divergence, in nats, tends to.
+func plainP(g *dist.Grid, ref, cur []uint64, distance float64) float64 {
+	n, m := float64(stat.Total(ref)), float64(stat.Total(cur))
+	size := n * m / (n + m)
+	if !g.Categorical() {
+		return special.KolmogorovLimit(math.Sqrt(size) * distance)
+	}
+	return distuv.ChiSquared{K: freedom(ref)}.Survival(8 * size * math.Ln2 * distance * distance)
+}
+
+// plainDistance is the distance that has a p-value among so many rows; see
+// [plainP].
+func plainDistance(g *dist.Grid, ref []uint64, rows, p float64) float64 {
+	n := float64(stat.Total(ref))
+	size := n * rows / (n + rows)
+	if !g.Categorical() {
+		return math.Sqrt(-math.Log(p/2) / (2 * size)) // the first term of Kolmogorov's series, which alone counts here
+	}
+	return math.Sqrt(distuv.ChiSquared{K: freedom(ref)}.Quantile(1-p) / (8 * size * math.Ln2))
+}
+
+// freedom is one less than the cells that a reference fills, at least 1.
+func freedom(counts []uint64) float64 {
+	n := -1.0
+	for _, c := range counts {
+		if c > 0 {
+			n++
+		}
+	}
+	return max(n, 1)
+}
+
 // missingGap is the distance of a window's missing rate from that of the
 // reference without some windows.
 func missingGap(ref *dist.Summary, without []SlotWindow, cur *dist.Summary) (float64, bool) {
@@ -150,4 +206,14 @@ func missingGap(ref *dist.Summary, without []SlotWindow, cur *dist.Summary) (flo
 	}
 	rest := float64(rows-present) / float64(rows)
 	return max(rate-rest, rest-rate), true
+}
+
+// BaselineOf learns what a column is held against from rows of a file, in the
+// order of the file, cut into windows of equal size.
+func BaselineOf(g *dist.Grid, windows []*dist.Summary) (*Baseline, error) {
+	parts := make([]SlotWindow, len(windows))
+	for i, w := range windows {
+		parts[i] = SlotWindow{0, w}
+	}
+	return LearnBaseline(g, parts, 0)
 }
