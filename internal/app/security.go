@@ -128,6 +128,22 @@ func (c *Config) outbound(timeout time.Duration, stated ...string) web.Outbound 
 	return o
 }
 
+// ofGrafana is what Grafana signs by: its root address always ends in a slash
+// there, however its configuration has it, and its keys lie below it.
+func (o OIDCConfig) ofGrafana() OIDCConfig {
+	if o.Issuer == "" {
+		return o
+	}
+	o.Issuer = strings.TrimRight(o.Issuer, "/") + "/"
+	if o.KeySet == "" {
+		o.KeySet = o.Issuer + "api/signing-keys/keys"
+	}
+	return o
+}
+
+// grafanaMethod is how somebody proved who they are whose identity Grafana signed.
+const grafanaMethod = "grafana"
+
 func (o *OIDCConfig) tokens(method string, c *Config) (*auth.Tokens, error) {
 	if o.Issuer == "" {
 		return nil, nil
@@ -136,8 +152,12 @@ func (o *OIDCConfig) tokens(method string, c *Config) (*auth.Tokens, error) {
 	if err != nil {
 		return nil, err
 	}
+	kind := ""
+	if method == grafanaMethod {
+		kind = "jwt" // its access tokens are at+jwt
+	}
 	return auth.NewTokens(auth.TokenConfig{
-		Method: method, Issuer: o.Issuer, Audience: o.Audience, Algorithms: o.Algorithms, KeySet: o.KeySet,
+		Method: method, Type: kind, Issuer: o.Issuer, Audience: o.Audience, Algorithms: o.Algorithms, KeySet: o.KeySet,
 		RolesClaim: o.RolesClaim, Roles: grants.roles, Default: grants.fallback, HTTP: c.outbound(10*time.Second, o.Issuer, o.KeySet).Client(),
 	}), nil
 }
@@ -153,7 +173,8 @@ func (a *App) openAuth(ctx context.Context) error {
 	if cfg.Tokens, err = a.cfg.Auth.OIDC.tokens("oidc", &a.cfg); err != nil {
 		return err
 	}
-	if cfg.Grafana, err = a.cfg.Auth.Grafana.tokens("grafana", &a.cfg); err != nil {
+	grafana := a.cfg.Auth.Grafana.ofGrafana()
+	if cfg.Grafana, err = grafana.tokens(grafanaMethod, &a.cfg); err != nil {
 		return err
 	}
 	if err := a.countRefusals(&cfg); err != nil {

@@ -3,6 +3,8 @@ package auth
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -18,6 +20,7 @@ type TokenConfig struct {
 	Method     string   // oidc or grafana, as audit entries name it
 	Issuer     string   // of the iss claim, exactly
 	Audience   string   // of the aud claim
+	Type       string   // of the typ header where a token has one: other types mean other things; empty: any
 	Algorithms []string // allowed signatures; never a symmetric one, never none
 	KeySet     string   // address of the JSON web key set; empty: the issuer's discovery document names it
 	RolesClaim string   // its values are looked up in Roles; with dots into nested claims
@@ -75,7 +78,7 @@ func (t *Tokens) Identify(ctx context.Context, token string, before func() error
 	if ok && now.Before(known.ends) {
 		return known.id, nil
 	}
-	if strings.Count(token, ".") != 2 {
+	if strings.Count(token, ".") != 2 || !t.typed(token) {
 		return nil, ErrCredential
 	}
 	if err := before(); err != nil {
@@ -99,6 +102,20 @@ func (t *Tokens) Identify(ctx context.Context, token string, before func() error
 	}
 	t.keep(sum, seenToken{id, ends}, now)
 	return id, nil
+}
+
+// typed reports whether a token is of the wanted type, or says none. An issuer
+// signs tokens of other types (at+jwt) with the same keys.
+func (t *Tokens) typed(token string) bool {
+	if t.cfg.Type == "" {
+		return true
+	}
+	text, _, _ := strings.Cut(token, ".")
+	var header struct {
+		Type *string `json:"typ"`
+	}
+	b, err := base64.RawURLEncoding.DecodeString(text)
+	return err == nil && json.Unmarshal(b, &header) == nil && (header.Type == nil || strings.EqualFold(*header.Type, t.cfg.Type))
 }
 
 func (t *Tokens) keep(sum [sha256.Size]byte, s seenToken, now time.Time) {
