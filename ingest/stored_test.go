@@ -27,7 +27,7 @@ func TestUsageIsCounted(t *testing.T) {
 	if over(event.Quotas{}) != "" || counts != 0 {
 		t.Error("without a quota something was counted")
 	}
-	if over(rows) != "" || over(rows) != "" || counts != 1 {
+	if first, second := over(rows), over(rows); first != "" || second != "" || counts != 1 {
 		t.Errorf("below its quota; %d counts", counts)
 	}
 	u.stored("a", 10)

@@ -25,7 +25,6 @@ type apart struct {
 	addr string
 	in   io.WriteCloser
 	out  *bufio.Reader
-	end  func() error
 }
 
 // inside is what a server's process says of the time since it was asked last.

@@ -16,6 +16,7 @@ import (
 	"github.com/grafana/dataplane/sdata/timeseries"
 	"github.com/grafana/grafana-plugin-sdk-go/backend"
 	"github.com/grafana/grafana-plugin-sdk-go/backend/grpcplugin"
+	"github.com/grafana/grafana-plugin-sdk-go/config"
 	"github.com/grafana/grafana-plugin-sdk-go/data"
 	"github.com/grafana/grafana-plugin-sdk-go/genproto/pluginv2"
 	"github.com/hashicorp/go-hclog"
@@ -103,8 +104,9 @@ func dispense[T any](t testing.TB, conn plugin.ClientProtocol, name string) T {
 }
 
 func (p *pluginProcess) context() backend.PluginContext {
+	//lint:ignore SA1019 the Grafanas that the plugin runs in send it
 	return backend.PluginContext{OrgID: 1, PluginID: p.source.Type, DataSourceInstanceSettings: &p.source,
-		GrafanaConfig: backend.NewGrafanaCfg(nil), User: &backend.User{Login: "tess"}}
+		GrafanaConfig: config.NewGrafanaCfg(nil), User: &backend.User{Login: "tess"}}
 }
 
 // panel is one query of a dashboard; its members are Kedge's own.

@@ -57,7 +57,9 @@ func (t *walker) structure(depth int, tell field, path ...int16) error {
 			if err != nil {
 				return err
 			}
-			id = int16(n)
+			if id = int16(n); int64(id) != n { // who reads it later may take it for another field
+				return hostile("its description has a field numbered %d", n)
+			}
 		}
 		at := path
 		if tell != nil {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Looks over the supply chain and the code: vet, staticcheck, secrets in the
+# Looks over the supply chain and the code: vet, staticcheck, gosec, secrets in the
 # history, licences, a bill of materials (CycloneDX), what is out of date, and
 # known vulnerabilities where the database can be reached. Tools are pinned in
 # internal/tools/*.mod. usage: audit.sh FOLDER, where the reports land.
@@ -17,9 +17,38 @@ step() { # NAME COMMAND…: its output is a file of the folder
     echo "ok    $name"
   else
     echo "FAIL  $name: see $OUT/$name.txt"
-    tail -5 "$OUT/$name.txt"
+    tail -n 20 "$OUT/$name.txt"
     failed=1
   fi
+}
+security() { # gosec; what it may find, and why, is gosec.txt
+  "$GO" tool -modfile=internal/tools/gosec.mod gosec -quiet -fmt json -out "$OUT/gosec.json" -exclude G104,G115 -exclude-dir node_modules ./... # ends with 1 where it finds anything
+  python3 - "$OUT/gosec.json" internal/tools/gosec.txt <<'PY'
+import fnmatch, json, os, sys
+report = json.load(open(sys.argv[1]))
+allowed = {}
+for line in open(sys.argv[2]):
+    if line.strip() and not line.startswith("#"):
+        names, _, why = line.partition(": ")
+        if not why.strip():
+            sys.exit(f"{sys.argv[2]}: no reason: {line}")
+        allowed[tuple(names.split())] = 0
+bad = []
+for i in report["Issues"]:
+    file = os.path.relpath(i["file"])
+    lines = [a for a in allowed if a[0] == i["rule_id"] and fnmatch.fnmatchcase(file, a[1])]
+    for a in lines:
+        allowed[a] += 1
+    if not lines:
+        bad.append(f"{i['rule_id']} {file}:{i['line']}: {i['details']}")
+bad += [f"{rule} {files} finds nothing any more: take it out of {sys.argv[2]}" for (rule, files), n in allowed.items() if n == 0]
+bad += [f"not looked at: {file or 'a package'}: {e['error']}" for file, es in (report.get("Golang errors") or {}).items() for e in es]
+if report["Stats"]["files"] < 100:
+    bad.append(f"only {report['Stats']['files']} files were looked at")
+print("\n".join(bad))
+print(f"{report['Stats']['files']} files, {len(report['Issues'])} findings, each with its reason" if not bad else f"{len(bad)} that nothing explains")
+sys.exit(bool(bad))
+PY
 }
 licences() { # no module without one, none whose terms reach the program that uses it
   python3 - "$OUT/sbom.json" <<'PY'
@@ -54,10 +83,11 @@ vulnerable() {
 }
 step vet "$GO" vet ./...
 step staticcheck "$GO" tool -modfile=internal/tools/go.mod staticcheck ./...
+step gosec security
 step gitleaks tool gitleaks git --no-banner --redact --config internal/tools/gitleaks.toml .
 step sbom tool cyclonedx-gomod bin -json -licenses -version "$(git describe --tags --always)" -output "$OUT/sbom.json" bin/kedge # what is in the program
 step licences licences
 step freshness fresh
 step vulnerabilities vulnerable
-tail -n 1 "$OUT/licences.txt" "$OUT/vulnerabilities.txt"
+tail -q -n 1 "$OUT/gosec.txt" "$OUT/licences.txt" "$OUT/vulnerabilities.txt"
 exit "$failed"
