@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bufio"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -61,44 +62,83 @@ func (c *call) read(rw io.Reader) (protocol.Message, error) {
 	return answer{m}, nil
 }
 
-// produceCall sends a record set as it lies in memory, where the library copies it
+// recordSet is a batch for one partition as it lies in memory, its length first.
+type recordSet struct {
+	tp    TopicPartition
+	bytes []byte
+}
+
+// produceCall sends record sets as they lie in memory, where the library copies them
 // page by page into a request of its own.
 type produceCall struct {
 	call
-	tp      TopicPartition
 	timeout time.Duration
-	set     []byte // its length first
+	sets    []recordSet // those of one topic beside each other
 }
+
+// produceBuffer is up to where record sets are copied, so that many small ones leave
+// in one write; what is larger is written from where it lies.
+const produceBuffer = 32 << 10
 
 // RawExchange sends the request and reads its response.
 func (c *produceCall) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 	if c.version < 3 || c.version > 8 {
 		return nil, fmt.Errorf("produce: the broker speaks version %d of the request, wanted 3 to 8", c.version)
 	}
-	if _, err := rw.Write(c.head()); err != nil {
-		return nil, err
+	head, size := c.head()
+	w := bufio.NewWriterSize(rw, min(4+size, produceBuffer))
+	w.Write(head) //nolint:errcheck // the writer keeps its first error, and Flush tells it
+	for i := range c.sets {
+		w.Write(c.intro(i))      //nolint:errcheck // the same
+		w.Write(c.sets[i].bytes) //nolint:errcheck // the same
 	}
-	if _, err := rw.Write(c.set); err != nil {
+	if err := w.Flush(); err != nil {
 		return nil, err
 	}
 	return c.read(rw)
 }
 
-// head is the request up to its record set.
-func (c *produceCall) head() []byte {
-	text := func(b []byte, s string) []byte { return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...) }
-	b := make([]byte, 4, 64+len(c.clientID)+len(c.tp.Topic))
+// head is the request up to its first topic, and size how many bytes follow its length.
+func (c *produceCall) head() (head []byte, size int) {
+	b := make([]byte, 4, 64+len(c.clientID))
 	b = binary.BigEndian.AppendUint16(b, uint16(protocol.Produce))
 	b = binary.BigEndian.AppendUint16(b, uint16(c.version))
 	b = binary.BigEndian.AppendUint32(b, uint32(correlation))
-	b = text(b, c.clientID)
+	b = appendText(b, c.clientID)
 	b = append(b, 0xff, 0xff) // no transaction
 	b = append(b, 0xff, 0xff) // acknowledged by all replicas in sync
 	b = binary.BigEndian.AppendUint32(b, uint32(c.timeout/time.Millisecond))
-	b = text(binary.BigEndian.AppendUint32(b, 1), c.tp.Topic)
-	b = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(b, 1), uint32(c.tp.Partition))
-	binary.BigEndian.PutUint32(b, uint32(len(b)-4+len(c.set)))
-	return b
+	topics := 0
+	size = len(b) // with the topics' number for its own length
+	for i := range c.sets {
+		if c.opens(i) {
+			topics++
+		}
+		size += len(c.intro(i)) + len(c.sets[i].bytes)
+	}
+	binary.BigEndian.PutUint32(b, uint32(size))
+	return binary.BigEndian.AppendUint32(b, uint32(topics)), size
+}
+
+// opens reports whether a set is the first one of its topic.
+func (c *produceCall) opens(i int) bool { return i == 0 || c.sets[i].tp.Topic != c.sets[i-1].tp.Topic }
+
+// intro is what precedes a set: its partition, and its topic before the first of them.
+func (c *produceCall) intro(i int) []byte {
+	topic := c.sets[i].tp.Topic
+	b := make([]byte, 0, 10+len(topic))
+	if c.opens(i) {
+		n := 1
+		for i+n < len(c.sets) && !c.opens(i+n) {
+			n++
+		}
+		b = binary.BigEndian.AppendUint32(appendText(b, topic), uint32(n))
+	}
+	return binary.BigEndian.AppendUint32(b, uint32(c.sets[i].tp.Partition))
+}
+
+func appendText(b []byte, s string) []byte {
+	return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
 }
 
 // exchange sends req to a broker and waits for its response for at most wait

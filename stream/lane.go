@@ -34,7 +34,8 @@ type sealed struct {
 	firstMS int64
 	maxMS   int64
 
-	attempts int // to send it
+	attempts int  // to send it
+	stamped  bool // with the lane's present id and sequence
 }
 
 // send writes a batch with acks from all replicas and returns the offset of
@@ -43,20 +44,15 @@ type sealed struct {
 // broker may remember the failed batch's sequence numbers.
 func (l *lane) send(ctx context.Context, b *sealed) (int64, error) {
 	var offset int64
-	stamped := false
 	err := l.c.retry(ctx, "produce to "+l.tp.String(), func() (err error) {
 		if l.id.producer < 0 {
 			if l.id, err = l.c.initProducer(ctx); err != nil {
 				return err
 			}
-			stamped = false
+			b.stamped = false
 		}
-		if !stamped {
-			sealBatch(b.bytes, b.records, 0, b.firstMS, b.maxMS, l.id, l.castagnoli)
-			stamped = true
-		}
-		b.attempts++
-		offset, err = l.attempt(ctx, b.bytes)
+		l.stamp(b)
+		offset, err = l.attempt(ctx, b)
 		if forgotten(err) {
 			l.id.producer = -1
 			return fmt.Errorf("%w (%w)", kafka.RequestTimedOut, err) // again, under a new id
@@ -67,9 +63,21 @@ func (l *lane) send(ctx context.Context, b *sealed) (int64, error) {
 		l.id.producer = -1
 		return 0, fmt.Errorf("produce to %v: %w", l.tp, tooLarge(err))
 	}
-	l.id.sequence = next(l.id.sequence, b.records)
+	l.sent(b)
 	return offset, nil
 }
+
+// stamp writes the lane's id and sequence into a batch, once: a connection that did
+// not answer may still be reading it.
+func (l *lane) stamp(b *sealed) {
+	if !b.stamped {
+		sealBatch(b.bytes, b.records, 0, b.firstMS, b.maxMS, l.id, l.castagnoli)
+		b.stamped = true
+	}
+}
+
+// sent moves the sequence past a batch that is stored.
+func (l *lane) sent(b *sealed) { l.id.sequence = next(l.id.sequence, b.records) }
 
 // next wraps a sequence number as brokers do.
 func next(sequence int32, n int) int32 {
@@ -89,13 +97,16 @@ func tooLarge(err error) error {
 	return err
 }
 
-func (l *lane) attempt(ctx context.Context, set []byte) (int64, error) {
+func (l *lane) attempt(ctx context.Context, b *sealed) (int64, error) {
 	leader, err := l.c.leader(ctx, l.tp)
 	if err == nil {
-		var offset int64
-		offset, err = l.produce(ctx, leader, set)
-		if err == nil || errors.Is(err, kafka.DuplicateSequenceNumber) {
-			return offset, nil
+		b.attempts++
+		var stored map[TopicPartition]produced
+		if stored, err = l.c.produce(ctx, leader, []recordSet{{l.tp, b.bytes}}); err == nil {
+			var offset int64
+			if offset, err = place(stored, l.tp); err == nil {
+				return offset, nil
+			}
 		}
 	}
 	if staleLayout(err) || broken(err) {
@@ -106,20 +117,41 @@ func (l *lane) attempt(ctx context.Context, set []byte) (int64, error) {
 	return 0, err
 }
 
-func (l *lane) produce(ctx context.Context, leader int32, set []byte) (int64, error) {
-	wait := l.c.cfg.RequestTimeout
-	m, err := l.c.send(ctx, wait, &produceCall{
-		call: call{Message: &rawproduce.Request{}, broker: leader, clientID: l.c.cfg.ClientID}, tp: l.tp, timeout: wait, set: set,
+// produced is a broker's answer for one partition.
+type produced struct {
+	offset int64
+	err    error
+}
+
+// place is where a batch is stored, by an answer.
+func place(stored map[TopicPartition]produced, tp TopicPartition) (int64, error) {
+	p, ok := stored[tp]
+	if !ok {
+		return 0, fmt.Errorf("%w: produce response without %v", ErrCorrupt, tp)
+	}
+	if errors.Is(p.err, kafka.DuplicateSequenceNumber) {
+		return p.offset, nil
+	}
+	return p.offset, p.err
+}
+
+// produce sends record sets to the leader of their partitions in one request. Sets
+// of one topic stand beside each other.
+func (c *Client) produce(ctx context.Context, leader int32, sets []recordSet) (map[TopicPartition]produced, error) {
+	wait := c.cfg.RequestTimeout
+	m, err := c.send(ctx, wait, &produceCall{
+		call: call{Message: &rawproduce.Request{}, broker: leader, clientID: c.cfg.ClientID}, timeout: wait, sets: sets,
 	})
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	res := m.(answer).Message.(*produce.Response)
-	if len(res.Topics) != 1 || len(res.Topics[0].Partitions) != 1 {
-		return 0, fmt.Errorf("%w: produce response for %d topics", ErrCorrupt, len(res.Topics))
+	stored := make(map[TopicPartition]produced, len(sets))
+	for _, t := range m.(answer).Message.(*produce.Response).Topics {
+		for _, p := range t.Partitions {
+			stored[TopicPartition{t.Topic, p.Partition}] = produced{p.BaseOffset, codeErr(p.ErrorCode)}
+		}
 	}
-	p := res.Topics[0].Partitions[0]
-	return p.BaseOffset, codeErr(p.ErrorCode)
+	return stored, nil
 }
 
 // initProducer asks for a producer id.

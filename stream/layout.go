@@ -107,3 +107,19 @@ func (c *Client) leader(ctx context.Context, tp TopicPartition) (int32, error) {
 	}
 	return leader, err
 }
+
+// leads is the leader of a partition by the remembered layout, −1 where that knows
+// none. It asks nobody.
+func (c *Client) leads(tp TopicPartition) int32 {
+	c.mu.Lock()
+	l := c.layout
+	c.mu.Unlock()
+	if l == nil {
+		return -1
+	}
+	leader, err := l.leader(tp)
+	if err != nil {
+		return -1
+	}
+	return leader
+}

@@ -1,9 +1,11 @@
 package stream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -100,6 +102,7 @@ func (e *ProduceError) Unwrap() []error {
 type outbox struct {
 	lane    *lane
 	pending []*parcel
+	now     *parcel // under way
 	sending bool
 	expect  int // bytes of a batch, as the last one: growing costs more than filling
 }
@@ -127,14 +130,16 @@ func (p *Producer) Produce(ctx context.Context, topic string, msgs ...Message) e
 		return err
 	}
 	tickets := make([]ticket, len(msgs))
+	var idle []*outbox // with messages of this call, and nobody who sends them yet
 	for i := range msgs {
 		tp := TopicPartition{topic, p.partition(&msgs[i], partitions)}
 		if tp.Partition < 0 || int(tp.Partition) >= partitions {
 			tickets[i].err = fmt.Errorf("%v: %w", tp, ErrUnknownTopic)
 			continue
 		}
-		tickets[i].parcel, tickets[i].err = p.accept(ctx, tp, &msgs[i])
+		tickets[i].parcel, idle, tickets[i].err = p.accept(ctx, tp, &msgs[i], idle)
 	}
+	p.start(idle)
 	return p.await(ctx, tickets)
 }
 
@@ -167,18 +172,36 @@ func (p *Producer) partition(m *Message, n int) int32 {
 	return int32(p.turn % uint32(n))
 }
 
-// accept puts a message into its partition's open batch, waiting for space.
-func (p *Producer) accept(ctx context.Context, tp TopicPartition, m *Message) (*parcel, error) {
+// accept puts a message into its partition's open batch, waiting for space. Who finds
+// a partition that nobody sends for adds it to idle and starts those: at the latest
+// when it waits, and when a batch is full.
+func (p *Producer) accept(ctx context.Context, tp TopicPartition, m *Message, idle []*outbox) (*parcel, []*outbox, error) {
 	size := m.size()
 	weight := min(int64(size), p.cfg.BufferBytes)
-	if err := p.space.Acquire(ctx, weight); err != nil {
-		return nil, err
+	if !p.space.TryAcquire(weight) {
+		p.start(idle)
+		idle = nil
+		if err := p.space.Acquire(ctx, weight); err != nil {
+			return nil, idle, err
+		}
 	}
+	b, idle, full, err := p.add(tp, m, size, weight, idle)
+	if err != nil {
+		p.space.Release(weight)
+		return nil, idle, err
+	}
+	if full {
+		p.start(idle)
+		idle = nil
+	}
+	return b, idle, nil
+}
+
+func (p *Producer) add(tp TopicPartition, m *Message, size int, weight int64, idle []*outbox) (b *parcel, still []*outbox, full bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		p.space.Release(weight)
-		return nil, fmt.Errorf("producer: %w", ErrClosed)
+		return nil, idle, false, fmt.Errorf("producer: %w", ErrClosed)
 	}
 	box := p.lanes[tp]
 	if box == nil {
@@ -188,6 +211,7 @@ func (p *Producer) accept(ctx context.Context, tp TopicPartition, m *Message) (*
 	last := len(box.pending) - 1
 	if last < 0 || len(box.pending[last].bytes)+size > p.cfg.BatchBytes {
 		p.turn++
+		full = last >= 0
 		box.pending = append(box.pending, &parcel{done: make(chan struct{}), sealed: sealed{bytes: openBatch(p.room(box.expect))}})
 		last++
 	}
@@ -195,9 +219,9 @@ func (p *Producer) accept(ctx context.Context, tp TopicPartition, m *Message) (*
 	if !box.sending {
 		box.sending = true
 		p.busy.Add(1)
-		go p.drain(box)
+		idle = append(idle, box)
 	}
-	return box.pending[last], nil
+	return box.pending[last], idle, full, nil
 }
 
 // room returns memory for a batch, of one that was sent if there is any: batches are
@@ -233,38 +257,130 @@ func (b *parcel) add(m *Message, weight int64) {
 	b.weight += weight
 }
 
-// drain sends a partition's batches until there are none.
-func (p *Producer) drain(box *outbox) {
-	defer p.busy.Done()
-	for {
-		p.senders <- struct{}{}
-		b := p.next(box)
-		if b == nil {
-			<-p.senders
-			return
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), p.cfg.Timeout)
-		_, b.err = box.lane.send(ctx, &b.sealed)
-		cancel()
-		<-p.senders
-		p.reuse(b)
-		p.space.Release(b.weight)
-		close(b.done)
+// start sends what waits for partitions, a goroutine for those of one leader.
+func (p *Producer) start(boxes []*outbox) {
+	if len(boxes) == 0 {
+		return
+	}
+	byLeader := map[int32][]*outbox{}
+	for _, box := range boxes {
+		leader := p.c.leads(box.lane.tp)
+		byLeader[leader] = append(byLeader[leader], box)
+	}
+	for leader, boxes := range byLeader {
+		slices.SortFunc(boxes, func(a, b *outbox) int { return cmp.Compare(a.lane.tp.Topic, b.lane.tp.Topic) })
+		go p.drain(leader, boxes)
 	}
 }
 
-// next closes the first waiting batch to further messages and takes it.
-func (p *Producer) next(box *outbox) *parcel {
+// drain sends partitions' batches until there are none. Each box counts as busy and
+// belongs to one drain alone, which keeps its order.
+func (p *Producer) drain(leader int32, boxes []*outbox) {
+	for len(boxes) > 0 {
+		p.senders <- struct{}{}
+		load, rest := p.next(leader, boxes)
+		if len(rest) > 0 {
+			go p.drain(leader, rest)
+		}
+		if len(load) > 0 {
+			load = p.ship(leader, load)
+		}
+		<-p.senders
+		boxes = load
+	}
+}
+
+// next closes the first waiting batches of as many partitions as fit into one request
+// to further messages. Those that do not fit are the rest, and those with nothing left
+// are let go. A partition without a leader or a producer id goes alone.
+func (p *Producer) next(leader int32, boxes []*outbox) (load, rest []*outbox) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(box.pending) == 0 {
-		box.sending = false
-		return nil
+	bytes := 0
+	for i, box := range boxes {
+		if len(box.pending) == 0 {
+			box.sending = false
+			p.busy.Done()
+			continue
+		}
+		alone := leader < 0 || box.lane.id.producer < 0
+		size := len(box.pending[0].bytes)
+		if len(load) > 0 && (alone || bytes+size > p.cfg.BatchBytes) {
+			rest = append(rest, box)
+			continue
+		}
+		bytes += size
+		box.now = box.pending[0]
+		box.pending = box.pending[1:]
+		box.expect = size
+		load = append(load, box)
+		if alone {
+			return load, append(rest, boxes[i+1:]...)
+		}
 	}
-	b := box.pending[0]
-	box.pending = box.pending[1:]
-	box.expect = len(b.bytes)
-	return b
+	return load, rest
+}
+
+// ship sends a batch of each partition in one request and returns the partitions that
+// are done with theirs. Those that were not stored go on by themselves: their lanes
+// know what may be tried again, and the broker what it has already.
+func (p *Producer) ship(leader int32, load []*outbox) (done []*outbox) {
+	deadline := time.Now().Add(p.cfg.Timeout)
+	if len(load) == 1 {
+		p.alone(deadline, load[0])
+		return load
+	}
+	stored := p.together(deadline, leader, load)
+	done = load[:0]
+	for _, box := range load {
+		if _, err := place(stored, box.lane.tp); err == nil {
+			box.lane.sent(&box.now.sealed)
+			p.settle(box)
+			done = append(done, box)
+			continue
+		}
+		go func() {
+			p.senders <- struct{}{}
+			p.alone(deadline, box)
+			<-p.senders
+			p.drain(leader, []*outbox{box})
+		}()
+	}
+	return done
+}
+
+// together tries the batches once, and returns nothing where no answer came.
+func (p *Producer) together(deadline time.Time, leader int32, load []*outbox) map[TopicPartition]produced {
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	defer cancel()
+	sets := make([]recordSet, len(load))
+	for i, box := range load {
+		box.lane.stamp(&box.now.sealed)
+		box.now.attempts++
+		sets[i] = recordSet{box.lane.tp, box.now.bytes}
+	}
+	stored, err := p.c.produce(ctx, leader, sets)
+	if err != nil {
+		p.c.log.Debug("produce", "leader", leader, "partitions", len(load), "error", err)
+	}
+	return stored
+}
+
+// alone sends a partition's batch by itself, as often as it takes.
+func (p *Producer) alone(deadline time.Time, box *outbox) {
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	defer cancel()
+	_, box.now.err = box.lane.send(ctx, &box.now.sealed)
+	p.settle(box)
+}
+
+// settle tells those who wait what became of a batch.
+func (p *Producer) settle(box *outbox) {
+	b := box.now
+	box.now = nil
+	p.reuse(b)
+	p.space.Release(b.weight)
+	close(b.done)
 }
 
 func (p *Producer) await(ctx context.Context, tickets []ticket) error {
