@@ -123,7 +123,7 @@ func model() Dashboard {
 			{Title: "How good is it", Panels: []Panel{
 				{Title: "Score against truth", Type: timeseries, Query: ask("label_coverage", nil), Values: []string{"mean_score", "mean_label"},
 					Description: "The mean score of predictions beside the mean of the labels that have come. Lines that part mean that the model is wrong on average."},
-				{Title: "Labels that have come", Type: timeseries, Query: ask("label_coverage", nil), Values: []string{"coverage"}, Unit: "percentunit",
+				{Title: "Labels that have come", Type: timeseries, Query: ask("label_coverage", nil), Values: []string{"coverage"}, Unit: "percentunit", SoftMax: 1,
 					Description: "The share of predictions whose label is known by now. Recent ones are still waiting."},
 				{Title: "Distribution of scores", Type: heatmap, Width: 24, Query: ask("score_distribution", nil),
 					Description: "How many scores fell into each twentieth of zero to one. A band that moves is a model that sees another world."},
@@ -153,9 +153,9 @@ func model() Dashboard {
 			{Title: "Columns", Panels: []Panel{
 				{Title: "Chosen columns", Type: timeseries, Query: ask("summary", func(q *query.Request) { q.Columns = []string{"$column"} }), Values: []string{"mean"},
 					Description: "The mean of each chosen numeric column over time."},
-				{Title: "Missing values", Type: timeseries, Query: ask("summary", func(q *query.Request) { q.Columns = []string{"$column"} }), Values: []string{"null_share"}, Unit: "percentunit",
+				{Title: "Missing values", Type: timeseries, Query: ask("summary", func(q *query.Request) { q.Columns = []string{"$column"} }), Values: []string{"null_share"}, Unit: "percentunit", SoftMax: 0.05,
 					Description: "The share of rows in which a chosen column has no value."},
-				{ID: 101, Title: "Age of columns", Type: timeseries, Width: 24, Query: ask("freshness_series", func(q *query.Request) { q.Columns = []string{"$column"} }),
+				{ID: 101, Title: "Age of columns", Type: timeseries, SoftMax: 1, Width: 24, Query: ask("freshness_series", func(q *query.Request) { q.Columns = []string{"$column"} }),
 					Description: "How old the newest value of each chosen column was. A column that falls silent climbs, while the others lie near zero."},
 			}},
 			{Title: "Rows behind it", Panels: []Panel{
@@ -185,9 +185,9 @@ func featureView() Dashboard {
 					Links:       []Link{{Title: "Model", URL: "/d/" + ModelUID}}},
 				{Title: "Columns over time", Type: timeseries, Width: 24, Height: 10, Query: query.Request{Kind: "summary", View: "$view", Columns: []string{"$column"}}, Values: []string{"p05", "p50", "p95"},
 					Description: "The middle and the outer twentieths of the chosen numeric columns."},
-				{Title: "Missing values", Type: timeseries, Query: query.Request{Kind: "summary", View: "$view", Columns: []string{"$column"}}, Values: []string{"null_share"}, Unit: "percentunit",
+				{Title: "Missing values", Type: timeseries, Query: query.Request{Kind: "summary", View: "$view", Columns: []string{"$column"}}, Values: []string{"null_share"}, Unit: "percentunit", SoftMax: 0.05,
 					Description: "The share of rows in which a chosen column has no value."},
-				{ID: 101, Title: "Age of columns", Type: timeseries, Query: query.Request{Kind: "freshness_series", View: "$view", Columns: []string{"$column"}},
+				{ID: 101, Title: "Age of columns", Type: timeseries, SoftMax: 1, Query: query.Request{Kind: "freshness_series", View: "$view", Columns: []string{"$column"}},
 					Description: "How old the newest value of each chosen column was. A column that falls silent climbs, while the others lie near zero."},
 				{Title: "Drift of all columns", Type: heatmap, Width: 24, Query: query.Request{Kind: "drift_heatmap", View: "$view"}, Empty: learning,
 					Description: "How many times its floor each column is away from its reference, the worst on top."},

@@ -65,6 +65,12 @@ func lintPanel(t *testing.T, d Dashboard, p Panel) {
 	if p.Title == "" || len(p.Description) < 20 || !strings.HasSuffix(p.Description, ".") {
 		t.Errorf("%s: a title and a sentence of description are required", at)
 	}
+	if p.Unit == "percentunit" && p.Type == timeseries && (p.SoftMax <= 0 || p.SoftMax > 1) {
+		t.Errorf("%s: where a share is zero all the time its axis would reach to 10,000 %%", at)
+	}
+	if p.Type != timeseries && p.SoftMax != 0 {
+		t.Errorf("%s has no axis of values", at)
+	}
 	if len(p.Prometheus) > 0 {
 		lintMetrics(t, at, d, p)
 		return

@@ -30,6 +30,8 @@ type (
 	}
 	defaults struct {
 		Unit       string         `json:"unit,omitempty"`
+		Min        *float64       `json:"min,omitempty"`
+		Max        *float64       `json:"max,omitempty"`
 		Thresholds map[string]any `json:"thresholds"`
 		Custom     map[string]any `json:"custom,omitempty"`
 	}
@@ -195,7 +197,7 @@ func (p *Panel) render(id int) panelJSON {
 	return panelJSON{
 		ID: id, Type: p.Type, Title: p.Title, Description: p.Description, Datasource: &from,
 		GridPos:     gridPos{H: h, W: w},
-		FieldConfig: &fieldConfig{Defaults: defaults{Unit: p.Unit, Thresholds: noThresholds(), Custom: custom(p.Type)}, Overrides: []any{}},
+		FieldConfig: &fieldConfig{Defaults: p.defaults(), Overrides: widths(p.Type)},
 		Options:     options(p.Type, p.Legend),
 		Targets:     targets,
 		Links:       p.Links, Repeat: p.Repeat, MaxPerRow: perRow, Transform: p.organize(),
@@ -223,11 +225,43 @@ func noThresholds() map[string]any {
 	return map[string]any{"mode": "absolute", "steps": []any{map[string]any{"color": "green", "value": nil}}}
 }
 
-func custom(panelType string) map[string]any {
-	if panelType == timeseries {
-		return map[string]any{"lineWidth": 1, "fillOpacity": 8, "showPoints": "auto", "spanNulls": false, "thresholdsStyle": map[string]any{"mode": "dashed"}}
+func (p *Panel) defaults() defaults {
+	out := defaults{Unit: p.Unit, Thresholds: noThresholds()}
+	switch p.Type {
+	case timeseries: // not filled: twenty areas over each other are mud
+		out.Custom = map[string]any{"lineWidth": 1, "fillOpacity": 0, "showPoints": "auto", "spanNulls": false, "thresholdsStyle": map[string]any{"mode": "dashed"}}
+		if p.SoftMax != 0 {
+			out.Custom["axisSoftMin"], out.Custom["axisSoftMax"] = 0, p.SoftMax
+		}
+	case bargauge:
+		if p.Unit == "percentunit" { // else bars reach from the smallest to the largest share that there is
+			none, whole := 0.0, 1.0
+			out.Min, out.Max = &none, &whole
+		}
 	}
-	return nil
+	return out
+}
+
+// widths of columns in pixels, by name: times whole, short words narrow. What is
+// not named shares what is left, at 150 or more each, so that without these a
+// panel of a third of the screen shows two columns of four.
+func widths(panelType string) []any {
+	if panelType != table {
+		return []any{}
+	}
+	width := func(matcher, of string, pixels int) any {
+		return map[string]any{
+			"matcher":    map[string]any{"id": matcher, "options": of},
+			"properties": []any{map[string]any{"id": "custom.width", "value": pixels}},
+		}
+	}
+	return []any{
+		width("byType", "time", 170),
+		width("byRegexp", "/^(partition|epoch|times|tier|role)$/", 80),
+		width("byRegexp", "/^(kind|seconds|behind|severity|state|detector|version|score|rows|records|gap_rows|duplicate_rows)$/", 95),
+		width("byName", "topic", 230),
+		width("byName", "sentence", 480),
+	}
 }
 
 func options(panelType, legend string) map[string]any {

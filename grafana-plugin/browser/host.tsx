@@ -171,9 +171,13 @@ function Drawn({ ds, panel }: any) {
   const frames: any[] | undefined =
     answer?.data &&
     data.applyFieldOverrides({
-      data: answer.data.map((f: any) => data.toDataFrame(f)).map((f: any) => ({ ...f, fields: f.fields.map((x: any) => ({ ...x, config: { ...standard, ...Object.fromEntries(Object.entries(defaults).filter(([, v]) => v)), ...x.config, custom: { ...custom, ...defaults.custom, ...x.config?.custom } } })) })),
+      data: answer.data.map((f: any) => data.toDataFrame(f)).filter((f: any) => f.meta?.dataTopic !== 'annotations').map((f: any) => ({ ...f, fields: f.fields.map((x: any) => ({ ...x, config: { ...standard, ...Object.fromEntries(Object.entries(defaults).filter(([, v]) => v)), ...x.config, custom: { ...custom, ...defaults.custom, ...x.config?.custom } } })) })),
       fieldConfig: { defaults: {}, overrides: [] }, replaceVariables: (s: string) => s, theme, timeZone: 'utc',
     });
+  for (const o of panel.fieldConfig.overrides) { // of which dashboards set widths alone
+    const matches = data.fieldMatchers.get(o.matcher.id).get(o.matcher.options);
+    frames?.forEach((f: any) => f.fields.filter((x: any) => matches(x, f, frames)).forEach((x: any) => { x.config.custom.width = o.properties[0].value; }));
+  }
   const { w, h, x, y } = panel.gridPos;
   const [width, height] = [w * GRID - 24, h * 34 - 56];
   const rows = frames?.reduce((n: number, f: any) => n + f.length, 0) ?? 0;
@@ -187,7 +191,7 @@ function Drawn({ ds, panel }: any) {
   };
   return (
     <div data-panel={panel.title} data-state={error ? 'error' : frames ? 'done' : 'loading'} data-rows={rows} style={{ position: 'absolute', left: x * GRID, top: y * 34, width: w * GRID - 8, height: h * 34 - 8, overflow: 'hidden', background: theme.colors.background.primary, padding: 8 }}>
-      <h6>{panel.title}</h6>
+      <h6>{fill(panel.title)}</h6>
       {error && <ui.Alert title={String(error.message ?? error.data?.message ?? JSON.stringify(error))} />}
       {frames && !error && draw()}
     </div>
@@ -199,7 +203,7 @@ function Dashboard({ ds, uid }: any) {
   React.useEffect(() => void fetch(`/dashboards/${uid}.json`).then((r) => r.json()).then(setBoard), [uid]);
   return (
     <div style={{ position: 'relative', width: 24 * GRID, height: 34 * Math.max(0, ...(board?.panels ?? []).map((p: any) => p.gridPos.y + p.gridPos.h)) }}>
-      {board?.panels.map((p: any) => (p.type === 'row' ? <h5 key={p.id} style={{ position: 'absolute', top: p.gridPos.y * 34 }}>{p.title}</h5> : <Drawn key={p.id} ds={ds} panel={p} />))}
+      {board?.panels.map((p: any) => (p.type === 'row' ? <h5 key={p.id} style={{ position: 'absolute', top: p.gridPos.y * 34 }}>{fill(p.title)}</h5> : <Drawn key={p.id} ds={ds} panel={p} />))}
     </div>
   );
 }

@@ -39,6 +39,9 @@ func fieldConfig(c *query.Column, t query.FrameType, to leads) *data.FieldConfig
 		}
 		cfg.Thresholds = &data.ThresholdsConfig{Mode: data.ThresholdsModeAbsolute, Steps: steps}
 	}
+	if c.Unit == "percentunit" && t == query.NumericLong { // a gauge would reach from the smallest to the largest that there is
+		cfg.SetMin(0).SetMax(1)
+	}
 	if c.Type == query.Text && t == query.Table {
 		filterable := true
 		cfg.Filterable = &filterable

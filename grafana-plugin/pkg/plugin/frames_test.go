@@ -79,6 +79,10 @@ func TestFieldConfig(t *testing.T) {
 	if _, err := json.Marshal(f); err != nil {
 		t.Errorf("the frame has no JSON form: %v", err)
 	}
+	share := query.Frame{Type: query.NumericLong, Columns: []query.Column{{Name: "share", Type: query.Float, Unit: "percentunit"}, {Name: "age", Type: query.Float, Unit: "s"}}}
+	if f, err = toGrafana(&share, leads{}); err != nil || f.Fields[0].Config.Min == nil || *f.Fields[0].Config.Min != 0 || *f.Fields[0].Config.Max != 1 || f.Fields[1].Config.Max != nil {
+		t.Errorf("a gauge of shares reaches from none to all: %v", err)
+	}
 	series := query.Frame{Type: query.TimeSeriesWide, Columns: []query.Column{{Name: "time", Type: query.Time}, {Name: "v", Type: query.Float, Labels: map[string]string{"view": "user"}}, {Name: "w", Type: query.Float}}}
 	if f, err = toGrafana(&series, leads{}); err != nil || len(f.Fields[0].Config.Links)+len(f.Fields[2].Config.Links) > 0 || len(f.Fields[1].Config.Links) != 1 || f.Fields[1].Config.Links[0].Title != "Rows of user" {
 		t.Errorf("links to rows: %v", err)
