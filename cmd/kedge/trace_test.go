@@ -107,7 +107,7 @@ func TestTraceReachesTheInsert(t *testing.T) {
 	t.Setenv("KEDGE_TELEMETRY_SAMPLE_RATIO", "0")
 	dir := t.TempDir()
 	p := startKedge(t, dir)
-	out := p.must("train", testenv.Shared(t, "data/elec.csv"), "--name", "elec", "--label", "class", "--backend", "linear", "--drop", "period", "--artifacts", filepath.Join(dir, "artifacts"))
+	out := p.must("train", plantedMarket(t), "--name", "elec", "--label", "class", "--backend", "linear", "--drop", "period", "--artifacts", filepath.Join(dir, "artifacts"))
 	digest := regexp.MustCompile(`artefact ([0-9a-f]{64})`).FindStringSubmatch(out)
 	file := filepath.Join(dir, "deployment.yaml")
 	if err := os.WriteFile(file, []byte(fmt.Sprintf("kind: Deployment\nname: elec\nspec:\n  versions: [{version: '1', artifact: %s}]\n  champion: '1'\n", digest[1])), 0o600); err != nil {
@@ -137,7 +137,7 @@ func TestTraceReachesTheInsert(t *testing.T) {
 	if err := ask(seen, "01"); err != nil {
 		t.Fatal(err)
 	}
-	p.hasExemplar(seen, "kedge_serving_request_duration_seconds_bucket", "kedge_serving_compute_duration_seconds_bucket", "kedge_serving_features_duration_seconds_bucket")
+	p.hasExemplar(seen, "kedge_serving_request_duration_seconds_bucket", "kedge_serving_queue_duration_seconds_bucket", "kedge_serving_compute_duration_seconds_bucket", "kedge_serving_features_duration_seconds_bucket")
 	const request = "POST /v1/predict/{model} < " + caller
 	for span, want := range map[string]string{
 		"features": "features < " + request, "compute": "compute < " + request, "record": "record < " + request,
