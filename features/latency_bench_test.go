@@ -29,6 +29,7 @@ const roleVariable = "KEDGE_BENCH_ROLE"
 type role struct {
 	Client *load  // asks, and prints latencies
 	Server string // "bare" or "floor": prints its address and serves until it is killed
+	Answer int    // bytes of the floor's answers
 }
 
 // TestMain makes of this binary the client and the other servers that
@@ -47,7 +48,7 @@ func TestMain(m *testing.M) {
 	case r.Client != nil:
 		err = r.Client.run()
 	default:
-		err = servePeer(r.Server)
+		err = r.serve()
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -64,6 +65,7 @@ type load struct {
 	Rows, Features int
 	Connections    int
 	Every, For     time.Duration
+	Valkey         bool // asks HGETALL instead
 }
 
 // latencies is what it then reports: from the time at which a request was due,
@@ -74,10 +76,14 @@ type latencies struct {
 	P50, P99     time.Duration
 	Max, SentP99 time.Duration
 	Away         time.Duration // a second: the server had work and the system gave its core to others
+	CPU          time.Duration // of the server, for one answer
 }
 
 func (l *load) run() error {
 	loop := testenv.OpenLoop{Addr: l.Addr, Requests: httpRequests(l.Names, l.Rows, l.Features, l.Header), Connections: l.Connections, N: 1 << 20, For: l.For}
+	if l.Valkey {
+		loop.Requests, loop.Whole = valkeyRequests(), wholeReply
+	}
 	if l.Every > 0 {
 		loop.Rate = float64(l.Connections) / l.Every.Seconds()
 	}
@@ -99,11 +105,11 @@ func summary(all []time.Duration) latencies {
 	return latencies{Answers: len(all), P50: at(0.5), P99: at(0.99), Max: at(1)}
 }
 
-// servePeer is the server process of a peer.
-func servePeer(name string) error {
+// serve is the server process of a peer.
+func (r role) serve() error {
 	ready := func(addr string) { fmt.Println(addr) }
-	if name == "floor" {
-		return testenv.ServeFloor(make([]byte, 6<<10), ready)
+	if r.Server == "floor" {
+		return testenv.ServeFloor(make([]byte, r.Answer), ready)
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -132,7 +138,7 @@ type target struct {
 // startPeer starts a peer's process on the core that Kedge has.
 func startPeer(b *testing.B, name string, l load) target {
 	b.Helper()
-	cmd, err := pinned("0", role{Server: name})
+	cmd, err := pinned("0", role{Server: name, Answer: answerSize(b, l)})
 	must(b, err)
 	out, err := cmd.StdoutPipe()
 	must(b, err)
@@ -147,37 +153,51 @@ func startPeer(b *testing.B, name string, l load) target {
 	return target{l, cmd.Process.Pid}
 }
 
+// answerSize is the body of the answer to one of the requests.
+func answerSize(b *testing.B, l load) int {
+	conn, err := net.Dial("tcp", l.Addr)
+	must(b, err)
+	defer conn.Close()
+	_, err = conn.Write(httpRequests(l.Names, l.Rows, l.Features, l.Header)[0])
+	must(b, err)
+	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	must(b, err)
+	return int(answer.ContentLength)
+}
+
 // apart runs the load in a process of its own, pinned to the second core; the
 // servers have the first one.
 func (t target) apart(b *testing.B) (got latencies) {
 	b.Helper()
 	cmd, err := pinned("1", role{Client: &t.load})
 	must(b, err)
-	away := waited(b, t.pid)
+	ran, away := spent(b, t.pid)
 	out, err := cmd.Output()
 	if err != nil {
 		b.Fatalf("client: %v", err)
 	}
 	must(b, json.Unmarshal(out, &got))
-	got.Away = time.Duration(float64(waited(b, t.pid)-away) / t.For.Seconds())
+	ran2, away2 := spent(b, t.pid)
+	got.Away = time.Duration(float64(away2-away) / t.For.Seconds())
+	got.CPU = (ran2 - ran) / time.Duration(got.Answers)
 	return got
 }
 
-// waited is how long a process's threads had work and no core.
-func waited(b *testing.B, pid int) (sum time.Duration) {
+// spent is how long a process's threads had a core, and work and no core.
+func spent(b *testing.B, pid int) (ran, away time.Duration) {
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	must(b, err)
 	for _, name := range files {
-		var ran, wait int64
+		var r, w time.Duration
 		text, err := os.ReadFile(name)
 		if err != nil { // the thread has ended
 			continue
 		}
-		_, err = fmt.Sscan(string(text), &ran, &wait)
+		_, err = fmt.Sscan(string(text), (*int64)(&r), (*int64)(&w))
 		must(b, err)
-		sum += time.Duration(wait)
+		ran, away = ran+r, away+w
 	}
-	return sum
+	return ran, away
 }
 
 // at70 finds what the connections reach, and asks for 70 % of it.
@@ -218,6 +238,7 @@ func BenchmarkLatency(b *testing.B) {
 			b.ReportMetric(middle(tries[i], func(l latencies) float64 { return float64(l.Answers) / one.For.Seconds() }), who+"req/s")
 		}
 	})
+	b.Run("1x50-core-each", func(b *testing.B) { coreEach(b, target{one, os.Getpid()}) })
 	b.Run("100x250-one-connection", func(b *testing.B) {
 		for b.Loop() {
 			large := target{one, os.Getpid()}
@@ -225,6 +246,89 @@ func BenchmarkLatency(b *testing.B) {
 			report(b, "", large.apart(b))
 		}
 	})
+}
+
+// coreEach compares what servers of one core each give to one and the same client,
+// a loop of system calls on another core, in turns: Kedge, a bare handler and the
+// floor over four connections, Valkey over sixteen. Where the machine has a redis-benchmark,
+// which is such a client in C, it asks the same Valkey.
+func coreEach(b *testing.B, kedge target) {
+	server := testenv.StartValkey(b)
+	fillValkey(b, server.Addr, 50)
+	must(b, exec.Command("taskset", "-a", "-c", "-p", "0", strconv.Itoa(server.PID())).Run())
+	valkey := target{load{Addr: server.Addr, Valkey: true, Connections: 16, For: kedge.For}, server.PID()}
+	names := []string{"kedge", "bare", "floor", "valkey"}
+	targets := []target{kedge, startPeer(b, "bare", kedge.load), startPeer(b, "floor", kedge.load), valkey}
+	rate, cpu, rounds := map[string]float64{}, map[string]float64{}, 0.0
+	for b.Loop() {
+		for range 3 {
+			for i, t := range targets {
+				got := t.apart(b)
+				rate[names[i]] += float64(got.Answers) / t.For.Seconds()
+				cpu[names[i]] += got.CPU.Seconds() * 1e6
+			}
+			if binary, err := exec.LookPath("redis-benchmark"); err == nil {
+				rate["redis-benchmark"] += redisBenchmark(b, binary, server.Addr)
+			}
+			rounds++
+		}
+	}
+	for name, sum := range rate {
+		b.ReportMetric(sum/rounds, name+"-req/s")
+		b.ReportMetric(rate["kedge"]/sum, "x-"+name)
+	}
+	for name, sum := range cpu {
+		b.ReportMetric(sum/rounds, name+"-server-cpu-us")
+	}
+}
+
+// redisBenchmark is how many HGETALL of an entity redis-benchmark gets answered a
+// second, over sixteen connections, on the second core.
+func redisBenchmark(b *testing.B, binary, addr string) float64 {
+	host, port, err := net.SplitHostPort(addr)
+	must(b, err)
+	out, err := exec.Command("taskset", "-c", "1", binary, "-h", host, "-p", port, "-c", "16", "-n", "200000", "--csv", "HGETALL", "entity:37").Output()
+	must(b, err)
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	_, rest, _ := strings.Cut(lines[len(lines)-1], `","`) // "HGETALL entity:37","36500.12",…
+	rate, err := strconv.ParseFloat(strings.Trim(strings.SplitN(rest, ",", 2)[0], `"`), 64)
+	must(b, err)
+	return rate
+}
+
+// wholeReply finds the end of an array of bulk strings.
+func wholeReply(got []byte) (status int, err error) {
+	left, rest, ok := replyLine(got, '*')
+	if ok && left == 0 {
+		return 0, fmt.Errorf("HGETALL: %.100q", got)
+	}
+	for ; ok && left > 0; left-- {
+		var size int
+		if size, rest, ok = replyLine(rest, '$'); !ok || len(rest) < size+2 {
+			return 0, nil
+		}
+		rest = rest[size+2:]
+	}
+	if !ok {
+		return 0, nil
+	}
+	return http.StatusOK, nil
+}
+
+// replyLine reads a line that states a number.
+func replyLine(b []byte, kind byte) (n int, rest []byte, ok bool) {
+	for i, c := range b {
+		switch {
+		case i == 0 && c == kind || c == '\r':
+		case c == '\n':
+			return n, b[i+1:], i > 0
+		case i > 0 && c >= '0' && c <= '9':
+			n = n*10 + int(c-'0')
+		default:
+			return 0, nil, false
+		}
+	}
+	return 0, nil, false
 }
 
 // middle is the median of several tries.

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// OpenLoop asks an HTTP server on schedule, whether or not it has answered what
+// OpenLoop asks a server on schedule, whether or not it has answered what
 // was asked before, from one thread that never sleeps and leaves no garbage: what
 // it measures is the server and the kernel between, not a scheduler of its own.
 type OpenLoop struct {
@@ -21,7 +21,11 @@ type OpenLoop struct {
 	Rate        float64       // requests a second; 0: as soon as a connection is free
 	N           int           // how many at most
 	For         time.Duration // how long at most; 0: until all are answered
+	Whole       Whole         // nil: [WholeHTTP]
 }
+
+// Whole finds an answer's end: a status of 0 says that more is to come.
+type Whole func(answer []byte) (status int, err error)
 
 // Answered is what came of it.
 type Answered struct {
@@ -58,6 +62,10 @@ func (l OpenLoop) Run() (out *Answered, err error) {
 		defer syscall.Close(conns[i].fd) //nolint:errcheck // every answer was read
 		free = append(free, i)
 	}
+	whole := l.Whole
+	if whole == nil {
+		whole = WholeHTTP
+	}
 	out = &Answered{Took: make([]time.Duration, 0, l.N), FromSent: make([]time.Duration, 0, l.N)}
 	events := make([]syscall.EpollEvent, 256)
 	start := time.Now()
@@ -83,7 +91,7 @@ func (l OpenLoop) Run() (out *Answered, err error) {
 			return nil, fmt.Errorf("open loop: %w", err)
 		}
 		for _, e := range events[:max(n, 0)] {
-			status, err := conns[e.Fd].read()
+			status, err := conns[e.Fd].read(whole)
 			if err != nil {
 				return nil, fmt.Errorf("open loop: %w", err)
 			}
@@ -135,7 +143,7 @@ func (c *asking) send(request []byte) error {
 }
 
 // read answers the status when the answer is whole, 0 before.
-func (c *asking) read() (status int, err error) {
+func (c *asking) read(whole Whole) (status int, err error) {
 	if c.have == len(c.buf) {
 		c.buf = append(c.buf, make([]byte, len(c.buf))...)
 	}
@@ -147,7 +155,11 @@ func (c *asking) read() (status int, err error) {
 		return 0, fmt.Errorf("the server ends a connection (%v)", err)
 	}
 	c.have += n
-	got := c.buf[:c.have]
+	return whole(c.buf[:c.have])
+}
+
+// WholeHTTP takes answers that state their length.
+func WholeHTTP(got []byte) (status int, err error) {
 	end := bytes.Index(got, []byte("\r\n\r\n"))
 	if end < 0 {
 		return 0, nil
@@ -158,7 +170,7 @@ func (c *asking) read() (status int, err error) {
 	if !ok || err != nil {
 		return 0, fmt.Errorf("an answer does not state its length: %.200s", got)
 	}
-	if c.have < end+4+size {
+	if len(got) < end+4+size {
 		return 0, nil
 	}
 	return strconv.Atoi(string(got[9:12]))

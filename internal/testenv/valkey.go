@@ -123,6 +123,9 @@ func (v *Valkey) Say(command string) (string, error) {
 	return strings.TrimSpace(line), err
 }
 
+// PID is the server's process.
+func (v *Valkey) PID() int { return v.cmd.Process.Pid }
+
 // CPU is what the server has used of all cores.
 func (v *Valkey) CPU() time.Duration {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", v.cmd.Process.Pid))
