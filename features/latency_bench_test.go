@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -171,33 +170,18 @@ func (t target) apart(b *testing.B) (got latencies) {
 	b.Helper()
 	cmd, err := pinned("1", role{Client: &t.load})
 	must(b, err)
-	ran, away := spent(b, t.pid)
+	ran, away, err := testenv.Spent(t.pid)
+	must(b, err)
 	out, err := cmd.Output()
 	if err != nil {
 		b.Fatalf("client: %v", err)
 	}
 	must(b, json.Unmarshal(out, &got))
-	ran2, away2 := spent(b, t.pid)
+	ran2, away2, err := testenv.Spent(t.pid)
+	must(b, err)
 	got.Away = time.Duration(float64(away2-away) / t.For.Seconds())
 	got.CPU = (ran2 - ran) / time.Duration(got.Answers)
 	return got
-}
-
-// spent is how long a process's threads had a core, and work and no core.
-func spent(b *testing.B, pid int) (ran, away time.Duration) {
-	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
-	must(b, err)
-	for _, name := range files {
-		var r, w time.Duration
-		text, err := os.ReadFile(name)
-		if err != nil { // the thread has ended
-			continue
-		}
-		_, err = fmt.Sscan(string(text), (*int64)(&r), (*int64)(&w))
-		must(b, err)
-		ran, away = ran+r, away+w
-	}
-	return ran, away
 }
 
 // at70 finds what the connections reach, and asks for 70 % of it.

@@ -23,6 +23,7 @@ import (
 // KEDGE_BENCH_PIN is set: the benchmark's own process is pinned by who starts it.
 type apart struct {
 	addr string
+	pid  int
 	in   io.WriteCloser
 	out  *bufio.Reader
 }
@@ -62,6 +63,11 @@ func serverMain(kind string) int {
 				_, _ = io.Copy(io.Discard, r.Body)
 				write(w, http.StatusOK, []byte(`{}`))
 			}), nil)
+		}
+		if kind == "floor" {
+			at := make(chan string, 1)
+			go func() { panic(testenv.ServeFloor(make([]byte, 256), func(addr string) { at <- addr })) }()
+			addr = <-at
 		}
 		fmt.Println(addr)
 		lines, before := bufio.NewScanner(os.Stdin), observe(b, r.s)
@@ -152,7 +158,7 @@ func startApart(b *testing.B, kind string) *apart {
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
 	}
-	s := &apart{in: in, out: bufio.NewReader(out)}
+	s := &apart{pid: cmd.Process.Pid, in: in, out: bufio.NewReader(out)}
 	b.Cleanup(func() { in.Close(); _ = cmd.Wait() })
 	addr, err := s.out.ReadString('\n')
 	if err != nil {
@@ -186,14 +192,18 @@ func pace(b *testing.B, addr string, request []byte, n, conns int, rate float64)
 		b.Fatal(err)
 	}
 	slices.Sort(got.Took)
-	return &load{took: got.Took, refused: got.Refused, failed: got.Failed, elapsed: got.Elapsed}
+	slices.Sort(got.FromSent)
+	return &load{took: got.Took, fromSent: got.FromSent, refused: got.Refused, failed: got.Failed, elapsed: got.Elapsed}
 }
 
 // BenchmarkApart asks a server in a process of its own by an open loop: each
 // request is due at its time, whether or not those before are answered, and its
-// latency counts from then. By key at 70 % of what the server does at most, and
-// requests of a millisecond at three times that; then a bare net/http handler, which
-// computes nothing, at the same rate: what this machine and client do by themselves.
+// latency counts from then (sent-p99-ms: from when it could be sent, without what a
+// stall before it cost). By key at 70 % of what the server does at most, and beside it
+// a bare net/http handler and a loop of system calls (floor), each at 70 % of its own:
+// what Go, this machine and the client do by themselves. Then requests of a
+// millisecond at three times the capacity, and the bare handler at the same rate.
+// away-ms/s is how long a second the server's threads had work and no processor.
 // Its command pins both sides:
 //
 //	KEDGE_BENCH_PIN=0 taskset -c 1 go test -run '^$' -bench Apart -benchtime 1x ./serving
@@ -206,6 +216,9 @@ func BenchmarkApart(b *testing.B) {
 	}{
 		{"by-key-70", "by-key", "/v1/predict/fraud", `{"key":{"city":"Bern","driver":7},"data":{"hour":2}}`, 0.7, 64},
 		{"by-key-50", "by-key", "/v1/predict/fraud", `{"key":{"city":"Bern","driver":7},"data":{"hour":2}}`, 0.5, 64},
+		{"bare-70", "bare", "/bare", `{"key":{"city":"Bern","driver":7},"data":{"hour":2}}`, 0.7, 64},
+		{"floor-70", "floor", "/floor", `{"key":{"city":"Bern","driver":7},"data":{"hour":2}}`, 0.7, 64},
+		{"by-key-70-again", "by-key", "/v1/predict/fraud", `{"key":{"city":"Bern","driver":7},"data":{"hour":2}}`, 0.7, 64},
 		{"overload-3x", "busy", "/v2/models/fraud/infer", askFor("input", "[1,2]", "FP32", "[1,2]"), 3, 1024},
 		{"bare-at-that-rate", "bare", "/bare", askFor("input", "[1,2]", "FP32", "[1,2]"), 0, 1024},
 	} {
@@ -218,10 +231,19 @@ func BenchmarkApart(b *testing.B) {
 				rate = c.share * capacity
 			}
 			before := s.ask(b)
+			_, away, err := testenv.Spent(s.pid)
+			if err != nil {
+				b.Fatal(err)
+			}
 			b.ResetTimer()
 			l := pace(b, s.addr, request, int(10*rate), c.conns, rate)
 			b.StopTimer()
 			in := s.ask(b)
+			if _, now, err := testenv.Spent(s.pid); err != nil {
+				b.Error(err)
+			} else {
+				b.ReportMetric((now-away).Seconds()*1e3/l.elapsed.Seconds(), "away-ms/s")
+			}
 			if l.failed+full.failed > 0 {
 				b.Errorf("%d requests failed otherwise than by 429", l.failed+full.failed)
 			}
@@ -232,6 +254,7 @@ func BenchmarkApart(b *testing.B) {
 			b.ReportMetric(float64(l.refused)/offered, "refused")
 			b.ReportMetric(l.at(0.5).Seconds()*1e3, "p50-ms")
 			b.ReportMetric(l.at(0.99).Seconds()*1e3, "p99-ms")
+			b.ReportMetric((&load{took: l.fromSent}).at(0.99).Seconds()*1e3, "sent-p99-ms")
 			b.ReportMetric(l.at(0.999).Seconds()*1e3, "p99.9-ms")
 			b.ReportMetric(in.P99MS, "inside-p99-ms")
 			b.ReportMetric(in.PauseMS, "inside-stw-p99-ms")

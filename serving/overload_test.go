@@ -27,7 +27,7 @@ func (p busy) Predict(out, rows []float32) {
 
 // load is what came of requests sent at a rate.
 type load struct {
-	took               []time.Duration // of those answered, sorted
+	took, fromSent     []time.Duration // of those answered, sorted; fromSent is known of an open loop
 	refused            int             // with 429
 	failed             int             // with anything else
 	elapsed            time.Duration
