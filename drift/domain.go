@@ -88,11 +88,14 @@ func judgeDomain(c Column, r Constraint, f store.Foreign) Judgement {
 	j.Low, j.High = j.Effect, j.Effect
 	if f.Rows > 0 {
 		j.Drifted, j.Calm, j.P, j.Adjusted, j.Severity = true, false, 0, 0, control.Warning
-		var examples []string // quoted, as erasure looks for values
+		j.Detail = fmt.Sprintf("%s of %s rows hold none of its %d values", thousands(f.Rows), thousands(c.Window.Rows()), len(r.Values))
+		var examples []string
 		for _, e := range f.Examples {
 			examples = append(examples, strconv.Quote(e))
 		}
-		j.Detail = fmt.Sprintf("%s of %s rows hold none of its %d values, such as %s", thousands(f.Rows), thousands(c.Window.Rows()), len(r.Values), strings.Join(examples, ", "))
+		if !c.Names {
+			j.Detail += ", such as " + strings.Join(examples, ", ")
+		}
 	}
 	return j
 }

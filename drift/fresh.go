@@ -25,6 +25,14 @@ func (m *Monitor) setColumns(columns []WatchedColumn) {
 	m.noteFresh()
 }
 
+// setNames tells which columns' values say who somebody is. The map is not
+// changed afterwards.
+func (m *Monitor) setNames(names map[string]bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.names = names
+}
+
 // noteFresh keeps from when on columns are learnt that the reference does not
 // know: from the next window, since their first rows lie in the middle of one. A
 // reference from a file stays as it is.

@@ -27,6 +27,7 @@ type Column struct {
 	Baseline   *Baseline
 	Window     *dist.Summary
 	Importance float64 // to the model, 0 to 1; 0.5 if unknown
+	Names      bool    // its values say who somebody is: no sentence has one
 }
 
 // Judgement is what a tick says about one column and one question.

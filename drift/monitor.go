@@ -115,6 +115,7 @@ type Monitor struct {
 	grids     []store.SummaryColumn
 	baselines map[string]*Baseline
 	refused   map[string]string // columns that cannot be watched, and why
+	names     map[string]bool   // columns whose values say who somebody is
 	watch     *Watch
 	evidence  map[string]*control.Detector
 	segments  *segmentWatch // nil: not learnt
@@ -330,7 +331,7 @@ func (m *Monitor) merge(saved []store.WindowSummary, start time.Time) ([]Column,
 				return nil, err
 			}
 		}
-		out = append(out, Column{Name: c.Name, Baseline: m.heldAgainst(c.Name, start), Window: window, Importance: m.importance(c.Name)})
+		out = append(out, Column{Name: c.Name, Baseline: m.heldAgainst(c.Name, start), Window: window, Importance: m.importance(c.Name), Names: m.names[c.Name]})
 	}
 	return out, nil
 }

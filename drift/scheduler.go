@@ -47,6 +47,8 @@ type Scheduler struct {
 	actions  []namedAction
 	ticked   time.Time
 	tidied   tidiness
+
+	looking sync.Mutex // held during a look, and while what monitors remember is changed
 }
 
 // watcher is a monitor with where it comes from.
@@ -107,6 +109,8 @@ func (s *Scheduler) Run(ctx context.Context) {
 // Look brings every monitor up to date. A monitor that fails is skipped, said
 // so, and tried again at the next look.
 func (s *Scheduler) Look(ctx context.Context, now time.Time) {
+	s.looking.Lock()
+	defer s.looking.Unlock()
 	s.sync()
 	for _, w := range s.sorted() {
 		if ctx.Err() != nil {
@@ -119,6 +123,18 @@ func (s *Scheduler) Look(ctx context.Context, now time.Time) {
 	s.mu.Unlock()
 	s.count(ctx)
 	s.tidy(ctx, now)
+}
+
+// Anew lets change alter what monitors have stored, between two looks: the next
+// makes every monitor from what is stored then.
+func (s *Scheduler) Anew(change func() error) error {
+	s.looking.Lock()
+	defer s.looking.Unlock()
+	err := change()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.monitors)
+	return err
 }
 
 func (s *Scheduler) tick(ctx context.Context, w *watcher, now time.Time) {
@@ -257,7 +273,7 @@ func (s *Scheduler) sorted() []*watcher {
 // that are gone stop.
 func (s *Scheduler) sync() {
 	state := s.registry.State()
-	wanted := s.wanted(state)
+	wanted, names := s.wanted(state), s.keyNames()
 	var actions []namedAction
 	for _, d := range state.List(ActionKind, s.cfg.Namespace) {
 		if a, err := ParseAction(d.Spec); err == nil {
@@ -276,6 +292,7 @@ func (s *Scheduler) sync() {
 		old := s.monitors[name]
 		if old != nil && old.monitor.asked.Digest == w.spec.digest() {
 			old.monitor.setColumns(w.spec.columns(w.schema))
+			old.monitor.setNames(names)
 			old.schema, old.model = w.schema, w.model
 			if old.perf != nil {
 				old.perf.model = w.model
@@ -288,12 +305,25 @@ func (s *Scheduler) sync() {
 			continue
 		}
 		m.silence = s.silence(name, w.spec)
+		m.setNames(names)
 		w.monitor = m
 		if w.schema.Kind == event.Predictions {
 			w.perf = s.newPerformance(w)
 		}
 		s.monitors[name] = w
 	}
+}
+
+// keyNames are what keys of this namespace are made of: values of columns that
+// are called so say who somebody is.
+func (s *Scheduler) keyNames() map[string]bool {
+	out := map[string]bool{}
+	for _, sc := range s.schemas() {
+		for _, f := range sc.Fields[sc.KeyStart():sc.ValueStart()] {
+			out[f.Name] = true
+		}
+	}
+	return out
 }
 
 // wanted pairs every stored view and model with its definitions.

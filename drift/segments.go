@@ -265,7 +265,7 @@ func (m *Monitor) segmentColumns(ctx context.Context, start, end time.Time) ([]C
 			if b == nil || w.Summary.Rows() < leastSegmentRows || b.Reference.Rows() < leastSegmentRows {
 				continue
 			}
-			out = append(out, Column{Name: w.Column, Segment: w.Segment, Baseline: b, Window: w.Summary, Importance: m.importance(w.Column)})
+			out = append(out, Column{Name: w.Column, Segment: w.Segment, Baseline: b, Window: w.Summary, Importance: m.importance(w.Column), Names: m.names[w.Column]})
 		}
 	}
 	return out, nil

@@ -45,6 +45,9 @@ func Sentence(c Column, j Judgement) string {
 func still(c Column) string {
 	is, stopped := onlyValue(c.Baseline.Grid, c.Window)
 	was, never := onlyValue(c.Baseline.Grid, c.Baseline.Reference)
+	if c.Names {
+		is, was = "one", "one value"
+	}
 	switch {
 	case stopped && !never:
 		return fmt.Sprintf("; all %s values are %s", thousands(c.Window.Count), is)
@@ -89,6 +92,9 @@ func against(j Judgement) string {
 }
 
 func means(c Column) string {
+	if c.Names {
+		return ""
+	}
 	was, ok := c.Baseline.Reference.Mean()
 	is, okNow := c.Window.Mean()
 	if !ok || !okNow || c.Baseline.Grid.Categorical() {
@@ -115,6 +121,9 @@ func where(c Column) string {
 	}
 	if most.Part == 0 {
 		return ""
+	}
+	if c.Names {
+		most.Label = "one value"
 	}
 	return fmt.Sprintf("; most at %s: %.1f %% of rows, was %.1f %%", most.Label, 100*most.Cur, 100*most.Ref)
 }

@@ -54,6 +54,10 @@ func TestAColumnThatStoppedIsSaidTo(t *testing.T) {
 		if !j.Drifted || !strings.Contains(s, "x moved") {
 			t.Errorf("%s: %s", name, s)
 		}
+		c.column.Names = true // of somebody: it moved, and no value of it is named
+		if s := drift.Sentence(c.column, j); !strings.Contains(s, "x moved") || strings.Contains(s, "7.25") || strings.Contains(s, "always 3") || strings.Contains(s, "green") || strings.Contains(s, "mean") {
+			t.Errorf("%s, of keys: %s", name, s)
+		}
 		if still := strings.Contains(s, "values are") || strings.Contains(s, "it was always"); still != (c.says != "") || !strings.Contains(s, c.says) {
 			t.Errorf("%s: %q, want %q in it", name, s, c.says)
 		}

@@ -168,11 +168,34 @@ type derivedTable struct {
 	table, where string
 	at, appended string // columns that tell a row from all others, in the order of [position]
 	blank        string // what is set where the row itself has to stay
-	wider        string // without at: what goes when anything does
+	pick         string // without at: a column that names nobody, whose values tell the rows that go
+	wider        string // without either: what goes when anything does
+}
+
+// holdsText is the condition that a column of words, JSON or HTML has a text that
+// stands for itself. Numbers are looked for as JSON and HTML have texts alone:
+// else any count would be somebody.
+func holdsText(column, value string) string {
+	var any []string
+	for _, form := range []string{`"%s"`, `\"%s\"`, `&#34;%s&#34;`, `>%s<`, `=%s]`} {
+		any = append(any, fmt.Sprintf("position(%s, %s) > 0", column, chdb.QuoteString(fmt.Sprintf(form, value))))
+	}
+	any = append(any, fmt.Sprintf("endsWith(%s, %s)", column, chdb.QuoteString("="+value))) // a segment
+	if strings.Trim(value, "0123456789.-+eE") != "" {
+		any = append(any, fmt.Sprintf("match(%s, %s)", column, chdb.QuoteString(`(^|[^\pL\pN_])`+regexp.QuoteMeta(value)+`($|[^\pL\pN_])`)))
+	}
+	return "(" + strings.Join(any, " OR ") + ")"
 }
 
 // forgetDerived removes or blanks the rows.
 func (s *Store) forgetDerived(ctx context.Context, d derivedTable) error {
+	if d.pick != "" {
+		picked, err := s.picked(ctx, d)
+		if err != nil {
+			return err
+		}
+		return s.deleteWhere(ctx, d.table, picked)
+	}
 	if d.at == "" {
 		return s.deleteWhere(ctx, d.table, d.wider)
 	}
@@ -192,12 +215,30 @@ func (s *Store) forgetDerived(ctx context.Context, d derivedTable) error {
 	return s.deleteWhere(ctx, d.table, picked)
 }
 
+// picked is the condition that finds what d does, by ids that name nobody.
+func (s *Store) picked(ctx context.Context, d derivedTable) (string, error) {
+	rows, err := s.query(ctx, fmt.Sprintf("SELECT DISTINCT namespace, toString(%s) FROM %s WHERE %s", d.pick, s.ref(d.table), d.where), nil)
+	if err != nil {
+		return "", err
+	}
+	defer rows.Close()
+	var ids []string
+	for rows.Next() {
+		var namespace, id string
+		if err := rows.Scan(&namespace, &id); err != nil {
+			return "", err
+		}
+		ids = append(ids, fmt.Sprintf("(%s, %s)", chdb.QuoteString(namespace), chdb.QuoteString(id)))
+	}
+	return fmt.Sprintf("(namespace, %s) IN (%s)", d.pick, orNone(ids)), rows.Err()
+}
+
 func (s *Store) derivedAbout(namespace string, parts map[string]string, topics []string) []derivedTable {
 	var named, mentions, ids, own []string
 	names := func(column string) string { // it has one of the values as a text of its own
 		var any []string
 		for _, name := range slices.Sorted(maps.Keys(parts)) {
-			any = append(any, fmt.Sprintf("position(%s, %s) > 0", column, chdb.QuoteString(`"`+parts[name]+`"`)))
+			any = append(any, holdsText(column, parts[name]))
 		}
 		return strings.Join(any, " OR ")
 	}
@@ -217,13 +258,19 @@ func (s *Store) derivedAbout(namespace string, parts map[string]string, topics [
 	// of a column that is part of the key, what is known of single categories
 	ofKey := fmt.Sprintf("`column` IN (%s) AND table_id IN (%s)", strings.Join(named, ", "), orNone(ids))
 	grids := fmt.Sprintf("%s AND (%s)", ofKey, names("spec"))
-	verdicts := fmt.Sprintf("namespace = %s AND `column` IN (%s)", chdb.QuoteString(namespace), strings.Join(named, ", "))
+	here := "namespace = " + chdb.QuoteString(namespace)
+	verdicts := fmt.Sprintf("%s AND `column` IN (%s)", here, strings.Join(named, ", "))
+	ofSegment := fmt.Sprintf("%s AND (`column` IN (%s) OR arrayExists(n -> position(segment, n || '=') > 0, [%[2]s]))", here, strings.Join(named, ", "))
+	monitors := fmt.Sprintf("SELECT DISTINCT monitor FROM %s WHERE %s AND (%s OR %s)", s.ref("monitor_states"), here, names("state"), names("part"))
 	return []derivedTable{
 		{table: "dead_letters", where: fmt.Sprintf("topic IN (%s) AND %s", orNone(own), strings.Join(mentions, " AND ")),
 			at: "topic, partition, epoch, offset, `index`", appended: "known_at", blank: "key = '', value = '', detail = 'erased'"},
 		{table: "summaries", where: fmt.Sprintf("(table_id, `column`, grid) IN (SELECT table_id, `column`, grid FROM %s WHERE %s)", s.ref("grids"), grids), wider: ofKey},
 		{table: "grids", where: grids, wider: ofKey},
 		{table: "verdicts", where: fmt.Sprintf("%s AND (%s)", verdicts, names("sentence")), wider: verdicts},
+		{table: "segment_verdicts", where: fmt.Sprintf("%s AND (%s OR %s)", ofSegment, names("sentence"), names("segment")), wider: ofSegment},
+		{table: "incidents", where: fmt.Sprintf("%s AND (%s OR %s)", here, names("sentence"), names("`column`")), pick: "id"},
+		{table: "monitor_states", where: fmt.Sprintf("%s AND monitor IN (%s)", here, monitors), pick: "monitor"},
 	}
 }
 

@@ -139,7 +139,16 @@ func (a *App) erase(ctx context.Context, c auth.Caller, entity map[string]string
 	if err := a.eraseLogs(ctx, ns, &out); err != nil {
 		return out, err
 	}
-	if out.Tables, err = a.store.Forget(ctx, ns, entity, topics); err != nil {
+	forget := func() (err error) {
+		out.Tables, err = a.store.Forget(ctx, ns, entity, topics)
+		return err
+	}
+	if a.drift != nil { // monitors remember categories, and would write them down again
+		err = a.drift.Anew(forget)
+	} else {
+		err = forget()
+	}
+	if err != nil {
 		return out, err
 	}
 	for i, t := range out.Tables {

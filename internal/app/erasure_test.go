@@ -19,7 +19,9 @@ import (
 	"github.com/ClickHouse/ch-go/compress"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/kedge-ml/kedge/dist"
 	"github.com/kedge-ml/kedge/internal/testenv"
+	"github.com/kedge-ml/kedge/store"
 	"github.com/kedge-ml/kedge/store/chdb"
 )
 
@@ -150,6 +152,7 @@ func TestErasure(t *testing.T) {
 	}
 	send(erasedSubject)
 	send("somebody-else")
+	plantWords(t, r, erasedSubject)
 	testenv.Eventually(t, time.Minute, func() error {
 		if text := online(erasedSubject); !strings.Contains(text, "41") {
 			return fmt.Errorf("online: %s", text)
@@ -169,7 +172,8 @@ func TestErasure(t *testing.T) {
 			t.Fatalf("%s: %d %s", body, status, text)
 		}
 	}
-	want := []string{"cold table features", "cold table predictions", "cold table labels", "table features", "table predictions", "table labels", "table dead_letters", "log kedge.default.features-0", "log kedge.default.predictions-0", "log kedge.default.labels-0", "log kedge.default.served-0"}
+	want := []string{"cold table features", "cold table predictions", "cold table labels", "table features", "table predictions", "table labels", "table dead_letters",
+		"table grids", "table verdicts", "table segment_verdicts", "table incidents", "table monitor_states", "log kedge.default.features-0", "log kedge.default.predictions-0", "log kedge.default.labels-0", "log kedge.default.served-0"}
 	testenv.Eventually(t, time.Minute, func() error { // the test can see
 		online(erasedSubject)
 		there := r.found(t)
@@ -195,6 +199,17 @@ func TestErasure(t *testing.T) {
 	}
 	if text := online(erasedSubject); strings.Contains(text, "41") {
 		t.Errorf("online: %s", text)
+	}
+	for what, sql := range map[string]string{"grid": "SELECT count() FROM kedge.grids WHERE `column` = 'sum'", "verdict": "SELECT count() FROM kedge.verdicts WHERE `column` = 'sum' AND monitor = 'words'",
+		"segment's verdict": "SELECT count() FROM kedge.segment_verdicts WHERE segment = 'shop=s1'", "incident": "SELECT count() FROM kedge.incidents WHERE id = 'of-sum'", "monitor's state": "SELECT count() FROM kedge.monitor_states WHERE monitor = 'others'"} {
+		if err := r.store.Embedded().Query(t.Context(), chdb.Statement{SQL: sql}, "TabSeparated", func(b []byte) error {
+			if strings.TrimSpace(string(b)) != "1" {
+				t.Errorf("a %s that says nothing of who was erased is gone: %q", what, b)
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if text := ask(`{"kind":"rows","view":"person"}`); !strings.Contains(text, "somebody-else") || strings.Contains(text, erasedSubject) {
 		t.Errorf("rows: %s", text)
@@ -232,6 +247,57 @@ func TestErasure(t *testing.T) {
 	}
 	if refused == 0 {
 		t.Error("the ledger counts nobody as tombstoned")
+	}
+}
+
+// plantWords stores what monitors know and say of somebody, each beside one that
+// does not, in the forms in which they are stored: a category of a grid, a
+// baseline as JSON, sentences, a segment, a page.
+func plantWords(t *testing.T, r *running, who string) {
+	t.Helper()
+	at := time.Now().UTC().Add(-time.Hour).Truncate(time.Hour)
+	var sub store.Subject
+	testenv.Eventually(t, time.Minute, func() error {
+		for _, sc := range r.store.Schemas() {
+			if sc.Subject == "order" {
+				sub = store.Subject{Kind: sc.Kind, TableID: sc.TableID}
+				return nil
+			}
+		}
+		return errors.New("the view order has no table")
+	})
+	grid := func(values ...string) *dist.Grid {
+		counts := map[string]uint64{}
+		for _, v := range values {
+			counts[v] = 100
+		}
+		g, err := dist.CategoryGrid(counts, dist.GridConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g
+	}
+	verdict := func(column, sentence string) store.Verdict {
+		return store.Verdict{Namespace: "default", Monitor: "words", Subject: "order", Column: column, Detector: "tvd", Start: at, End: at.Add(time.Hour), P: 1, Adjusted: 1, Sentence: sentence}
+	}
+	incident := func(id, column, sentence string) store.Incident {
+		return store.Incident{Namespace: "default", ID: id, Monitor: "words", Subject: "order", Column: column, Detector: "tvd", Opened: at, State: "open", Severity: "warning", Sentence: sentence}
+	}
+	moved := "moved: distance 0.3, above 0.1; most at " + who + ": 30.0 % of rows, was 1.0 %"
+	states := func(monitor string, parts map[string]string) error {
+		return r.store.SaveMonitorState(t.Context(), "default", monitor, parts, 1)
+	}
+	if err := errors.Join(
+		r.store.SaveGrids(t.Context(), sub, []store.SummaryColumn{{Name: "person_id", Grid: grid(who, "x")}, {Name: "sum", Grid: grid("a", "b")}}, 1),
+		r.store.SaveVerdicts(t.Context(), sub, []store.Verdict{verdict("person_id", "person_id "+moved), verdict("sum", "sum moved")}, 1),
+		r.store.SaveSegmentVerdicts(t.Context(), []store.SegmentVerdict{{Verdict: verdict("sum", "sum moved"), Segment: "shop=s1"}, {Verdict: verdict("sum", "sum of person_id="+who+" moved"), Segment: "person_id=" + who}}, 1),
+		r.store.SaveIncidents(t.Context(), []store.Incident{incident("of-person", "person_id", "person_id "+moved), incident("of-sum", "sum", "sum moved"), incident("of-segment", "sum [person_id="+who+"]", "sum moved")}, 1),
+		states("words", map[string]string{"baseline/person_id": `{"grid":{"categories":["` + who + `","x"]}}`}),
+		states("open", map[string]string{"state": `{"open":{"person_id":{"Sentence":"all 9 values are ` + who + `"}}}`}),
+		states("report:0123456789abcdef0123456789abcdef", map[string]string{"page": "<td>" + who + "</td>"}),
+		states("others", map[string]string{"state": `{"open":{}}`}),
+	); err != nil {
+		t.Fatal(err)
 	}
 }
 
