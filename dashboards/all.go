@@ -133,7 +133,7 @@ func model() Dashboard {
 					Description: "Per metric and window: what labels give and what is expected without them. Where they part, either the labels or the estimate deserve a look."},
 			}},
 			{Title: "What drifts", Panels: []Panel{
-				{Title: "Drift of all columns", Type: heatmap, Width: 24, Height: 10, Query: ask("drift_heatmap", nil), Empty: learning,
+				{Title: "Drift of all columns", Type: heatmap, Width: 24, ColorMax: 3, Height: 10, Query: ask("drift_heatmap", nil), Empty: learning,
 					Description: "How many times its floor each column is away from its reference, window by window, the worst on top. Beyond one, neither chance nor the reference's own unrest explains it."},
 				{Title: "Distance over time", Type: timeseries, Legend: "right", Query: ask("drift", nil), Values: []string{"effect", "floor"}, Empty: learning,
 					Description: "The distance of every judged window from its reference, beside the floor that it is held against."},
@@ -189,7 +189,7 @@ func featureView() Dashboard {
 					Description: "The share of rows in which a chosen column has no value."},
 				{ID: 101, Title: "Age of columns", Type: timeseries, SoftMax: 1, Query: query.Request{Kind: "freshness_series", View: "$view", Columns: []string{"$column"}},
 					Description: "How old the newest value of each chosen column was. A column that falls silent climbs, while the others lie near zero."},
-				{Title: "Drift of all columns", Type: heatmap, Width: 24, Query: query.Request{Kind: "drift_heatmap", View: "$view"}, Empty: learning,
+				{Title: "Drift of all columns", Type: heatmap, Width: 24, ColorMax: 3, Query: query.Request{Kind: "drift_heatmap", View: "$view"}, Empty: learning,
 					Description: "How many times its floor each column is away from its reference, the worst on top."},
 				{Title: "Columns", Type: table, Width: 8, Query: query.Request{Kind: "catalog", View: "$view"},
 					Description: "Columns, roles and types of the view."},

@@ -68,6 +68,9 @@ func lintPanel(t *testing.T, d Dashboard, p Panel) {
 	if p.Unit == "percentunit" && p.Type == timeseries && (p.SoftMax <= 0 || p.SoftMax > 1) {
 		t.Errorf("%s: where a share is zero all the time its axis would reach to 10,000 %%", at)
 	}
+	if p.Query.Kind == "drift_heatmap" && p.ColorMax != 3 {
+		t.Errorf("%s: one column that is 500 times its floor away leaves all others white; 3 times is critical", at)
+	}
 	if p.Type != timeseries && p.SoftMax != 0 {
 		t.Errorf("%s has no axis of values", at)
 	}

@@ -39,6 +39,7 @@ type Panel struct {
 	Prometheus  []Metric // asked of Prometheus instead of a Kedge
 	Unit        string   // Grafana unit id; empty where the frame says it by itself
 	SoftMax     float64  // up to which the axis of values reaches at least; without one a line of zeros gets an axis to 100
+	ColorMax    float64  // value of a heat map from which on all is equally dark; 0: the largest that there is
 	Width       int      // of 24; 0 means half
 	Height      int      // 0 means 8
 	Legend      string   // where it stands beside many series; empty: at the bottom

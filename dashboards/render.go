@@ -198,7 +198,7 @@ func (p *Panel) render(id int) panelJSON {
 		ID: id, Type: p.Type, Title: p.Title, Description: p.Description, Datasource: &from,
 		GridPos:     gridPos{H: h, W: w},
 		FieldConfig: &fieldConfig{Defaults: p.defaults(), Overrides: widths(p.Type)},
-		Options:     options(p.Type, p.Legend),
+		Options:     p.options(),
 		Targets:     targets,
 		Links:       p.Links, Repeat: p.Repeat, MaxPerRow: perRow, Transform: p.organize(),
 	}
@@ -256,7 +256,7 @@ func widths(panelType string) []any {
 		}
 	}
 	return []any{
-		width("byType", "time", 170),
+		width("byType", "time", 190),
 		width("byRegexp", "/^(partition|epoch|times|tier|role)$/", 80),
 		width("byRegexp", "/^(kind|seconds|behind|severity|state|detector|version|score|rows|records|gap_rows|duplicate_rows)$/", 95),
 		width("byName", "topic", 230),
@@ -264,9 +264,10 @@ func widths(panelType string) []any {
 	}
 }
 
-func options(panelType, legend string) map[string]any {
-	switch panelType {
+func (p *Panel) options() map[string]any {
+	switch p.Type {
 	case timeseries:
+		legend := p.Legend
 		if legend == "" {
 			legend = "bottom"
 		}
@@ -278,7 +279,11 @@ func options(panelType, legend string) map[string]any {
 	case stat:
 		return map[string]any{"reduceOptions": map[string]any{"calcs": []string{"lastNotNull"}, "values": true}, "colorMode": "value", "graphMode": "area"}
 	case heatmap:
-		return map[string]any{"calculate": false, "yAxis": map[string]any{"axisPlacement": "left"}, "color": map[string]any{"mode": "scheme", "scheme": "Oranges", "steps": 64}}
+		colour := map[string]any{"mode": "scheme", "scheme": "Oranges", "steps": 64}
+		if p.ColorMax != 0 {
+			colour["min"], colour["max"] = 0, p.ColorMax
+		}
+		return map[string]any{"calculate": false, "yAxis": map[string]any{"axisPlacement": "left"}, "color": colour}
 	case table:
 		return map[string]any{"showHeader": true, "cellHeight": "sm"}
 	}

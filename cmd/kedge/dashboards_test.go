@@ -85,6 +85,7 @@ func TestDashboardPanels(t *testing.T) {
 		t.Errorf("%d panels were asked", panels)
 	}
 	walkToTrace(t, p, provisioned(t)["kedge-drift"])
+	checkOrdersAndLimits(t, k)
 }
 
 // TestLinksLeadToRows holds that the data source's links to rows name the panels

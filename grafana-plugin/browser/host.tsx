@@ -142,7 +142,7 @@ async function measured(targets: any[]): Promise<data.DataFrame[]> {
           refId: t.refId,
           fields: [
             { name: 'Time', type: data.FieldType.time, values: s.values.map((v: any) => v[0] * 1000) },
-            { name: 'Value', type: data.FieldType.number, labels: s.metric, values: s.values.map((v: any) => Number(v[1])), config: { displayNameFromDS: t.legendFormat.replace(/{{(\w+)}}/g, (_: string, l: string) => s.metric[l] ?? '') } },
+            { name: 'Value', type: data.FieldType.number, labels: s.metric, values: s.values.map((v: any) => (Number.isFinite(Number(v[1])) ? Number(v[1]) : null)), config: { displayNameFromDS: t.legendFormat.replace(/{{(\w+)}}/g, (_: string, l: string) => s.metric[l] ?? '') } },
           ],
         })
       );

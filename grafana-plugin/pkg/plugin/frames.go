@@ -47,6 +47,9 @@ func toGrafana(f *query.Frame, to leads) (*data.Frame, error) {
 		field.Config = fieldConfig(c, f.Type, to)
 		out.Fields = append(out.Fields, field)
 	}
+	if _, err := out.RowLen(); err != nil { // in the protocol's hands it would fail every query of the request
+		return nil, fmt.Errorf("frame %q: %w", f.Name, err)
+	}
 	return out, nil
 }
 

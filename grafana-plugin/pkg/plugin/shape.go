@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -241,26 +242,31 @@ func cut(f query.Frame, most int) query.Frame {
 
 // thin brings a series down to about as many points as the panel is wide.
 // Each stretch leaves two points, its smallest and its largest, so that no
-// spike is lost to a panel or to an alert that reduces by min or max.
+// spike is lost to a panel or to an alert that reduces by min or max. A heat
+// map has a cell for each stretch, which is its largest: the worst is looked for.
 func thin(f query.Frame, points int) query.Frame {
 	rows := f.Rows()
-	if points <= 0 || rows <= points || f.Type == query.HeatmapRows {
+	if points <= 0 || rows <= points {
 		return f
 	}
-	stretches := max(points/2, 1)
+	stretches, each, what := max(points/2, 1), 2, "its smallest and its largest"
+	if f.Type == query.HeatmapRows {
+		stretches, each, what = points, 1, "its largest"
+	}
 	out := make([]query.Column, len(f.Columns))
 	for i, c := range f.Columns {
-		out[i] = thinned(c, stretches)
+		out[i] = thinned(c, stretches, each)
 	}
 	f.Columns = out
 	f.Notices = append(slices.Clone(f.Notices), query.Notice{Severity: "info",
-		Text: fmt.Sprintf("%d points were thinned to %d: of each stretch its smallest and its largest", rows, 2*stretches)})
+		Text: fmt.Sprintf("%d points were thinned to %d: of each stretch %s", rows, each*stretches, what)})
 	return f
 }
 
-func thinned(c query.Column, stretches int) query.Column {
+// thinned leaves two values of each stretch, or one: its first time, its largest.
+func thinned(c query.Column, stretches, each int) query.Column {
 	rows := c.Len()
-	keep := make([]int, 0, 2*stretches)
+	keep := make([]int, 0, each*stretches)
 	for s := range stretches {
 		from, to := s*rows/stretches, (s+1)*rows/stretches
 		if to-from < 1 {
@@ -270,7 +276,14 @@ func thinned(c query.Column, stretches int) query.Column {
 		if c.Type != query.Time {
 			low, high = extremes(c, from, to)
 		}
-		keep = append(keep, low, high)
+		switch {
+		case each == 2:
+			keep = append(keep, low, high)
+		case c.Type == query.Time:
+			keep = append(keep, low)
+		default:
+			keep = append(keep, high)
+		}
 	}
 	return pick(c, keep)
 }
@@ -352,6 +365,8 @@ func pick(c query.Column, rows []int) query.Column {
 	case []bool:
 		c.Values = take(v, rows)
 	case []*bool:
+		c.Values = take(v, rows)
+	case []json.RawMessage:
 		c.Values = take(v, rows)
 	}
 	return c

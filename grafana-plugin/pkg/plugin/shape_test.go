@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -46,6 +47,42 @@ func TestThinKeepsExtremes(t *testing.T) {
 	})
 }
 
+// TestThinHeatmap holds that of each stretch of a heat map the largest value of
+// every row is left, at the stretch's beginning, by a second way of reckoning.
+func TestThinHeatmap(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n, points := rapid.IntRange(1, 400).Draw(t, "windows"), rapid.IntRange(1, 100).Draw(t, "points")
+		f := query.Frame{Type: query.HeatmapRows, Columns: []query.Column{{Name: "time", Type: query.Time, Values: minutes(n)}}}
+		for _, name := range []string{"a", "b"} {
+			var values []*float64
+			for _, v := range rapid.SliceOfN(rapid.Float64Range(-1, 9), n, n).Draw(t, name) {
+				if values = append(values, &v); v < 0 { // not judged
+					values[len(values)-1] = nil
+				}
+			}
+			f.Columns = append(f.Columns, query.Column{Name: name, Type: query.Float, Nullable: true, Values: values})
+		}
+		got := thin(f, points)
+		if got.Rows() != min(n, points) || (len(got.Notices) > 0) != (n > points) {
+			t.Fatalf("%d of %d cells for %d points, notices %v", got.Rows(), n, points, got.Notices)
+		}
+		begins := append(got.Columns[0].Values.([]time.Time), time.Unix(int64(60*n), 0))
+		for i := range got.Rows() {
+			for c := 1; c < 3; c++ {
+				most := -1.0
+				for k, at := range f.Columns[0].Values.([]time.Time) {
+					if v := f.Columns[c].Values.([]*float64)[k]; v != nil && !at.Before(begins[i]) && at.Before(begins[i+1]) {
+						most = max(most, *v)
+					}
+				}
+				if v, ok := numberAt(got.Columns[c], i); ok && v != most || !ok && most >= 0 {
+					t.Fatalf("cell %d of row %d is %v (%t), of its stretch the largest is %v", i, c, v, ok, most)
+				}
+			}
+		}
+	})
+}
+
 func not(f func(float64) bool) func(float64) bool { return func(v float64) bool { return !f(v) } }
 
 // TestDealOut holds that a long frame and a frame of several values become
@@ -83,6 +120,16 @@ func TestDealOut(t *testing.T) {
 
 func TestRowsAreCutWithANotice(t *testing.T) {
 	f := query.Frame{Type: query.Table, Columns: []query.Column{{Name: "n", Type: query.Int, Values: []int64{1, 2, 3}}}}
+	for i, v := range []any{minutes(3), make([]*time.Time, 3), make([]float64, 3), make([]*float64, 3), make([]int64, 3), make([]*int64, 3), make([]uint64, 3), make([]*uint64, 3),
+		make([]string, 3), make([]*string, 3), make([]bool, 3), make([]*bool, 3), make([]json.RawMessage, 3)} { // all that a field takes
+		f.Columns = append(f.Columns, query.Column{Name: fmt.Sprint(i), Values: v})
+	}
+	if g, err := toGrafana(&shape([]query.Frame{f}, query.Request{}, limits{rows: 2})[0], leads{}); err != nil || g.Rows() != 2 {
+		t.Errorf("columns of every type: %v", err)
+	}
+	if _, err := toGrafana(&query.Frame{Columns: []query.Column{{Name: "a", Values: []int64{1}}, {Name: "b", Values: []int64{}}}}, leads{}); err == nil {
+		t.Error("columns of unequal length are a frame, which would fail every query of a request")
+	}
 	out := shape([]query.Frame{f}, query.Request{}, limits{rows: 2})[0]
 	if out.Rows() != 2 || len(out.Notices) != 1 || out.Notices[0].Severity != "warning" {
 		t.Errorf("%+v", out)
