@@ -111,16 +111,18 @@ type derivation struct {
 	s       *Store
 	t       *table
 	by      Dimension
-	segment string // expression of a segment's number; the rest has the last
+	key     string // expression of a row's window and segment as one number; see [derivation.split]
+	parts   int64  // segments that a row may be in
 	columns []SummaryColumn
 	p       params
 	length  time.Duration
 }
 
-// cut finds the expression that cuts rows into segments: without a dimension
-// all rows are one.
+// cut finds the expression that cuts rows into windows and segments: without a
+// dimension all rows are one segment. Both are one number, since the engine
+// groups by a number and a cell's edge at half the cost of grouping by three.
 func (d *derivation) cut() error {
-	d.segment = "toUInt32(0)"
+	d.key, d.parts = windowNumber, 1
 	if d.by.Name == "" {
 		return nil
 	}
@@ -130,9 +132,19 @@ func (d *derivation) cut() error {
 	}
 	if len(d.by.Values) > 0 {
 		d.p["values"] = textList(d.by.Values)
-		d.segment = fmt.Sprintf("toUInt32(transform(%s, arrayMap(h -> unhex(h), {values:Array(String)}), range(0, %d), %[2]d))", value, len(d.by.Values))
+		d.parts = int64(len(d.by.Values)) + 1 // the rest is the last
+		d.key = fmt.Sprintf("%s * %d + toInt64(transform(%s, arrayMap(h -> unhex(h), {values:Array(String)}), range(0, %d), %[4]d))", windowNumber, d.parts, value, len(d.by.Values))
 	}
 	return nil
+}
+
+// split takes a key apart: windows count from the epoch, those before it below 0.
+func (d *derivation) split(column uint32, key int64) windowKey {
+	segment := key % d.parts
+	if segment < 0 {
+		segment += d.parts
+	}
+	return windowKey{column, uint32(segment), (key - segment) / d.parts}
 }
 
 // dimension is the text that a row has in a dimension; nothing is "". What a
@@ -218,14 +230,14 @@ func (d *derivation) source(c quantity) string {
 
 func (d *derivation) numberMoments(i int, c quantity) string {
 	const ok = "ifNull(isFinite(x), 0)"
-	return fmt.Sprintf("SELECT toUInt32(%d), g, w, countIf(%s), countIf(isNull(x)), countIf(isNaN(x)), countIf(isInfinite(x) AND x > 0), countIf(isInfinite(x) AND x < 0), "+
+	return fmt.Sprintf("SELECT toUInt32(%d), w, countIf(%s), countIf(isNull(x)), countIf(isNaN(x)), countIf(isInfinite(x) AND x > 0), countIf(isInfinite(x) AND x < 0), "+
 		"ifNull(sumIf(x, %[2]s), 0), ifNull(minIf(x, %[2]s), 0), ifNull(maxIf(x, %[2]s), 0), ifNull(varPopStableIf(x, %[2]s) * countIf(%[2]s), 0) "+
-		"FROM (SELECT %[3]s AS w, %[6]s AS g, CAST(%[4]s, 'Nullable(Float64)') AS x %[5]s) GROUP BY w, g", i, ok, windowNumber, c.value, d.source(c), d.segment)
+		"FROM (SELECT %[3]s AS w, CAST(%[4]s, 'Nullable(Float64)') AS x %[5]s) GROUP BY w", i, ok, d.key, c.value, d.source(c))
 }
 
 func (d *derivation) categoryMoments(i int, c quantity) string {
-	return fmt.Sprintf("SELECT toUInt32(%d), g, w, countIf(isNotNull(x)), countIf(isNull(x)), toUInt64(0), toUInt64(0), toUInt64(0), "+
-		"toFloat64(0), toFloat64(0), toFloat64(0), toFloat64(0) FROM (SELECT %s AS w, %s AS g, CAST(%s, 'Nullable(String)') AS x %s) GROUP BY w, g", i, windowNumber, d.segment, c.value, d.source(c))
+	return fmt.Sprintf("SELECT toUInt32(%d), w, countIf(isNotNull(x)), countIf(isNull(x)), toUInt64(0), toUInt64(0), toUInt64(0), "+
+		"toFloat64(0), toFloat64(0), toFloat64(0), toFloat64(0) FROM (SELECT %s AS w, CAST(%s, 'Nullable(String)') AS x %s) GROUP BY w", i, d.key, c.value, d.source(c))
 }
 
 // numberCells answers each cell's lower edge. Edges travel as bits: the engine's
@@ -233,8 +245,8 @@ func (d *derivation) categoryMoments(i int, c quantity) string {
 func (d *derivation) numberCells(i int, c quantity) string {
 	key := fmt.Sprintf("edges%d", i)
 	d.p[key] = bitList(append([]float64{math.Inf(-1)}, d.columns[i].Grid.Edges...))
-	return fmt.Sprintf("SELECT toUInt32(%d), g, w, roundDown(x, arrayMap(b -> reinterpretAsFloat64(b), {%s:Array(UInt64)})) AS e, count(), sum(x) "+
-		"FROM (SELECT %s AS w, assumeNotNull(CAST(%s, 'Nullable(Float64)')) AS x, %[6]s AS g %[5]s AND isNotNull(%[4]s) AND isFinite(x)) GROUP BY w, g, e", i, key, windowNumber, c.value, d.source(c), d.segment)
+	return fmt.Sprintf("SELECT toUInt32(%d), w, roundDown(x, arrayMap(b -> reinterpretAsFloat64(b), {%s:Array(UInt64)})) AS e, count(), sum(x) "+
+		"FROM (SELECT %s AS w, assumeNotNull(CAST(%s, 'Nullable(Float64)')) AS x %[5]s AND isNotNull(%[4]s) AND isFinite(x)) GROUP BY w, e", i, key, d.key, c.value, d.source(c))
 }
 
 // categoryCells answers each cell's number.
@@ -242,10 +254,10 @@ func (d *derivation) categoryCells(i int, c quantity) string {
 	g := d.columns[i].Grid
 	names, rest := fmt.Sprintf("names%d", i), fmt.Sprintf("rest%d", i)
 	d.p[names], d.p[rest] = textList(g.Categories), wordList(g.Rest)
-	return fmt.Sprintf("SELECT toUInt32(%d), g, w, toFloat64(multiIf(k > 0, k - 1, has({%s:Array(UInt64)}, xxHash64(x)), %d, %d)) AS e, count(), toFloat64(0) "+
+	return fmt.Sprintf("SELECT toUInt32(%d), w, toFloat64(multiIf(k > 0, k - 1, has({%s:Array(UInt64)}, xxHash64(x)), %d, %d)) AS e, count(), toFloat64(0) "+
 		"FROM (SELECT %s AS w, assumeNotNull(CAST(%s, 'Nullable(String)')) AS x, "+
-		"toInt64(transform(x, arrayMap(h -> unhex(h), {%s:Array(String)}), range(1, %d), 0)) AS k, %[10]s AS g %[9]s AND isNotNull(%[6]s)) GROUP BY w, g, e",
-		i, rest, g.Other(), unseenOr(g), windowNumber, c.value, names, len(g.Categories)+1, d.source(c), d.segment)
+		"toInt64(transform(x, arrayMap(h -> unhex(h), {%s:Array(String)}), range(1, %d), 0)) AS k %[9]s AND isNotNull(%[6]s)) GROUP BY w, e",
+		i, rest, g.Other(), unseenOr(g), d.key, c.value, names, len(g.Categories)+1, d.source(c))
 }
 
 // unseenOr is where an unknown category goes: a grid that could not keep all
@@ -264,11 +276,13 @@ func (d *derivation) readMoments(ctx context.Context, sql string, found map[wind
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var k windowKey
+		var column uint32
+		var key int64
 		sum := &dist.Summary{}
-		if err := rows.Scan(&k.column, &k.segment, &k.window, &sum.Count, &sum.Missing, &sum.NaN, &sum.PosInf, &sum.NegInf, &sum.Sum, &sum.Min, &sum.Max, &sum.M2); err != nil {
+		if err := rows.Scan(&column, &key, &sum.Count, &sum.Missing, &sum.NaN, &sum.PosInf, &sum.NegInf, &sum.Sum, &sum.Min, &sum.Max, &sum.M2); err != nil {
 			return err
 		}
+		k := d.split(column, key)
 		sum.GridID = d.columns[k.column].Grid.ID()
 		sum.Weight = float64(sum.Rows())
 		found[k] = sum
@@ -283,12 +297,14 @@ func (d *derivation) readCells(ctx context.Context, sql string, found map[window
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var k windowKey
+		var column uint32
+		var key int64
 		var edge float64
 		var c dist.Cell
-		if err := rows.Scan(&k.column, &k.segment, &k.window, &edge, &c.Count, &c.Sum); err != nil {
+		if err := rows.Scan(&column, &key, &edge, &c.Count, &c.Sum); err != nil {
 			return err
 		}
+		k := d.split(column, key)
 		c.Index = cellIndex(d.columns[k.column].Grid, edge)
 		if sum := found[k]; sum != nil {
 			sum.Cells = append(sum.Cells, c)
