@@ -60,6 +60,15 @@ func TestBadInput(t *testing.T) {
 		{"scalar column", "/push", `{"push_source_name":"pair_push","df":{"driver_id":1}}`, 400, "not a list"},
 		{"wrong type in the second row", "/push", `{"push_source_name":"pair_push","df":{"driver_id":[801,802],"customer_id":["a","a"],"event_timestamp":["2026-11-22T14:00:00Z","2026-11-22T14:00:00Z"],"f64":[1,"x"],"rating":[1,2]}}`, 400, "f64 in row 1"},
 		{"null key pushed", "/push", `{"push_source_name":"pair_push","df":{"driver_id":[801,null],"customer_id":["a","a"],"event_timestamp":["2026-11-22T14:00:00Z","2026-11-22T14:00:00Z"],"f64":[1,2],"rating":[1,2]}}`, 400, "null in row 1"},
+		{"NaN key pushed", "/push", `{"push_source_name":"pair_push","df":{"driver_id":[801,NaN],"customer_id":["a","a"],"event_timestamp":["2026-11-22T14:00:00Z","2026-11-22T14:00:00Z"],"f64":[1,2],"rating":[1,2]}}`, 400, "driver_id in row 1"},
+		{"unknown source pushed", "/push", `{"push_source_name":"nope","df":{"driver_id":[801]}}`, 422, "PushSourceNotFoundException"},
+		{"a column less", "/push", `{"push_source_name":"pair_push","df":{"driver_id":[801],"customer_id":["a"],"event_timestamp":["2026-11-22T14:00:00Z"],"f64":[1]}}`, 400, "rating"},
+		{"no time", "/push", `{"push_source_name":"pair_push","df":{"driver_id":[801],"customer_id":["a"],"f64":[1],"rating":[1]}}`, 400, "event_timestamp"},
+		{"not a time", "/push", `{"push_source_name":"pair_push","df":{"driver_id":[801,801],"customer_id":["a","b"],"event_timestamp":["2026-11-22T14:00:00Z","yesterday"],"f64":[1,2],"rating":[1,2]}}`, 400, "yesterday"},
+		{"huge push", "/push", `{"push_source_name":"` + strings.Repeat("x", 65<<20) + `"}`, 413, "split the request"},
+		{"unknown view written", "/write-to-online-store", `{"feature_view_name":"nope","df":{"driver_id":[801]}}`, 404, "FeastObjectNotFoundException"},
+		{"wrong type written", "/write-to-online-store", `{"feature_view_name":"pair_fv","df":{"driver_id":[801,801],"customer_id":["a","b"],"event_timestamp":["2026-11-22T14:00:00Z","2026-11-22T14:00:00Z"],"f64":[1,"x"],"rating":[1,2]}}`, 400, "f64 in row 1"},
+		{"no date", "/materialize", `{"start_ts":"yesterday","end_ts":"2026-11-22T14:00:00Z"}`, 400, "yesterday"},
 		{"far future", "/push", `{"push_source_name":"pair_push","df":{"driver_id":[801],"customer_id":["a"],"event_timestamp":["2027-11-22T14:00:00Z"],"f64":[1],"rating":[1]}}`, 400, "ahead of the server's clock"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -69,8 +78,8 @@ func TestBadInput(t *testing.T) {
 			}
 		})
 	}
-	_, _, body := h.ask(http.MethodPost, "/get-online-features", []byte(read(`"pair_fv:f64"`, `"driver_id":[801],"customer_id":["a"]`)))
-	if got := parseVectors(t, body).Results[2].Statuses[0]; got != "NOT_FOUND" {
+	_, _, body := h.ask(http.MethodPost, "/get-online-features", []byte(read(`"pair_fv:f64"`, `"driver_id":[801,801],"customer_id":["a","b"]`)))
+	if got := parseVectors(t, body).Results[2].Statuses; !reflect.DeepEqual(got, []string{"NOT_FOUND", "NOT_FOUND"}) {
 		t.Fatalf("a refused push left a row behind: %s", body)
 	}
 }
