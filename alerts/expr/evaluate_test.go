@@ -154,6 +154,53 @@ func TestAsRecorded(t *testing.T) {
 	}
 }
 
+// TestEveryRule holds for each committed rule what it does at, below and above its
+// limit, without data and in trouble, and that its patience is kept.
+func TestEveryRule(t *testing.T) {
+	rules := 0
+	for _, g := range alerts.All() {
+		for _, r := range g.Rules {
+			rules++
+			f := ruleOf(t, r)
+			limit := f.Data[len(f.Data)-1].Model["conditions"].([]any)[0].(map[string]any)["evaluator"].(map[string]any)["params"].([]any)[0].(float64)
+			ask := func(value float64) Outcome {
+				form := "numbers"
+				if r.Reduce != "" {
+					form = "series"
+				}
+				return Evaluate(f, answer(form, map[string]float64{"some": value}), nil)
+			}
+			// after looks at an outcome now and when the rule's patience is over.
+			after := func(o Outcome) (now, later []data.Labels) {
+				w, err := NewWatch(f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return w.Step(o, time.Unix(0, 0)), w.Step(o, time.Unix(0, 0).Add(r.For))
+			}
+			for _, quiet := range []float64{limit, limit - 1} {
+				if now, later := after(ask(quiet)); len(now)+len(later) > 0 {
+					t.Errorf("%s fires at %v, its limit is %v", r.UID, quiet, limit)
+				}
+			}
+			now, later := after(ask(limit + 1))
+			if (len(now) > 0) != (r.For == 0) || len(later) != 1 || later[0]["alertname"] != r.Title || later[0]["of"] != "some" || later[0]["severity"] != r.Severity {
+				t.Errorf("%s, patient for %v, above its limit: %v, then %v", r.UID, r.For, now, later)
+			}
+			none := Evaluate(f, answer("nothing", nil), nil)
+			if _, later = after(none); !none.NoData || (len(later) > 0) != (r.NoData != alerts.StateOK) {
+				t.Errorf("%s without data, state %s: %+v, %v", r.UID, r.NoData, none, later)
+			}
+			if _, later = after(Evaluate(f, nil, errors.New("no"))); len(later) != 1 || later[0]["alertname"] != "DatasourceError" || later[0]["rulename"] != r.Title {
+				t.Errorf("%s in trouble: %v", r.UID, later)
+			}
+		}
+	}
+	if rules < 14 {
+		t.Errorf("%d rules", rules)
+	}
+}
+
 // states are what the recording calls them.
 func (w *Watch) states(o Outcome, alerting []data.Labels) map[string]string {
 	out := map[string]string{}
