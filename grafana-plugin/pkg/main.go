@@ -16,7 +16,8 @@ import (
 // idleHeap is memory that is asked for and never touched, so it costs none. The
 // collector runs when the heap has doubled: a query leaves half a megabyte
 // behind, and beside a live heap of four every tenth would meet a collection,
-// now one of a hundred and fifty.
+// now one of a hundred and fifty. More is worse: without any collection a query
+// takes 2.0 ms of processor instead of 1.1, since every page it writes is new.
 const idleHeap = 64 << 20
 
 func main() {
