@@ -125,7 +125,7 @@ check: lint build ## quick look before a commit: lint, build, who imports whom
 
 clients: deps build ## other people's clients against a running kedge; REAL names a folder with elec.csv
 	@for suite in clients/*/run.sh; do [ -e "$$suite" ] || continue; echo "== $$suite"; REAL="$(REAL)" "$$suite"; done
-	@for suite in feast mlflow oip; do echo "== $$suite, under TLS with a key"; CLOSED=1 clients/$$suite/run.sh; done
+	@for suite in feast kafka mlflow oip; do echo "== $$suite, under TLS with a key"; CLOSED=1 clients/$$suite/run.sh; done
 
 dist: deps-run build ## one archive that runs without Go, Node, Python or Java
 	./internal/tools/dist.sh bin/kedge $(DEPS)/chdb release
