@@ -68,7 +68,7 @@ func pipeline() Dashboard {
 					Description: "From the broker's append time to the row being queryable."},
 			}},
 			{Title: "Exactly once", Panels: []Panel{
-				{Title: "Ledger", Type: table, Width: 24, Query: query.Request{Kind: "ledger"},
+				{Title: "Ledger", Type: table, Width: 24, Query: query.Request{Kind: "ledger"}, First: []string{"topic", "partition", "records", "rows", "gap_rows", "duplicate_rows"},
 					Description: "Consumed = rows + dead letters + duplicates + tombstoned + dropped, per partition; gap and duplicate rows are zero."},
 			}},
 			{Title: "Refused and stored", Panels: []Panel{

@@ -17,6 +17,7 @@ import (
 	"github.com/kedge-ml/kedge/dashboards"
 	"github.com/kedge-ml/kedge/internal/testenv"
 	"github.com/kedge-ml/kedge/query"
+	"github.com/kedge-ml/kedge/trainer"
 )
 
 // buildPrometheus builds Prometheus and promtool at the versions that their
@@ -83,7 +84,25 @@ func TestTorturePrometheus(t *testing.T) {
 	if err != nil || !slices.Equal(firing, []string{"KedgeWatchdog"}) {
 		t.Errorf("alerts of a healthy kedge: %v of %+v, %v", firing, active, err)
 	}
+	trainOnDemo(t, k)
 	drawDashboards(t, k, prom.url)
+}
+
+// trainOnDemo trains two models on the demo's labelled predictions and deploys them,
+// so that Training and Serving have something to show.
+func trainOnDemo(t *testing.T, k *kedgeProcess) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "job.yaml")
+	spec := "kind: TrainingJob\nname: rides\nspec:\n  data: {from: %s, predictions: ride_cancel}\n  backend: linear\n  gate: {metric: auc, allow_leaks: true}\n  register: {alias: champion, deploy: shadow}\n"
+	if err := os.WriteFile(file, fmt.Appendf(nil, spec, time.Now().UTC().Add(-time.Hour).Format(time.RFC3339)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		out, _, status := k.kedge("train", "-f", file)
+		if r := k.runOf(out); r.State != trainer.Succeeded || status != 0 && status != 3 { // what the gate refuses is shown, too
+			t.Fatalf("training on the demo: %s %s\n%s", r.State, r.Error, out)
+		}
+	}
 }
 
 // drawDashboards takes a picture of each dashboard and wants every panel drawn, or
