@@ -51,7 +51,8 @@ const sideBySide = "own"
 // file(…, JSONEachRow) of the same lines. It reports what the processes took:
 // CPU seconds (user and system) per million events, less what a start without
 // events takes, merges included: a process ends when the engine has none left
-// to do. KEDGE_BENCH_EVENTS sets how many events.
+// to do. KEDGE_BENCH_EVENTS sets how many events, KEDGE_BENCH_PARTITIONS of how
+// many partitions (2).
 func BenchmarkSideBySide(b *testing.B) {
 	events := 1_000_000
 	if text := os.Getenv("KEDGE_BENCH_EVENTS"); text != "" {
@@ -59,7 +60,15 @@ func BenchmarkSideBySide(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	w := newWorld(b, false)
+	w := emptyWorld(b, freeAddr(b))
+	if text := os.Getenv("KEDGE_BENCH_PARTITIONS"); text != "" {
+		if _, err := fmt.Sscan(text, &w.partitions); err != nil {
+			b.Fatal(err)
+		}
+	}
+	w.startBroker()
+	w.connect()
+	w.makeTopics()
 	w.cfg = jobConfig{Window: 1_000_000, Settle: true}
 	idle := w.consumer()
 	idle.await(b, "ready")

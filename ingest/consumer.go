@@ -238,8 +238,9 @@ func compareTP(a, b stream.TopicPartition) int {
 func (c *Consumer) position(ctx context.Context, parts []*partition) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(8)
+	l := newLarge(c.cfg)
 	for _, p := range parts {
-		p.limits(c.cfg, len(parts))
+		p.limits(c.cfg, len(parts), l)
 		g.Go(func() error { return p.assign(ctx) })
 	}
 	return g.Wait()

@@ -28,10 +28,11 @@ type partition struct {
 	standing standing
 	plan     plan
 
-	in   chan *stream.Batch
-	full chan *work
-	free chan *work
-	fair int64 // bytes that a unit may always have, however little memory is left
+	in    chan *stream.Batch
+	full  chan *work
+	free  chan *work
+	fair  int64 // bytes that a unit may always have, however little memory is left
+	large *large
 
 	// The reader's.
 	end        int64 // one past the last record that may be read, as far as is known
@@ -63,8 +64,8 @@ func (p *partition) newWork() *work {
 
 // limits shares half of the memory among the partitions, of which each has two
 // units; the other half goes to whoever has much to read.
-func (p *partition) limits(cfg Config, partitions int) {
-	p.fair = max(min(cfg.MaxBytes, cfg.MemoryBytes/int64(4*partitions)), 256<<10)
+func (p *partition) limits(cfg Config, partitions int, l *large) {
+	p.fair, p.large = max(min(cfg.MaxBytes, cfg.MemoryBytes/int64(4*partitions)), 256<<10), l
 }
 
 func (p *partition) log() *slog.Logger {
@@ -130,6 +131,9 @@ func ended(ctx context.Context, err error) error {
 func (p *partition) isFull(w *work) bool {
 	n := max(w.unit.Counts.Records, w.unit.Counts.Rows)
 	cfg := &p.c.cfg
+	if w.large > 0 {
+		return n >= int64(cfg.MaxRows) || w.bytes >= w.large
+	}
 	return n >= int64(cfg.MaxRows) || w.bytes >= cfg.MaxBytes || w.bytes >= p.fair && p.c.held.Load() >= cfg.MemoryBytes/2
 }
 
@@ -143,11 +147,12 @@ func (p *partition) patience(w *work) time.Duration {
 	return p.c.pace.delay()
 }
 
-// giveBack makes a stored unit's memory free for the next one. What it took
-// beyond its share goes back to the garbage collector.
+// giveBack makes a stored unit's memory free for the next one. One that took more
+// than its share goes back to the garbage collector, whole.
 func (p *partition) giveBack(w *work) {
+	p.large.leave(w)
 	p.hold(w, 0)
-	if w.bytes > 2*p.fair {
+	if w.bytes > p.fair {
 		w = p.newWork()
 	}
 	p.free <- w
@@ -155,6 +160,7 @@ func (p *partition) giveBack(w *work) {
 
 // hold notes how much of the memory for units a unit has.
 func (p *partition) hold(w *work, bytes int64) {
+	bytes = max(bytes, w.large)
 	p.c.held.Add(bytes - w.held)
 	w.held = bytes
 }
@@ -189,6 +195,9 @@ func (p *partition) next(ctx context.Context, from int64) (*work, error) {
 	case w = <-p.free:
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	}
+	if p.wantsLarge(from) && p.large.enter(ctx, w) {
+		p.hold(w, 0)
 	}
 	if err := p.refresh(ctx, w, from); err != nil {
 		return nil, err

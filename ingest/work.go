@@ -22,6 +22,7 @@ type work struct {
 	window   int64     // id window it was decoded with
 	bytes    int64     // of keys and values
 	held     int64     // of those, what counts against the consumer's memory
+	large    int64     // bytes that are put by for it; see the type large
 	first    time.Time // when the first record came; zero while there is none
 	last     *mark     // the last record of the unit, for the intents after it
 	traces   []string  // traceparents of sampled records, at most maxTraces

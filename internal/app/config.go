@@ -254,7 +254,7 @@ func DefaultConfig() Config {
 		ClickHouse: ClickHouse{Memory: 2 << 30, Volumes: map[string]string{}},
 		Durability: "process",
 		Ingest: IngestConfig{
-			Group: "kedge", MaxRows: 100_000, MaxBytes: 16 << 20, Memory: 128 << 20,
+			Group: "kedge", MaxRows: 100_000, MaxBytes: 48 << 20, Memory: 256 << 20,
 			MinDelay: Duration(200 * time.Millisecond), MaxDelay: Duration(time.Second), Writers: 2, IDWindow: 1_000_000, FetchMemory: 64 << 20,
 			MaxRecord: 1 << 20, DeadLetters: 1 << 30, FutureBound: Duration(10 * time.Minute),
 		},
