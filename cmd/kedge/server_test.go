@@ -27,7 +27,7 @@ import (
 // TestMain lets the test binary be kedge itself, so that tests have a process
 // to kill.
 func TestMain(m *testing.M) {
-	worker := len(os.Args) > 1 && os.Args[1] == "onnx-worker" // has no environment
+	worker := len(os.Args) > 1 && (os.Args[1] == "onnx-worker" || os.Args[1] == "train-worker") // which see no settings
 	if worker || os.Getenv("KEDGE_TEST_IS_KEDGE") == "1" {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		context.AfterFunc(ctx, stop)
