@@ -87,7 +87,7 @@ func (s *Store) deriveBy(ctx context.Context, sub Subject, by Dimension, columns
 		if err := d.cut(); err != nil {
 			return nil, fmt.Errorf("derive summaries of %s: %w", t.schema.Subject, err)
 		}
-		got, err := d.run(ctx)
+		got, err := d.run(s.yield(ctx))
 		if err != nil {
 			return nil, fmt.Errorf("derive summaries of %s: %w", t.schema.Subject, err)
 		}

@@ -3,15 +3,19 @@ package store_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/kedge-ml/kedge/dist"
 	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/internal/testenv"
 	"github.com/kedge-ml/kedge/store"
+	"github.com/kedge-ml/kedge/store/chdb"
 )
 
 // odd are values that meet every edge: an atom and its neighbours, missing and
@@ -184,4 +188,56 @@ func setText(c *event.Column, s string) {
 	}
 	c.Data = append(c.Data[:start], s...)
 	c.StrEnds[last], c.Nulls[last] = uint32(len(c.Data)), 0
+}
+
+// What is counted anew waits while an insert runs, and gets on under an insert
+// that does not end.
+func TestDerivationYieldsToInserts(t *testing.T) {
+	s, schema := open(t), twenty()
+	batch := filled(schema, 1000)
+	insert(t, s, "rows", batch)
+	sub := store.Subject{Kind: event.Features, TableID: schema.TableID}
+	g, err := dist.NumericGrid([]float64{1, 2, 3, 4, 5}, dist.GridConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := time.UnixMicro(batch.Columns[event.ColEventTime].Int64s[0]).UTC().Truncate(24 * time.Hour)
+	count := func() int {
+		got, err := s.DeriveSummaries(t.Context(), sub, []store.SummaryColumn{{Name: "f00", Grid: g}}, from, from.Add(24*time.Hour), 24*time.Hour)
+		if err != nil {
+			t.Error(err)
+			return 0
+		}
+		return len(got)
+	}
+	run(t, s, "CREATE TABLE held (a Int64) ENGINE = Memory")
+	began, end := make(chan bool), make(chan bool)
+	ended := make(chan error, 1)
+	release := sync.OnceFunc(func() { close(end) })
+	defer release() // a store does not close while an insert runs
+	go func() {
+		_, err := s.Embedded().Insert(t.Context(), chdb.Statement{SQL: "INSERT INTO held SETTINGS priority = 1"}, "TSV", func(w io.Writer) error {
+			_, err := w.Write([]byte("1\n"))
+			close(began)
+			<-end
+			return err
+		})
+		ended <- err
+	}()
+	<-began
+	counted := make(chan int, 1)
+	go func() { counted <- count() }()
+	testenv.Eventually(t, 20*time.Second, func() error {
+		if text(t, s, "SELECT value FROM system.metrics WHERE metric = 'QueryPreempted'") == "0" {
+			return errors.New("the count does not wait for the insert")
+		}
+		return nil
+	})
+	if n := <-counted; n == 0 {
+		t.Error("nothing was counted while the insert ran")
+	}
+	release()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ClickHouse/ch-go/proto"
+	"github.com/ClickHouse/clickhouse-go/v2"
 
 	"github.com/kedge-ml/kedge/event"
 )
@@ -32,6 +33,7 @@ func exactlyOnce(o Options) map[string]string {
 		"max_partitions_per_insert_block":                    "0",
 		"input_format_native_allow_types_conversion":         "1",
 		"max_execution_time":                                 strconv.Itoa(int(o.Timeout.Seconds())),
+		"priority":                                           "1", // before what yields; see [Store.yield]
 	}
 	if o.Cluster != "" { // an acknowledged block is on more than half of the replicas
 		settings["insert_quorum"], settings["insert_quorum_parallel"] = "auto", "0"
@@ -68,7 +70,24 @@ func (s *Store) readSettings(ctx context.Context) error {
 		}
 	}
 	s.settings = want
+	s.yielding = clickhouse.Settings{"priority": 2}
+	if slices.Contains(known, yieldTime) {
+		s.yielding[yieldTime] = yieldMillis
+	}
 	return nil
+}
+
+// How long a statement that yields waits at a time, for each block that it reads:
+// under inserts without end it still gets on.
+const (
+	yieldTime   = "low_priority_query_wait_time_ms"
+	yieldMillis = 100
+)
+
+// yield makes statements wait while inserts run. What is counted anew in the
+// background has time; events that come have not.
+func (s *Store) yield(ctx context.Context) context.Context {
+	return clickhouse.Context(ctx, clickhouse.WithSettings(s.yielding))
 }
 
 func (s *Store) insertSettings(ctx context.Context, token string) map[string]string {

@@ -79,9 +79,10 @@ type Store struct {
 	embedded *chdb.DB // nil for a server
 	conn     driver.Conn
 	stop     func() error
-	settings map[string]string // of every insert, but the token
-	detached bool              // system.detached_tables is there
-	buffers  sync.Pool         // of *proto.Buffer: a block's text columns take megabytes
+	settings map[string]string   // of every insert, but the token
+	yielding clickhouse.Settings // of what waits for inserts
+	detached bool                // system.detached_tables is there
+	buffers  sync.Pool           // of *proto.Buffer: a block's text columns take megabytes
 
 	erasing chan struct{} // holds one while deleted rows are erased
 
