@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"html/template"
 	"maps"
 	"regexp"
 	"slices"
@@ -177,14 +179,31 @@ type derivedTable struct {
 // else any count would be somebody.
 func holdsText(column, value string) string {
 	var any []string
-	for _, form := range []string{`"%s"`, `\"%s\"`, `&#34;%s&#34;`, `>%s<`, `=%s]`} {
-		any = append(any, fmt.Sprintf("position(%s, %s) > 0", column, chdb.QuoteString(fmt.Sprintf(form, value))))
-	}
-	any = append(any, fmt.Sprintf("endsWith(%s, %s)", column, chdb.QuoteString("="+value))) // a segment
-	if strings.Trim(value, "0123456789.-+eE") != "" {
-		any = append(any, fmt.Sprintf("match(%s, %s)", column, chdb.QuoteString(`(^|[^\pL\pN_])`+regexp.QuoteMeta(value)+`($|[^\pL\pN_])`)))
+	for _, text := range spellings(value) {
+		for _, form := range []string{`"%s"`, `\"%s\"`, `&#34;%s&#34;`, `>%s<`, `=%s]`} {
+			any = append(any, fmt.Sprintf("position(%s, %s) > 0", column, chdb.QuoteString(fmt.Sprintf(form, text))))
+		}
+		any = append(any, fmt.Sprintf("endsWith(%s, %s)", column, chdb.QuoteString("="+text))) // a segment
+		if strings.Trim(text, "0123456789.-+eE") != "" {
+			any = append(any, fmt.Sprintf("match(%s, %s)", column, chdb.QuoteString(`(^|[^\pL\pN_])`+regexp.QuoteMeta(text)+`($|[^\pL\pN_])`)))
+		}
 	}
 	return "(" + strings.Join(any, " OR ") + ")"
+}
+
+// spellings are how a text stands in words, JSON, JSON within JSON, and HTML of
+// the first two: encoding/json and html/template write a few signs otherwise.
+func spellings(text string) []string {
+	inJSON := func(s string) string {
+		b, _ := json.Marshal(s) // a text always has a form
+		return string(b[1 : len(b)-1])
+	}
+	inHTML := strings.NewReplacer(`"`, "&#34;", "'", "&#39;", "&", "&amp;", "+", "&#43;", "<", "&lt;", ">", "&gt;")
+	plainHTML := template.HTMLEscapeString // of drawings, where + stays
+	once := inJSON(text)
+	out := []string{text, once, inJSON(once), inHTML.Replace(text), inHTML.Replace(once), plainHTML(text), plainHTML(once)}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // forgetDerived removes or blanks the rows.

@@ -22,6 +22,7 @@ step() { # NAME COMMAND…: its output is a file of the folder
   fi
 }
 security() { # gosec; what it may find, and why, is gosec.txt
+  rm -f "$OUT/gosec.json" # an older one would speak for a gosec that did not run
   "$GO" tool -modfile=internal/tools/gosec.mod gosec -quiet -fmt json -out "$OUT/gosec.json" -exclude G104,G115 -exclude-dir node_modules ./... # ends with 1 where it finds anything
   python3 - "$OUT/gosec.json" internal/tools/gosec.txt <<'PY'
 import fnmatch, json, os, sys
