@@ -120,6 +120,59 @@ func TestPerformanceFallsWhereExpectationStays(t *testing.T) {
 	}
 }
 
+// Few labels, all of them wrong, give a value and no alert: who labels first is
+// not everybody. When the others have come it becomes an incident.
+func TestImmatureNeverAlerts(t *testing.T) {
+	c, s := newChurn(t, churnModel)
+	rng := rand.New(rand.NewPCG(17, 18))
+	begin := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	const aMinute, calm, last = 250, 45, 60
+	var predictions, labels, late []string
+	for i := range last * aMinute {
+		at, score, id := begin.Add(time.Duration(i)*time.Minute/aMinute), rng.Float64(), fmt.Sprint("p", i)
+		predictions = append(predictions, fmt.Sprintf(`{"model":"churn","version":"v1","id":%q,"event_time":%q,"inputs":{"x":%.4f},"output":{"score":%.4f},"segments":{"part":"a"}}`,
+			id, at.Format(time.RFC3339Nano), rng.NormFloat64(), score))
+		truth := 0
+		if (rng.Float64() < score) == (i < calm*aMinute) {
+			truth = 1
+		}
+		label := fmt.Sprintf(`{"model":"churn","prediction_id":%q,"label":%d,"event_time":%q}`, id, truth, at.Add(time.Minute).Format(time.RFC3339Nano))
+		if i < calm*aMinute || i%5 == 0 {
+			labels = append(labels, label)
+		} else {
+			late = append(late, label)
+		}
+	}
+	c.write(event.Predictions, predictions)
+	c.write(event.Labels, labels)
+	sch := newScheduler(t, s, c.registry)
+	end := begin.Add(last * time.Minute)
+	state := func(after ...time.Duration) (wrong, mature int, told []string) {
+		for _, a := range after {
+			sch.Look(t.Context(), end.Add(a))
+		}
+		f := series(t, s.store, query.Request{Namespace: "test", Model: "churn", From: begin.Add(calm * time.Minute), To: end, Columns: []string{"roc_auc"}})[0]
+		value, ripe := values[*float64](t, f, "value"), values[bool](t, f, "mature")
+		for i := range value {
+			if value[i] != nil && *value[i] < 0.4 {
+				wrong++
+				if ripe[i] {
+					mature++
+				}
+			}
+		}
+		incidents := ask(t, s.store.Incidents, query.Request{Namespace: "test", Model: "churn", From: begin, To: end.Add(time.Hour)})
+		return wrong, mature, cells(t, incidents, "detector")
+	}
+	if wrong, mature, told := state(10*time.Second, 2*time.Minute, 20*time.Minute); wrong == 0 || mature > 0 || slices.Contains(told, "roc_auc") {
+		t.Errorf("a fifth of the labels: %d windows are bad, %d of them mature, incidents of %v", wrong, mature, told)
+	}
+	c.write(event.Labels, late)
+	if wrong, mature, told := state(21*time.Minute, 22*time.Minute); mature == 0 || mature < wrong || !slices.Contains(told, "roc_auc") {
+		t.Errorf("all labels: %d windows are bad, %d of them mature, incidents of %v", wrong, mature, told)
+	}
+}
+
 // checkCorrected holds that a window measured for good follows its corrected
 // labels, and one that had none follows those that came after all.
 func checkCorrected(t *testing.T, st *store.Store, begin time.Time, changed int) {
