@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -84,5 +85,48 @@ func TestReportIsKept(t *testing.T) {
 		if _, err := a.keepReport(t.Context(), kinds, ann, bad); err == nil {
 			t.Errorf("%+v was kept", bad)
 		}
+	}
+}
+
+// A kept report stays as it was made, for those who may ask questions in its
+// namespace; others, and whoever asks for one that is not there, are told in a
+// code and a sentence.
+func TestKeptReportOverHTTP(t *testing.T) {
+	r := startApp(t, func(c *Config) { c.Auth.Enabled = true })
+	admin := r.adminKey()
+	keys := map[string]string{"viewer": r.makeKey(admin, "default:viewer"), "producer": r.makeKey(admin, "default:producer"), "stranger": r.makeKey(admin, "other:admin"), "nobody": "kedge_none"}
+	const id, page = "0123456789abcdef0123456789abcdef", "<html><script>alert(1)</script>as it was</html>"
+	if err := r.App.store.SaveMonitorState(t.Context(), "default", reportState+id, map[string]string{reportPage: page}, 1); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		who, id string
+		status  int
+		holds   string
+	}{
+		{"viewer", id, http.StatusOK, page},
+		{"viewer", strings.Repeat("0", 32), http.StatusNotFound, `"not_found"`},
+		{"viewer", "..%2Fstate", http.StatusNotFound, `"not_found"`},
+		{"stranger", id, http.StatusNotFound, `"not_found"`},
+		{"producer", id, http.StatusForbidden, `"forbidden"`},
+		{"nobody", id, http.StatusUnauthorized, `"code"`},
+	} {
+		status, text := r.call("GET", "/v1/reports/"+c.id, "", "Authorization", "Bearer "+keys[c.who])
+		if status != c.status || !strings.Contains(text, c.holds) || c.who != "viewer" && strings.Contains(text, "as it was") {
+			t.Errorf("%s asks for %s: %d %s", c.who, c.id, status, text)
+		}
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+r.Addr()+"/v1/reports/"+id, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+keys["viewer"])
+	res, err := r.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	if got := res.Header.Get("Content-Security-Policy"); !strings.HasPrefix(got, "sandbox; default-src 'none'") {
+		t.Errorf("what stands in a kept page may run: %q", got)
 	}
 }
