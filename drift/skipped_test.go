@@ -65,7 +65,7 @@ func TestSkippedEvaluationsAreCounted(t *testing.T) {
 	d.Look(t.Context(), at.Add(10*time.Second))
 	d.Look(t.Context(), at.Add(3*time.Minute))
 	last := skipped(t, reader)["no_rows"] // the minute that has nothing yet
-	at = at.Add(10 * time.Minute) // nothing comes
+	at = at.Add(10 * time.Minute)         // nothing comes
 	minutes(5)
 	d.Look(t.Context(), at.Add(3*time.Minute))
 	if got := skipped(t, reader); got["no_rows"] <= last || got["error"] > 0 {
