@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -201,7 +202,8 @@ func (m *Monitor) slowRanges(column string) map[string][2]float64 {
 // the reference holds again, and what is seen of it counts from here on. An
 // incident that is open stays open until its column is calm.
 func (m *Monitor) lapse(start time.Time, segments bool) {
-	for name, a := range m.Accepted {
+	for _, name := range slices.Sorted(maps.Keys(m.Accepted)) { // what is told has an order
+		a := m.Accepted[name]
 		if _, _, of := ofSegment(name); of != segments || start.Before(a.Incident.Until) {
 			continue
 		}

@@ -3,6 +3,7 @@ package drift
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -178,13 +179,13 @@ func (m *Monitor) watchedNotices() []query.Notice {
 			note("warning", "the dimension %s is left out: the budget of %d columns × segments is spent", name, m.cfg.Budget)
 		}
 	}
-	for column, a := range m.Accepted {
-		if !a.Over {
+	for _, column := range slices.Sorted(maps.Keys(m.Accepted)) {
+		if a := m.Accepted[column]; !a.Over {
 			note("info", "%s is held against what it was since %s: it is %s", column, a.From.UTC().Format(time.RFC3339), a.said())
 		}
 	}
-	for column, why := range m.refused {
-		note("info", "%s is not watched: %s", column, why)
+	for _, column := range slices.Sorted(maps.Keys(m.refused)) {
+		note("info", "%s is not watched: %s", column, m.refused[column])
 	}
 	return out
 }
