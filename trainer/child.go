@@ -41,8 +41,10 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// environment is this process's without Kedge's settings, secrets among them:
-// neither the training process nor a program of a user's may see those.
+// environment is this process's without Kedge's settings, of which some may be
+// secrets: neither the training process nor a program of a user's may see those.
+// A variable of another name that a setting refers to (env:NAME) is seen; who
+// minds gives a file.
 func environment() []string {
 	return slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, "KEDGE_") && !strings.HasPrefix(v, xgb.Environment+"=")
