@@ -160,8 +160,8 @@ func TestAcceptedIsNotSilent(t *testing.T) {
 	m.wantIncidents("an acceptance means what was open then", "amount", "accepted", "open")
 }
 
-// What is accepted for good stays accepted when the reference grows, and a
-// later change of the column is not accepted along with it.
+// What is accepted for good stays accepted, and a later change of the column is
+// not accepted along with it.
 func TestAcceptedForGood(t *testing.T) {
 	m := newMinutes(t)
 	m.add(33, 0)
