@@ -1,5 +1,36 @@
 package drift
 
+import (
+	"testing"
+
+	sdk "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+
+	"github.com/kedge-ml/kedge/internal/telemetry"
+)
+
+// Skipped reads how many evaluations did not happen, by reason.
+func Skipped(t *testing.T, reader *sdk.ManualReader) map[string]int64 {
+	t.Helper()
+	var all metricdata.ResourceMetrics
+	if err := reader.Collect(t.Context(), &all); err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]int64{}
+	for _, s := range all.ScopeMetrics {
+		for _, m := range s.Metrics {
+			if m.Name != telemetry.MetricDriftSkipped {
+				continue
+			}
+			for _, p := range m.Data.(metricdata.Sum[int64]).DataPoints {
+				reason, _ := p.Attributes.Value("reason")
+				out[reason.AsString()] += p.Value
+			}
+		}
+	}
+	return out
+}
+
 // JudgeUnseen is judgeUnseen, for the tests that draw worlds.
 func JudgeUnseen(c Column) Judgement { return judgeUnseen(c) }
 

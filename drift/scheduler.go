@@ -48,7 +48,7 @@ type Scheduler struct {
 	ticked   time.Time
 	tidied   tidiness
 
-	looking sync.Mutex // held during a look, and while what monitors remember is changed
+	looking chan struct{} // has its one place taken during a look, and while what monitors remember is changed
 }
 
 // watcher is a monitor with where it comes from.
@@ -78,7 +78,7 @@ func NewScheduler(cfg SchedulerConfig, st *store.Store, reg *registry.Registry, 
 	if cfg.Every == 0 {
 		cfg.Every = 10 * time.Second
 	}
-	s := &Scheduler{cfg: cfg, store: st, registry: reg, producer: p, monitors: map[string]*watcher{}}
+	s := &Scheduler{cfg: cfg, store: st, registry: reg, producer: p, monitors: map[string]*watcher{}, looking: make(chan struct{}, 1)}
 	var errs [4]error
 	m := cfg.Scope.Meter
 	s.metrics.took, errs[0] = m.Float64Histogram(telemetry.MetricDriftTime, metric.WithUnit("s"), metric.WithDescription("Time to bring one monitor up to date"))
@@ -109,8 +109,10 @@ func (s *Scheduler) Run(ctx context.Context) {
 // Look brings every monitor up to date. A monitor that fails is skipped, said
 // so, and tried again at the next look.
 func (s *Scheduler) Look(ctx context.Context, now time.Time) {
-	s.looking.Lock()
-	defer s.looking.Unlock()
+	if s.begin(ctx) != nil {
+		return
+	}
+	defer s.end()
 	s.sync()
 	for _, w := range s.sorted() {
 		if ctx.Err() != nil {
@@ -125,11 +127,28 @@ func (s *Scheduler) Look(ctx context.Context, now time.Time) {
 	s.tidy(ctx, now)
 }
 
+// begin waits for its turn among looks, as long as ctx lasts; end gives it back.
+func (s *Scheduler) begin(ctx context.Context) error {
+	if ctx.Err() == nil {
+		select {
+		case s.looking <- struct{}{}:
+			return nil
+		case <-ctx.Done():
+		}
+	}
+	return ctx.Err()
+}
+
+func (s *Scheduler) end() { <-s.looking }
+
 // Anew lets change alter what monitors have stored, between two looks: the next
-// makes every monitor from what is stored then.
-func (s *Scheduler) Anew(change func() error) error {
-	s.looking.Lock()
-	defer s.looking.Unlock()
+// makes every monitor from what is stored then. A look may take minutes; when ctx
+// ends before it, nothing is changed.
+func (s *Scheduler) Anew(ctx context.Context, change func() error) error {
+	if err := s.begin(ctx); err != nil {
+		return fmt.Errorf("change what monitors remember: a look at new windows was under way all the time, ask again: %w", err)
+	}
+	defer s.end()
 	err := change()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -141,13 +160,13 @@ func (s *Scheduler) tick(ctx context.Context, w *watcher, now time.Time) {
 	start := time.Now()
 	err := s.evaluate(ctx, w, now)
 	s.metrics.took.Record(ctx, time.Since(start).Seconds())
-	if errors.Is(err, errPanicked) { // its locks may be held: the next look makes it anew from what is stored
+	switch {
+	case errors.Is(err, errPanicked): // what it knows may be half of it: the next look makes it anew from what is stored
 		s.drop(w)
-		s.metrics.skipped.Add(ctx, 1, metric.WithAttributes(attribute.String("reason", "panic")))
-		s.cfg.Scope.Log.Error("a monitor has a fault and starts anew; please report this", telemetry.LogError, err)
-		return
-	}
-	if err != nil && ctx.Err() == nil {
+		w.monitor.skip("panic")
+		w.monitor.tellStored()
+		s.cfg.Scope.Log.Error("a monitor has a fault and starts anew; please report this", "monitor", w.monitor.cfg.Name, telemetry.LogError, err)
+	case err != nil && ctx.Err() == nil:
 		w.monitor.skip("error")
 		s.cfg.Scope.Log.Error("a monitor was not evaluated; the next look tries again", "monitor", w.monitor.cfg.Name, telemetry.LogError, err)
 	}
@@ -212,6 +231,16 @@ func (m *Monitor) skip(reason string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.skipped[reason]++
+}
+
+// tellStored leaves of what is to be told what is stored: the rest is judged,
+// and told, again.
+func (m *Monitor) tellStored() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.changed) > 0 {
+		m.told = nil
+	}
 }
 
 func (m *Monitor) takeSkipped() map[string]int {

@@ -5,35 +5,11 @@ import (
 	"testing"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
 	sdk "go.opentelemetry.io/otel/sdk/metric"
-	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/kedge-ml/kedge/drift"
 	"github.com/kedge-ml/kedge/internal/telemetry"
 )
-
-// skipped reads how many evaluations did not happen, by reason.
-func skipped(t *testing.T, reader *sdk.ManualReader) map[string]int64 {
-	t.Helper()
-	var all metricdata.ResourceMetrics
-	if err := reader.Collect(t.Context(), &all); err != nil {
-		t.Fatal(err)
-	}
-	out := map[string]int64{}
-	for _, s := range all.ScopeMetrics {
-		for _, m := range s.Metrics {
-			if m.Name != telemetry.MetricDriftSkipped {
-				continue
-			}
-			for _, p := range m.Data.(metricdata.Sum[int64]).DataPoints {
-				reason, _ := p.Attributes.Value(attribute.Key("reason"))
-				out[reason.AsString()] += p.Value
-			}
-		}
-	}
-	return out
-}
 
 // Who asks why nothing was evaluated finds it counted: too few rows to learn
 // from, a window without rows, and an evaluation that failed.
@@ -58,24 +34,24 @@ func TestSkippedEvaluationsAreCounted(t *testing.T) {
 	}
 	minutes(3)
 	d.Look(t.Context(), at)
-	if got := skipped(t, reader); got["learning"] == 0 || len(got) != 1 {
+	if got := drift.Skipped(t, reader); got["learning"] == 0 || len(got) != 1 {
 		t.Errorf("750 of 5,000 rows: %v", got)
 	}
 	minutes(30)
 	d.Look(t.Context(), at.Add(10*time.Second))
 	d.Look(t.Context(), at.Add(3*time.Minute))
-	last := skipped(t, reader)["no_rows"] // the minute that has nothing yet
-	at = at.Add(10 * time.Minute)         // nothing comes
+	last := drift.Skipped(t, reader)["no_rows"] // the minute that has nothing yet
+	at = at.Add(10 * time.Minute)               // nothing comes
 	minutes(5)
 	d.Look(t.Context(), at.Add(3*time.Minute))
-	if got := skipped(t, reader); got["no_rows"] <= last || got["error"] > 0 {
+	if got := drift.Skipped(t, reader); got["no_rows"] <= last || got["error"] > 0 {
 		t.Errorf("ten minutes without rows: %v", got)
 	}
 	if err := s.store.Close(); err != nil {
 		t.Fatal(err)
 	}
 	d.Look(t.Context(), at.Add(20*time.Minute))
-	if got := skipped(t, reader); got["error"] == 0 {
+	if got := drift.Skipped(t, reader); got["error"] == 0 {
 		t.Errorf("without a store: %v", got)
 	}
 }

@@ -144,7 +144,7 @@ func (a *App) erase(ctx context.Context, c auth.Caller, entity map[string]string
 		return err
 	}
 	if a.drift != nil { // monitors remember categories, and would write them down again
-		err = a.drift.Anew(forget)
+		err = a.drift.Anew(ctx, forget)
 	} else {
 		err = forget()
 	}
