@@ -60,7 +60,7 @@ func BenchmarkSideBySide(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	w := emptyWorld(b, freeAddr(b))
+	w := emptyWorld(b, testenv.Address(b))
 	if text := os.Getenv("KEDGE_BENCH_PARTITIONS"); text != "" {
 		if _, err := fmt.Sscan(text, &w.partitions); err != nil {
 			b.Fatal(err)

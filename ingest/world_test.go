@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -106,7 +105,7 @@ type world struct {
 // brings the broker with it.
 func newWorld(t testing.TB, inside bool) *world {
 	t.Helper()
-	w := emptyWorld(t, freeAddr(t))
+	w := emptyWorld(t, testenv.Address(t))
 	w.inside = inside
 	if !inside {
 		w.startBroker()
@@ -153,16 +152,6 @@ func (w *world) connect() {
 	})
 }
 
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 func (w *world) startBroker() {
 	w.t.Helper()
 	w.broker = w.start("broker", job{Broker: w.brokers, BrokerDir: filepath.Join(w.dir, "broker"), Partitions: w.partitions, Retention: w.retention}, nil)
@@ -173,7 +162,7 @@ func (w *world) startBroker() {
 func (w *world) startStore() {
 	w.t.Helper()
 	if w.storeAddr == "" {
-		w.storeAddr = freeAddr(w.t)
+		w.storeAddr = testenv.Address(w.t)
 	}
 	w.store = w.start("store", job{Lib: w.lib, StoreDir: w.storePath(), StoreAddr: w.storeAddr}, nil)
 	w.store.await(w.t, "ready")

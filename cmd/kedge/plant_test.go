@@ -134,7 +134,7 @@ func plantInconsistency(t *testing.T, k *kedgeProcess, p *pluginProcess, plant p
 // test's time: rows that are gone or doubled, verdicts of models whose labels
 // take hours, runs on a GPU. Each rule fires with its labels and clears.
 func TestRulesOnPlantedFaults(t *testing.T) {
-	addr := freeAddress(t)
+	addr := testenv.Address(t)
 	t.Setenv("KEDGE_CLICKHOUSE_SHARE", addr)
 	t.Setenv("KEDGE_CLICKHOUSE_SHARE_PASSWORD", "for-the-test")
 	t.Setenv("KEDGE_FEATURES_SERVED_SHARE", "1")

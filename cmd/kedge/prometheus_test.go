@@ -148,7 +148,7 @@ type prometheus struct{ url *url.URL }
 // startPrometheus starts one with the stack's configuration, at a scrape a second.
 func startPrometheus(t *testing.T, bin, rules, target string) prometheus {
 	t.Helper()
-	dir, addr := t.TempDir(), freeAddress(t)
+	dir, addr := t.TempDir(), testenv.Address(t)
 	text := strings.NewReplacer(`["kedge-core:7070", "kedge-serving:7070"]`, fmt.Sprintf("[%q]", target), "/etc/prometheus/rules/*.yaml", filepath.Join(rules, "prometheus-rules.yaml"), "15s", "1s").Replace(readYAML(t, nil, "compose", "prometheus", "prometheus.yml"))
 	file := filepath.Join(dir, "prometheus.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

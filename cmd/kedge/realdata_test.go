@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -158,15 +157,4 @@ func (p *kedgeProcess) sql(t *testing.T, statement string) string {
 		t.Fatalf("%s: %s %s %v", statement, res.Status, b, err)
 	}
 	return strings.TrimSpace(string(b))
-}
-
-// freeAddress is a loopback port that was free a moment ago.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }

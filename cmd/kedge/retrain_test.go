@@ -118,7 +118,7 @@ func TestTortureKilledRunResumes(t *testing.T) {
 func TestCancelBetweenRounds(t *testing.T) {
 	t.Setenv("KEDGE_TRAINER_LIBRARY", needXGBoost(t))
 	t.Setenv("KEDGE_TRAINER_CPUS", "1")
-	share := freeAddress(t)
+	share := testenv.Address(t)
 	t.Setenv("KEDGE_CLICKHOUSE_SHARE", share)
 	t.Setenv("KEDGE_CLICKHOUSE_SHARE_PASSWORD", "for-the-test")
 	p := startKedge(t, t.TempDir())

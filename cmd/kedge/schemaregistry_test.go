@@ -27,12 +27,7 @@ func apicurio(t *testing.T) string {
 	if len(jars) != 1 {
 		t.Fatal("no registry in .deps/apicurio: third_party/apicurio/fetch.sh puts it there")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	l.Close()
+	_, port, _ := net.SplitHostPort(testenv.Address(t))
 	log, err := os.Create(filepath.Join(t.TempDir(), "apicurio.log"))
 	if err != nil {
 		t.Fatal(err)

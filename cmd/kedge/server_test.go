@@ -69,7 +69,7 @@ func (l *logBuffer) String() string {
 // startKedge runs the server on free ports and waits until it is ready.
 func startKedge(t *testing.T, dir string, args ...string) *kedgeProcess {
 	t.Helper()
-	port := freeAddress(t)
+	port := testenv.Address(t)
 	p := launchKedge(t, append([]string{"run", "--data-dir", dir, "--http", "127.0.0.1:0", "--kafka", "127.0.0.1:0", "--clickhouse-http", port}, args...)...)
 	p.clickhouse = port
 	return p

@@ -11,7 +11,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"maps"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -109,21 +108,9 @@ func StartConfig(t testing.TB, cfg Config) *Cluster {
 // addresses picks loopback addresses for the brokers and their controllers.
 func addresses(t testing.TB, brokers int) (addrs []string, voters []string) {
 	t.Helper()
-	var held []net.Listener
-	pick := func() string {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		held = append(held, l)
-		return l.Addr().String()
-	}
 	for i := range brokers {
-		addrs = append(addrs, pick())
-		voters = append(voters, fmt.Sprintf("%d@%s", i+1, pick()))
-	}
-	for _, l := range held {
-		l.Close()
+		addrs = append(addrs, testenv.Address(t))
+		voters = append(voters, fmt.Sprintf("%d@%s", i+1, testenv.Address(t)))
 	}
 	return addrs, voters
 }

@@ -68,12 +68,7 @@ func pinnedValkey(t testing.TB) (binary string) {
 
 func startRedis(t testing.TB, binary string, args []string) *Valkey {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	v := &Valkey{t: t, Addr: ln.Addr().String()}
-	_ = ln.Close()
+	v := &Valkey{t: t, Addr: Address(t)}
 	_, port, _ := net.SplitHostPort(v.Addr)
 	v.args = append([]string{binary, "--port", port, "--bind", "127.0.0.1", "--save", ""}, args...)
 	v.Start()
