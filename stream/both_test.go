@@ -52,6 +52,8 @@ func TestBothBrokers(t *testing.T) {
 		{"new broken start", testBadStarts},
 		{"commit metadata", testCommitMetadata},
 		{"zombie is fenced", testZombie},
+		{"refused commit", testRefusedCommit},
+		{"gives up", testGivesUp},
 		{"three members", testThreeMembers},
 		{"slow member", testSlowMember},
 		{"lease", testLease},

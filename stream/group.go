@@ -82,20 +82,22 @@ type OffsetCommit struct {
 // Generation is one assignment of partitions to members. It ends when members
 // come or go, when topics or partitions appear, or when the broker loses this
 // member; then Done is closed, and its commits turn into [ErrFenced] once
-// another generation has begun.
+// another generation has begun. A commit that is fenced ends it, too.
 type Generation struct {
 	ID       int32
 	MemberID string
 	Assigned map[TopicPartition]Committed
 	Done     <-chan struct{}
 
-	c     *Client
-	group string
+	c       *Client
+	group   string
+	refused context.CancelFunc // called when a commit is fenced
 }
 
 // Next waits for the next generation. Calling it says that all work of the
 // previous one has stopped: until then this member does not join again, so
-// that a partition's last commit can still be made while others wait.
+// that a partition's last commit can still be made while others wait. A
+// generation that has not ended ends here.
 // It fails when ctx ends, when the group is closed, and on errors that waiting
 // does not heal.
 func (g *Group) Next(ctx context.Context) (*Generation, error) {
@@ -153,7 +155,9 @@ func (g *Group) next(ctx context.Context) (*Generation, error) {
 		return nil, err
 	}
 	gen := &Generation{ID: kg.ID, MemberID: kg.MemberID, c: g.c, group: g.cfg.ID}
-	gen.Done = g.hold(kg)
+	refused, refuse := context.WithCancel(context.Background())
+	gen.refused = refuse
+	gen.Done = g.hold(kg, refused.Done())
 	if gen.Assigned, err = g.committed(ctx, kg); err != nil {
 		g.letGo()
 		return nil, err
@@ -196,16 +200,26 @@ func (g *Generation) heartbeat(ctx context.Context) error {
 }
 
 // hold ties goroutines to the library's generation: one ends it when topics
-// or partitions change, one keeps it from joining again before the owner let
-// go. The returned channel closes when the generation ends.
-func (g *Group) hold(kg *kafka.Generation) <-chan struct{} {
+// or partitions change, one when the owner let go, and not before, so that this
+// member does not join again under the owner's work. The returned channel closes
+// when the generation ends.
+//
+// The library ends a generation when a heartbeat fails, and those may go on while
+// a commit is refused: a coordinator that stood still longer than the session
+// refuses it with what it knew before it learns that another broker keeps the
+// group now. Waiting for the library alone would then last for ever.
+func (g *Group) hold(kg *kafka.Generation, refused <-chan struct{}) <-chan struct{} {
 	done := make(chan struct{})
 	release := make(chan struct{})
 	g.mu.Lock()
 	g.release = release
 	g.mu.Unlock()
 	kg.Start(func(ctx context.Context) {
-		<-ctx.Done()
+		select {
+		case <-ctx.Done():
+		case <-refused:
+		case <-release:
+		}
 		close(done)
 		select {
 		case <-release:
@@ -466,6 +480,7 @@ func (g *Generation) Commit(ctx context.Context, commits []OffsetCommit) error {
 	}
 	err := g.c.retry(ctx, "commit offsets", func() error { return g.commit(ctx, req) })
 	if err != nil && fenced(err) {
+		g.refused()
 		return fmt.Errorf("commit for group %s in generation %d: %w (%w)", g.group, g.ID, ErrFenced, err)
 	}
 	if err != nil {

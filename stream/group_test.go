@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/kedge-ml/kedge/internal/kafkatest"
 	"github.com/kedge-ml/kedge/stream"
 )
 
@@ -113,6 +114,62 @@ func testZombie(w *world) {
 	if err != nil || at[w.tp(0)] != (stream.Committed{Offset: 3, Metadata: "new"}) {
 		w.Errorf("committed is %v, %v", at, err)
 	}
+}
+
+// A member whose commit is refused while its heartbeats are answered, as a
+// coordinator does that stood still, finds its generation over and joins again.
+func testRefusedCommit(w *world) {
+	w.create(1, nil)
+	g := w.slowlyBeating()
+	old := w.next(g)
+	kafkatest.Evict(w.T, w.addr, w.topic) // and the heartbeats will not tell for half a minute
+	if err := w.commit(old, 1, ""); !errors.Is(err, stream.ErrFenced) {
+		w.Fatalf("the commit of one that is no member: %v", err)
+	}
+	ctx := limit(w.T, 15*time.Second)
+	select {
+	case <-old.Done:
+	case <-ctx.Done():
+		w.Fatal("a generation goes on after its commit was fenced")
+	}
+	gen, err := g.Next(ctx)
+	if err != nil {
+		w.Fatal(err)
+	}
+	if err := w.commit(gen, 2, ""); err != nil {
+		w.Error(err)
+	}
+}
+
+// A member that asks for the next generation gives up the one that it has.
+func testGivesUp(w *world) {
+	w.create(1, nil)
+	g := w.slowlyBeating()
+	old := w.next(g)
+	gen, err := g.Next(limit(w.T, 15*time.Second))
+	if err != nil {
+		w.Fatal(err)
+	}
+	select {
+	case <-old.Done:
+	default:
+		w.Error("two generations at once")
+	}
+	if err := w.commit(gen, 1, ""); err != nil || len(gen.Assigned) != 1 {
+		w.Errorf("the next generation %v: %v", gen.Assigned, err)
+	}
+}
+
+// slowlyBeating is a member that learns of nothing by its heartbeats.
+func (w *world) slowlyBeating() *stream.Group {
+	w.Helper()
+	g, err := newClient(w.T, w.addr).JoinGroup(w.ctx(), stream.GroupConfig{ID: w.topic, Topics: []string{w.topic},
+		Heartbeat: 30 * time.Second, Session: 40 * time.Second})
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() { g.Close() })
+	return g
 }
 
 // seat is a member that takes whatever it is assigned until told to leave.
