@@ -77,7 +77,7 @@ func (v *View) Expired(eventTime, now int64) bool {
 // say of which topic it is.
 func (v *View) mixed() bool {
 	if v.windows != nil {
-		return v.windows.foreign()
+		return v.windows.mixed.Load()
 	}
 	return v.table != nil && v.table.state().mixed.Load()
 }

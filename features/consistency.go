@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -162,9 +161,6 @@ func (m *Monitor) Tick(ctx context.Context, now int64) error {
 	m.mu.Unlock()
 	var errs []error
 	for v, samples := range byView {
-		if v.windows != nil && v.mixed() {
-			continue // which events were folded in cannot be told
-		}
 		ready, err := m.stored(ctx, v, samples, now)
 		if err == nil && len(ready) > 0 {
 			err = m.check(ctx, v, ready, now)
@@ -182,118 +178,6 @@ func (m *Monitor) later(samples []sample) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.samples = append(m.samples, samples...)
-}
-
-// storedWait is how long after a read the row is looked for that a source's
-// topic brought. What is not there by then is not what is stored.
-const storedWait = 10 * time.Minute
-
-// stored splits off the reads whose rows the ledger covers; the others wait. A
-// read does not say by which topic its row came: of a position that an import has
-// and the view's own topic not yet none is checked, and of a view that a source
-// feeds the rows themselves are looked for.
-func (m *Monitor) stored(ctx context.Context, v *View, samples []sample, now int64) (ready []sample, err error) {
-	ends, err := m.store.Ends(ctx, v.source())
-	if err != nil {
-		return nil, err
-	}
-	own := FeatureTopic(v.Schema.Namespace)
-	landed := func(i int) bool {
-		return ends.Hold(own, samples[i].version.Partition, samples[i].version.Epoch, samples[i].version.Offset)
-	}
-	foreign := v.mixed() || slices.ContainsFunc(slices.Collect(maps.Keys(ends)), isForeign)
-	if foreign {
-		if v.windows != nil {
-			return nil, nil
-		}
-		found, err := m.rowsOf(ctx, v, samples)
-		if err != nil {
-			return nil, err
-		}
-		landed = func(i int) bool { return found[i] || samples[i].at < now-storedWait.Microseconds() }
-	}
-	var wait []sample
-	for i, s := range samples {
-		gone, err := m.deleted(ctx, &s)
-		if err != nil {
-			return nil, err
-		}
-		if gone {
-			continue
-		}
-		at := s.version
-		covers := func(topic string) bool { return ends.Hold(topic, at.Partition, at.Epoch, at.Offset) }
-		switch {
-		case s.status == NotFound || at.Offset < 0 || landed(i):
-			ready = append(ready, s)
-		case foreign || !slices.ContainsFunc(slices.Collect(maps.Keys(ends)), covers):
-			wait = append(wait, s)
-		}
-	}
-	m.later(wait)
-	return ready, nil
-}
-
-// rowsOf reports of which reads the very row is stored, by key and version.
-func (m *Monitor) rowsOf(ctx context.Context, v *View, samples []sample) ([]bool, error) {
-	if err := m.store.Prepare(ctx, []*event.Schema{v.Schema}); err != nil {
-		return nil, err
-	}
-	keys := make([]event.Column, len(v.Schema.Keys()))
-	for i, f := range v.Schema.Keys() {
-		keys[i] = newColumn(f.Type, false)
-	}
-	type place struct {
-		key string
-		v   Version
-	}
-	asked, out := map[place][]int{}, make([]bool, len(samples))
-	q := store.HistoryQuery{Schema: v.Schema, Columns: []string{}, From: event.MaxTime, To: event.MinTime}
-	for i, s := range samples {
-		at := place{string(s.key), s.version}
-		asked[at] = append(asked[at], i)
-		q.From, q.To = min(q.From, s.version.EventTime), max(q.To, s.version.EventTime)
-		if err := decodeKey(keys, s.key); err != nil {
-			return nil, err
-		}
-	}
-	q.FirstKeys = firstKeys(&keys[0])
-	var key []byte
-	for b, err := range m.store.History(ctx, q) {
-		if err != nil {
-			return nil, err
-		}
-		for row := range b.Rows {
-			key = AppendKey(key[:0], b.Columns[b.Schema.KeyStart():b.Schema.ValueStart()], row)
-			for _, i := range asked[place{string(key), batchVersion(b, row)}] {
-				out[i] = true
-			}
-		}
-	}
-	return out, nil
-}
-
-// deleted reports whether the row of a read is not there any more: its entity
-// was deleted and its stored rows erased, or it was given up long after its ttl.
-// There is nothing left to compare.
-func (m *Monitor) deleted(ctx context.Context, s *sample) (bool, error) {
-	v := s.view
-	if v.windows != nil {
-		v = m.online.View(v.Schema.Namespace, v.windows.plan.source.Subject)
-	}
-	if v == nil || s.status == NotFound || s.version.Offset < 0 {
-		return false, nil
-	}
-	var keys Keys
-	var rows Rows
-	var round Round
-	keys.Add(s.key)
-	now := m.cfg.Now()
-	v.Look(&keys, now, &rows, &round)
-	if err := round.Do(ctx, now); err != nil {
-		return false, err
-	}
-	return !rows.Row(0).Found(), nil
 }
 
 // check recomputes reads of one view, each for its time and for the tolerance
@@ -364,13 +248,11 @@ func (m *Monitor) recomputeWindows(ctx context.Context, w *windowPlan, keys []ev
 	for i := range keys {
 		pointers = append(pointers, &keys[i])
 	}
-	had := func(question int32, v Version, available int64) bool {
+	had := func(question int32, topic string, v Version, available int64) bool {
 		s := &samples[question/2]
-		last := s.version
-		return available <= s.at-m.cfg.Tolerance.Microseconds() ||
-			v.Partition == last.Partition && (v.Epoch < last.Epoch || v.Epoch == last.Epoch && v.Offset <= last.Offset)
+		return available <= s.at-m.cfg.Tolerance.Microseconds() || s.had(topic, v)
 	}
-	rows := m.store.History(ctx, store.HistoryQuery{Schema: w.source, Columns: w.columnNames(), From: slices.Min(at) - w.reach(), To: slices.Max(at), FirstKeys: firstKeys(pointers[0])})
+	rows := m.store.History(ctx, store.HistoryQuery{Schema: w.source, Columns: w.columnNames(), From: slices.Min(at) - w.reach(), To: slices.Max(at), FirstKeys: firstKeys(pointers[0]), Topics: true})
 	return joinWindows(newQuestions(pointers, at), w, w.outputsOf(columns), false, had, rows)
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -323,6 +324,178 @@ func TestMonitorFindsSkewOfASource(t *testing.T) {
 	}{{2 * time.Minute, tally{4, 3, 4, 3}, 1}, {11 * time.Minute, tally{5, 4, 5, 4}, 0}} {
 		must(t, m.Tick(t.Context(), now+c.after.Microseconds()))
 		if got := m.lastHour()[featureName{testNamespace, "driver", "x"}]; got != c.want || len(m.samples) != c.wait {
+			t.Errorf("after %v: %+v, %d wait, want %+v and %d", c.after, got, len(m.samples), c.want, c.wait)
+		}
+	}
+}
+
+// mixedWindows is a window view over the library's drivers, and what its
+// source's rows come by.
+func (l *library) mixedWindows(t *testing.T) *windowTable {
+	t.Helper()
+	spec := &WindowSpec{Source: "driver"}
+	for _, w := range []time.Duration{time.Minute, time.Hour} {
+		for function, column := range map[string]string{"count": "", "sum": "x", "mean": "x", "stddev": "x", "min": "x", "max": "x", "first": "s", "last": "s", "distinct": "s"} {
+			spec.Features = append(spec.Features, WindowFeature{Name: fmt.Sprintf("%s_%s", function, w), Function: function, Column: column, Window: event.Duration(w)})
+		}
+	}
+	b := l.online.book(testNamespace)
+	p, err := compileWindow(spec, b.views["driver"].Schema, "activity", 77)
+	must(t, err)
+	table := newWindowTable(p, 0)
+	table.live.Store(true)
+	b.views["activity"] = &View{Name: "activity", UID: 77, Spec: &event.ViewSpec{Online: true}, Schema: p.schema, windows: table}
+	return table
+}
+
+// topicLogs are rows by the topic and partition that brings them, in order.
+type topicLogs map[stream.TopicPartition][]factRow
+
+// add appends a row to a log, whose next offset it gets.
+func (l topicLogs) add(topic string, partition int32, row factRow) factRow {
+	tp := stream.TopicPartition{Topic: topic, Partition: partition}
+	row.v.Partition, row.v.Offset = partition, int64(len(l[tp]))
+	l[tp] = append(l[tp], row)
+	return row
+}
+
+// batch is some of a log's rows.
+func (l topicLogs) batch(s *event.Schema, tp stream.TopicPartition, from, to int) *event.Batch {
+	b := event.NewBatch(s, tp.Topic)
+	for _, row := range l[tp][from:to] {
+		addRow(b, row)
+	}
+	return b
+}
+
+// TestMonitorChecksWindowsOfASource serves windows whose events come by three
+// topics, on any partition, each of which the table has read up to somewhere
+// within the last two seconds: all agree, to the event. Then it plants an event
+// that only the table has, two that only the store has, and one that differs.
+func TestMonitorChecksWindowsOfASource(t *testing.T) {
+	l := openLibrary(t, 1<<28)
+	table, r := l.mixedWindows(t), rand.New(rand.NewPCG(41, 42))
+	const now, keys = int64(1772366400_000000), 12
+	topics, logs := []string{FeatureTopic(testNamespace), "shop.users", "shop.old"}, topicLogs{}
+	happened := func(key, ago int64) factRow {
+		at := now - ago
+		return factRow{keys: []any{key}, v: Version{EventTime: at, Created: at}, knownAt: at + r.Int64N(ago), values: map[string]any{"x": r.NormFloat64(), "s": fmt.Sprint(r.IntN(50))}}
+	}
+	somewhere := func(row factRow) factRow { return logs.add(topics[r.IntN(3)], int32(r.IntN(2)), row) }
+	for i := range int64(2000) { // the newest last: three in four within the hour, the rest within two seconds
+		ago := (1500 - i) * 2400_000
+		if i >= 1500 {
+			ago = (2001 - i) * 3900
+		}
+		row := happened(r.Int64N(keys), max(ago, 2))
+		if i < 1500 {
+			row.knownAt = row.v.EventTime
+		}
+		somewhere(row)
+	}
+	// Of key 20 only the table has one, of 21 only the store, of 22 they differ, and
+	// of 23 the table missed one of two that just came.
+	stolen, lost, other := happened(20, 600_000_000), happened(21, 600_000_000), happened(22, 600_000_000)
+	for key := int64(20); key <= 23; key++ {
+		for _, ago := range []int64{900_000_000, 800_000_000} {
+			somewhere(happened(key, ago))
+		}
+	}
+	stored := topicLogs{}
+	for tp, rows := range logs {
+		stored[tp] = slices.Clone(rows)
+	}
+	plant := func(online, offline *factRow) {
+		tp := stream.TopicPartition{Topic: "shop.users"}
+		for side, row := range map[*topicLogs]*factRow{&logs: online, &stored: offline} {
+			gap := factRow{keys: []any{int64(99)}, v: Version{EventTime: now - 1}, values: map[string]any{}} // nobody asks for it
+			if row != nil {
+				gap = *row
+			}
+			side.add(tp.Topic, tp.Partition, gap)
+		}
+	}
+	plant(&stolen, nil)
+	plant(nil, &lost)
+	wrong := other
+	wrong.values = map[string]any{"x": 1e6, "s": "other"}
+	plant(&other, &wrong)
+	fresh, missed := happened(23, 900_000), happened(23, 1_000_000)
+	plant(nil, &missed)
+	plant(&fresh, &fresh)
+
+	unsure := 0
+	for tp, rows := range logs {
+		part := stored.batch(table.plan.source, tp, 0, len(rows))
+		must(t, l.store.Insert(t.Context(), fmt.Sprint(tp), part))
+		must(t, l.store.InsertLedger(t.Context(), fmt.Sprint(tp), ledgerOf(table, tp, len(rows))))
+		until := len(rows)
+		if tp != (stream.TopicPartition{Topic: "shop.users"}) {
+			until -= r.IntN(60)
+		}
+		unsure += len(rows) - until
+		for from := 0; from < until; { // as deliveries come
+			to := min(from+1+r.IntN(100), until)
+			table.apply(logs.batch(table.plan.source, tp, from, to), now)
+			from = to
+		}
+	}
+	if unsure < 50 {
+		t.Fatalf("the table lacks %d events only: nothing is shown", unsure)
+	}
+	m, log := l.monitor(now)
+	var names []string
+	for _, f := range table.plan.schema.Values() {
+		names = append(names, `"activity:`+f.Name+`"`)
+	}
+	different := func(key int) (all, skewed int64) {
+		t.Helper()
+		m.minutes = map[int64]map[featureName]*tally{}
+		serve(t, l.online, log, m, now, fmt.Sprintf(`{"features":[%s],"entities":{"driver_id":[%d]}}`, strings.Join(names, ","), key))
+		must(t, m.Tick(t.Context(), now+2*time.Minute.Microseconds()))
+		for f, c := range m.lastHour() {
+			if all += c.checked; c.different > 0 {
+				skewed++
+				if key < 20 {
+					t.Errorf("key %d: %s differs", key, f.feature)
+				}
+			}
+		}
+		return all, skewed
+	}
+	for key := range keys + 1 { // the last: nothing ever happened to it
+		if all, _ := different(key); all != int64(len(names)) {
+			t.Errorf("key %d: %d of %d features checked, %d reads wait", key, all, len(names), len(m.samples))
+		}
+	}
+	for key := 20; key <= 23; key++ {
+		if all, skewed := different(key); all != int64(len(names)) || skewed < 2 {
+			t.Errorf("key %d: %d checked and %d different, want all and at least count and sum", key, all, skewed)
+		}
+	}
+}
+
+func ledgerOf(table *windowTable, tp stream.TopicPartition, next int) event.LedgerRow {
+	return event.LedgerRow{Topic: tp.Topic, Partition: tp.Partition, To: int64(next) - 1, Tables: map[string]int64{table.plan.source.Table(): int64(next)}}
+}
+
+// TestMonitorWaitsForWindowsOfASource: what such windows hold is waited for, and
+// counts as different when it is not stored ten minutes after the read.
+func TestMonitorWaitsForWindowsOfASource(t *testing.T) {
+	const now = int64(1772366400_000000)
+	l := openLibrary(t, 1<<28)
+	table, logs, tp := l.mixedWindows(t), topicLogs{}, stream.TopicPartition{Topic: "shop.users", Partition: 3}
+	logs.add(tp.Topic, tp.Partition, factRow{keys: []any{int64(1)}, v: Version{EventTime: now - 10_000_000}, knownAt: now - 9_000_000, values: map[string]any{"x": 1.0}})
+	table.apply(logs.batch(table.plan.source, tp, 0, 1), now)
+	m, log := l.monitor(now)
+	serve(t, l.online, log, m, now, `{"features":["activity:count_1m0s"],"entities":{"driver_id":[1]}}`)
+	for _, c := range []struct {
+		after time.Duration
+		want  tally
+		wait  int
+	}{{2 * time.Minute, tally{}, 1}, {11 * time.Minute, tally{1, 1, 1, 1}, 0}} {
+		must(t, m.Tick(t.Context(), now+c.after.Microseconds()))
+		if got := m.lastHour()[featureName{testNamespace, "activity", "count_1m0s"}]; got != c.want || len(m.samples) != c.wait {
 			t.Errorf("after %v: %+v, %d wait, want %+v and %d", c.after, got, len(m.samples), c.want, c.wait)
 		}
 	}

@@ -9,6 +9,10 @@ import (
 type Rows struct {
 	data []byte
 	refs []rowRef
+	// Of a window view, if wanted: per row, how far what brings its events was
+	// folded in.
+	wanted bool
+	folded [][]reached
 }
 
 type rowRef struct {
@@ -20,6 +24,7 @@ type rowRef struct {
 func (r *Rows) Reset() {
 	clear(r.refs) // no layout is kept alive
 	r.data, r.refs = r.data[:0], r.refs[:0]
+	r.wanted, r.folded = false, nil
 }
 
 // Len is the number of look-ups, found or not.

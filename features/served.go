@@ -47,6 +47,7 @@ type vector struct {
 	key     []byte
 	row     Row // a copy of its own; the zero Row: not found
 	columns []string
+	folded  []reached // of windows that several topics bring the events of
 }
 
 // pick is a row of an answer that is to be written down.
@@ -95,7 +96,12 @@ func (l *ServedLog) record(p *plan, a *answer, now int64) {
 		if a.encodeKey(v, k.row) != nil {
 			continue // it was encoded once: cannot be
 		}
-		l.put(vector{view: v.view, at: now, key: append([]byte(nil), a.key...), row: a.rows[k.view].Row(k.row).clone(), columns: p.columnsOf(k.view)})
+		rows := &a.rows[k.view]
+		taken := vector{view: v.view, at: now, key: append([]byte(nil), a.key...), row: rows.Row(k.row).clone(), columns: p.columnsOf(k.view)}
+		if rows.wanted {
+			taken.folded = rows.folded[k.row]
+		}
+		l.put(taken)
 	}
 }
 
@@ -113,7 +119,7 @@ func (l *ServedLog) put(v vector) {
 }
 
 func (v *vector) bytes() int64 {
-	return int64(128 + len(v.key) + len(v.row.slot) + len(v.row.block) + 16*len(v.columns))
+	return int64(128 + len(v.key) + len(v.row.slot) + len(v.row.block) + 16*len(v.columns) + 24*len(v.folded))
 }
 
 // Bounds of one hand-over to the producer.
@@ -216,6 +222,9 @@ func (l *ServedLog) message(v *vector) (stream.Message, error) {
 			status = OutsideMaxAge
 		}
 		out = v.row.Version().appendJSON(append(out, `,"version":`...))
+	}
+	if v.folded != nil {
+		out = appendReached(out, v.folded)
 	}
 	out = append(out, `,"status":"`+status.String()+`","values":{`...)
 	for i, name := range v.columns {

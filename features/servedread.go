@@ -18,6 +18,7 @@ type sample struct {
 	values  []event.Column // per column, one row
 	status  Status
 	version Version // of the row; of a view's row that was not found the zero one
+	folded  []reached
 	weight  float64
 }
 
@@ -33,7 +34,7 @@ func readServed(b *book, text []byte) (*sample, error) {
 	if v == nil || uint64(r.integer(n, "uid")) != v.UID {
 		return nil, r.err
 	}
-	s := &sample{view: v, at: r.time("served_at"), weight: r.float("weight"), status: r.status()}
+	s := &sample{view: v, at: r.time("served_at"), weight: r.float("weight"), status: r.status(), folded: r.folded()}
 	if version := n.member("version"); version != nil {
 		s.version = Version{EventTime: r.integer(version, "event_time"), Created: r.integer(version, "created"), Epoch: int32(r.integer(version, "epoch")),
 			Partition: int32(r.integer(version, "partition")), Offset: r.integer(version, "offset"), Index: int32(r.integer(version, "index"))}

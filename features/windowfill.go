@@ -126,10 +126,10 @@ func (t *windowTable) foldAll(events *windowEvents, key []byte, now int64) {
 		t.key = append(t.key[:0], key...)
 		events.load(t.folder, e)
 		if e.v.EventTime > now {
-			t.wait(e.v, e.deleted)
+			t.wait(e.v, e.deleted, noPart)
 			continue
 		}
-		t.fold(e.v, e.deleted, now)
+		t.fold(e.v, e.deleted, noPart, now)
 	}
 	events.reset()
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/store"
 )
 
 // windowEvents are the events of one key, copied out of batches.
@@ -16,7 +17,9 @@ type windowEvents struct {
 	rows    []windowEvent
 	columns []event.Column // per plan column
 	schema  *event.Schema
-	at      []int // plan column → batch column
+	at      []int    // plan column → batch column
+	topic   int      // batch column of topics; -1: none
+	topics  []string // that were met
 }
 
 type windowEvent struct {
@@ -24,6 +27,7 @@ type windowEvent struct {
 	known   int64 // when it counts from: the later of event_time and known_at
 	deleted bool
 	row     int // in columns
+	topic   int // in topics, if those were asked for
 }
 
 func newWindowEvents(p *windowPlan) *windowEvents {
@@ -50,8 +54,9 @@ func (e *windowEvents) add(b *event.Batch, row int, known int64) {
 			}
 			e.at = append(e.at, at)
 		}
+		e.topic = slices.IndexFunc(b.Schema.Fields, func(f event.Field) bool { return f.Name == store.TopicColumn })
 	}
-	e.rows = append(e.rows, windowEvent{batchVersion(b, row), known, b.Columns[event.FeatureDelete].Bools[row] != 0, len(e.rows)})
+	e.rows = append(e.rows, windowEvent{batchVersion(b, row), known, b.Columns[event.FeatureDelete].Bools[row] != 0, len(e.rows), e.topicOf(b, row)})
 	for i, at := range e.at {
 		if at < 0 {
 			e.columns[i].AppendNull()
@@ -59,6 +64,19 @@ func (e *windowEvents) add(b *event.Batch, row int, known int64) {
 		}
 		copyValue(&e.columns[i], &b.Columns[at], row)
 	}
+}
+
+func (e *windowEvents) topicOf(b *event.Batch, row int) int {
+	if e.topic < 0 {
+		return 0
+	}
+	name := b.Columns[e.topic].Str(row)
+	at := slices.IndexFunc(e.topics, func(t string) bool { return t == string(name) })
+	if at < 0 {
+		e.topics = append(e.topics, string(name))
+		at = len(e.topics) - 1
+	}
+	return at
 }
 
 // inOrder sorts the events by when they count, then by the comparator: the
@@ -81,7 +99,7 @@ type windowJoin struct {
 	plan    *windowPlan
 	outputs []int
 	leaky   bool
-	known   func(question int32, v Version, available int64) bool // nil: known_at decides
+	known   knownRule // nil: known_at decides
 	events  *windowEvents
 	folder  *windowFolder
 	state   []byte
@@ -92,11 +110,14 @@ type windowJoin struct {
 	earliest []int64
 }
 
+// knownRule says in place of known_at whether a row, of a topic, counts for a
+// question; available is the later of its event_time and known_at.
+type knownRule func(question int32, topic string, v Version, available int64) bool
+
 // joinWindows reads the source's rows, ordered by key, once. They must reach
-// back from the earliest question by the plan's reach. known, if given, says in
-// place of known_at whether a row counts for a question; available is the later
-// of its event_time and known_at.
-func joinWindows(q *questions, p *windowPlan, outputs []int, leaky bool, known func(int32, Version, int64) bool, rows iter.Seq2[*event.Batch, error]) (*joined, error) {
+// back from the earliest question by the plan's reach, and have the column of
+// topics for known.
+func joinWindows(q *questions, p *windowPlan, outputs []int, leaky bool, known knownRule, rows iter.Seq2[*event.Batch, error]) (*joined, error) {
 	n := len(q.at)
 	j := &windowJoin{q: q, plan: p, outputs: outputs, leaky: leaky, known: known, events: newWindowEvents(p), folder: newFolder(p),
 		out: &joined{statuses: make([]Status, 0, n), times: make([]int64, 0, n), place: make([]int32, n)}}
@@ -170,7 +191,7 @@ func (j *windowJoin) answerKey() {
 func (j *windowJoin) foldKnown(row int32, t int64) {
 	j.state = j.folder.emptyState(j.state[:0])
 	for i := range j.events.rows {
-		if e := &j.events.rows[i]; e.v.EventTime <= t && j.known(row, e.v, e.known) {
+		if e := &j.events.rows[i]; e.v.EventTime <= t && j.known(row, j.events.topics[e.topic], e.v, e.known) {
 			j.fold(e, t)
 		}
 	}

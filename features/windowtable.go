@@ -21,10 +21,14 @@ type windowTable struct {
 	seed   maphash.Seed
 	shift  uint
 	shards []shard
-	stored *layout // of the shards: the key and the state as a text
+	stored *layout     // of the shards: the key and the state as a text
+	mixed  atomic.Bool // rows of a topic of others were folded in
+	// reached says of each shard how far the parts are folded into it; of its lock
+	reached [][]reached
 
 	mu      sync.Mutex            // folding
 	logs    map[string]*windowLog // by topic: the view's own, and those that sources map
+	parts   []*windowPart         // of the logs, in the order in which they were met
 	ids     int64                 // offsets of a partition that an event's id is remembered for; 0: ids do not matter
 	folder  *windowFolder
 	columns []int // plan column → batch column, for schema
@@ -58,7 +62,7 @@ func newWindowTable(p *windowPlan, ids int64) *windowTable {
 	n := 1 << bits.Len(uint(16*runtime.GOMAXPROCS(0)-1))
 	state := []event.Field{{Name: "state", Type: event.ColumnType{Elem: event.Bytes}}}
 	stored := newLayout(event.NewSchema(event.Features, p.schema.Namespace, p.schema.Subject, p.schema.TableID, slices.Clone(p.schema.Keys()), state))
-	t := &windowTable{plan: p, seed: maphash.MakeSeed(), shift: uint(64 - bits.TrailingZeros(uint(n))), shards: make([]shard, n), stored: stored,
+	t := &windowTable{plan: p, seed: maphash.MakeSeed(), shift: uint(64 - bits.TrailingZeros(uint(n))), shards: make([]shard, n), reached: make([][]reached, n), stored: stored,
 		logs: map[string]*windowLog{}, ids: ids, folder: newFolder(p), slot: make([]byte, stored.stride)}
 	for i := range t.shards {
 		t.shards[i].layout = stored
@@ -82,20 +86,10 @@ func (t *windowTable) log(topic string) *windowLog {
 // before it were folded in from what is stored.
 func (t *windowTable) start(topic string, partition, epoch int32, next int64) {
 	t.mu.Lock()
-	t.log(topic).next[partitionEpoch{partition, epoch}] = next
-	t.mu.Unlock()
-}
-
-// foreign reports whether rows of a topic of others were folded in.
-func (t *windowTable) foreign() bool {
-	t.mu.Lock()
 	defer t.mu.Unlock()
-	for topic := range t.logs {
-		if isForeign(topic) {
-			return true
-		}
-	}
-	return false
+	at := partitionEpoch{partition, epoch}
+	t.log(topic).next[at] = next
+	t.begin(t.part(topic, at), next)
 }
 
 // apply folds a batch of the source view's rows in.
@@ -105,6 +99,7 @@ func (t *windowTable) apply(b *event.Batch, now int64) {
 	t.admitDue(now)
 	t.locate(b.Schema)
 	log, ends := t.log(b.Topic), map[partitionEpoch]int64{}
+	part, partOf := noPart, partitionEpoch{}
 	for row := range b.Rows {
 		v := batchVersion(b, row)
 		at := partitionEpoch{v.Partition, v.Epoch}
@@ -112,6 +107,9 @@ func (t *windowTable) apply(b *event.Batch, now int64) {
 			continue
 		}
 		ends[at] = max(ends[at], v.Offset+1)
+		if part == noPart || at != partOf {
+			part, partOf = t.part(b.Topic, at), at
+		}
 		if id := b.Columns[event.ColID].Str(row); len(id) > 0 && log.ids.seen(v.Partition, id, v.Offset) {
 			t.skipped.Add(1)
 			continue
@@ -120,10 +118,10 @@ func (t *windowTable) apply(b *event.Batch, now int64) {
 		t.key = AppendKey(t.key[:0], b.Columns[b.Schema.KeyStart():b.Schema.ValueStart()], row)
 		t.read(b, row)
 		if v.EventTime > now {
-			t.wait(v, deleted)
+			t.wait(v, deleted, part)
 			continue
 		}
-		t.fold(v, deleted, now)
+		t.fold(v, deleted, part, now)
 	}
 	for at, next := range ends {
 		log.next[at] = next
@@ -156,11 +154,12 @@ func (t *windowTable) read(b *event.Batch, row int) {
 }
 
 // fold adds the event that the folder holds to t.key's state; t.mu is held.
-func (t *windowTable) fold(v Version, deleted bool, now int64) {
+func (t *windowTable) fold(v Version, deleted bool, part int, now int64) {
 	h := hashKey(t.seed, t.key)
 	s := &t.shards[h>>t.shift]
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	t.reach(h>>t.shift, part, v)
 	old, at := s.find(uint32(h), t.key)
 	var state []byte
 	if old != nil {
@@ -232,6 +231,9 @@ func (t *windowTable) get(key []byte, now int64, rows *Rows) {
 	}
 	f.gather(state, now)
 	v.EventTime = f.newestAt(state, now)
+	if rows.wanted {
+		rows.folded = append(rows.folded, slices.Clone(t.reached[h>>t.shift]))
+	}
 	s.mu.RUnlock()
 	if v.EventTime == noTime {
 		v.EventTime = 0
@@ -241,8 +243,8 @@ func (t *windowTable) get(key []byte, now int64, rows *Rows) {
 }
 
 // wait keeps an event until its time comes; t.mu is held.
-func (t *windowTable) wait(v Version, deleted bool) {
-	e := waitingEvent{v: v, deleted: deleted, key: slices.Clone(t.key), values: slices.Clone(t.folder.values)}
+func (t *windowTable) wait(v Version, deleted bool, part int) {
+	e := waitingEvent{v: v, deleted: deleted, part: part, key: slices.Clone(t.key), values: slices.Clone(t.folder.values)}
 	for i := range e.values {
 		e.values[i].text = slices.Clone(e.values[i].text)
 	}
@@ -263,7 +265,7 @@ func (t *windowTable) admitDue(now int64) {
 		e := heap.Pop(&t.future).(waitingEvent)
 		t.key = append(t.key[:0], e.key...)
 		copy(t.folder.values, e.values)
-		t.fold(e.v, e.deleted, now)
+		t.fold(e.v, e.deleted, e.part, now)
 	}
 	t.due.Store(maxTime)
 	if len(t.future) > 0 {
@@ -322,6 +324,7 @@ func (t *windowTable) close() {
 type waitingEvent struct {
 	v       Version
 	deleted bool
+	part    int
 	key     []byte
 	values  []windowValue
 }

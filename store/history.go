@@ -26,6 +26,8 @@ type HistoryQuery struct {
 	Before    TopicEnds // of these topics only what lies before their ends
 	// Addressed adds the value column [AddressColumn].
 	Addressed bool
+	// Topics adds the value column [TopicColumn]. Not for outside tables.
+	Topics bool
 	// Among leaves out rows whose addresses it does not have. The rows then come
 	// in no order, which costs a half of ordered ones. Not for outside tables.
 	Among *Addresses
@@ -34,6 +36,10 @@ type HistoryQuery struct {
 // AddressColumn is an Int64 column by which [HistoryQuery.Among] finds a row
 // again: a hash of its key and event_time. A dot keeps it apart from features.
 const AddressColumn = ".address"
+
+// TopicColumn is a String column with the topic that brought the row: a position
+// says nothing without it.
+const TopicColumn = ".topic"
 
 // History yields a view's rows ordered by key and then event_time, with the
 // columns that say which row is newer. The batches' schema has the asked
@@ -50,9 +56,15 @@ func (s *Store) History(ctx context.Context, q HistoryQuery) iter.Seq2[*event.Ba
 	}
 	narrow := narrowed(q.Schema, q.Columns)
 	exprs, at := t.selected(narrow)
+	add := func(name string, typ event.Type, expr string) {
+		narrow = with(narrow, name, typ)
+		exprs, at = append(exprs, expr), append(at, len(narrow.Fields)-1)
+	}
 	if q.Addressed {
-		narrow = addressed(narrow)
-		exprs, at = append(exprs, "reinterpretAsInt64("+t.address()+")"), append(at, len(narrow.Fields)-1)
+		add(AddressColumn, event.Int64, "reinterpretAsInt64("+t.address()+")")
+	}
+	if q.Topics {
+		add(TopicColumn, event.String, "CAST(_topic, 'String')")
 	}
 	b := event.NewBatch(narrow, "")
 	p := params{"from": micro64(q.From), "to": micro64(q.To)}
@@ -72,9 +84,9 @@ func (s *Store) History(ctx context.Context, q HistoryQuery) iter.Seq2[*event.Ba
 // address is the expression of [AddressColumn].
 func (t *table) address() string { return "cityHash64(" + t.orderBy() + ")" }
 
-// addressed is a schema with the column of addresses behind its others.
-func addressed(s *event.Schema) *event.Schema {
-	values := append(slices.Clone(s.Values()), event.Field{Name: AddressColumn, Type: event.ColumnType{Elem: event.Int64}})
+// with is a schema with a column that has no nulls behind its others.
+func with(s *event.Schema, name string, typ event.Type) *event.Schema {
+	values := append(slices.Clone(s.Values()), event.Field{Name: name, Type: event.ColumnType{Elem: typ}})
 	out := event.NewSchema(s.Kind, s.Namespace, s.Subject, s.TableID, s.Keys(), values)
 	out.Fields[len(out.Fields)-1].Nullable = false
 	return out
