@@ -42,6 +42,18 @@ func (p *performance) corrected(ctx context.Context, m *Monitor, now time.Time) 
 	return nil
 }
 
+// reached marks windows that were measured for good and to which late
+// predictions came: their labels may be there already.
+func (m *Monitor) reached(minutes []time.Time) {
+	for _, t := range minutes {
+		start := t.Truncate(performanceWindow(m.cfg.Window))
+		_, waiting := m.Rough[start.UnixMicro()]
+		if !waiting && !start.Before(m.First) && start.Before(m.Measured) && !start.Before(m.Measured.Add(-correctable)) {
+			m.roughly(start, time.Time{})
+		}
+	}
+}
+
 // roughly remembers that a window is to be measured again.
 func (m *Monitor) roughly(start, at time.Time) {
 	if m.Rough == nil {

@@ -29,6 +29,7 @@ func (m *Monitor) derive(ctx context.Context, now time.Time, revision uint64) (l
 	if err := m.deriveMinutes(ctx, minutes, revision); err != nil {
 		return nil, err
 	}
+	m.reached(minutes)
 	for _, t := range minutes {
 		start := t.Truncate(m.cfg.Window)
 		if !start.Before(m.held()) && start.Before(m.Next) && !slices.Contains(late, start) {

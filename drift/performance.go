@@ -147,10 +147,15 @@ func (p *performance) again(ctx context.Context, m *Monitor, now time.Time) erro
 	return nil
 }
 
+// ready is when the labels of a window that starts at a time are due.
+func (p *performance) ready(start time.Time) time.Time {
+	return start.Add(p.fitted.window + p.fitted.wait)
+}
+
 // mature says that labels have had the time they need, by the clock and, where
 // a history is being read in, by the events.
 func (p *performance) mature(m *Monitor, start, now time.Time) bool {
-	ready := start.Add(p.fitted.window + p.fitted.wait)
+	ready := p.ready(start)
 	return !now.Before(ready) && (!m.Seen.Before(ready) || now.Sub(m.Arrived) >= time.Minute)
 }
 
@@ -311,7 +316,9 @@ func (p *performance) measure(ctx context.Context, m *Monitor, start, now time.T
 		delete(m.Rough, start.UnixMicro())
 		return nil
 	}
-	due := p.mature(m, start, now)
+	at, before := m.Rough[start.UnixMicro()]
+	corrected := before && at.IsZero()
+	due := p.mature(m, start, now) || corrected && !now.Before(p.ready(start))
 	if due {
 		p.silence(o)
 	}
@@ -330,8 +337,7 @@ func (p *performance) measure(ctx context.Context, m *Monitor, start, now time.T
 	for _, g := range p.groups {
 		p.addGroup(&out, base, g, o)
 	}
-	at, before := m.Rough[start.UnixMicro()]
-	told := before && at.IsZero() // a correction changes the verdict, not the incident, which saw the window already
+	told := corrected // which changes the verdict, not the incident: it saw the window already
 	if due && m.thin(start, mature) {
 		told = false
 	}
@@ -359,8 +365,8 @@ func (p *performance) add(out *[]store.Performance, base store.Performance, segm
 	for n := range expected {
 		names[string(n)] = true
 	}
-	if base.Reason != "" {
-		names[p.fitted.metric] = true // where it is looked for
+	if segment == "" {
+		names[p.fitted.metric] = true // where coverage, or why there is no value, is looked for
 	}
 	for n := range names {
 		row := base

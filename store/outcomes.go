@@ -129,7 +129,7 @@ func (s *Store) joinLabels(t *table, j LabelJoin) (labelJoin, error) {
 		return labelJoin{" LEFT ANY JOIN (" + picked("x.prediction_id AS id", "argMax(x.event_time, "+newestLabel+")") +
 			fmt.Sprintf(" WHERE x.prediction_id IN (SELECT id FROM %s WHERE %s) AND x.prediction_id != '' GROUP BY id) AS l ON p.id = l.id", s.ref(t.name), inRange("event_time")), "l.there"}, nil
 	case "key":
-		return near("("+picked("x.key AS id", "x.event_time")+" WHERE x.key != '' AND "+untilTolerance("x.event_time")+" GROUP BY x.key, x.event_time)", "p.key"), nil
+		return near("("+picked("x.key AS id", "x.event_time")+" WHERE x.key != '' AND "+untilTolerance("x.event_time")+" GROUP BY x.key, x.event_time HAVING there)", "p.key"), nil
 	}
 	return labelJoin{}, invalid("labels by %q: want id, key or view", j.By)
 }
@@ -143,14 +143,14 @@ func untilTolerance(column string) string {
 }
 
 // near joins the first label at or after the prediction, if it is within the
-// tolerance.
+// tolerance. What was withdrawn is none.
 func near(inner, key string) labelJoin {
 	return labelJoin{" ASOF LEFT JOIN " + inner + " AS l ON " + key + " = l.id AND p.event_time <= l.at",
 		"(l.there AND toUnixTimestamp64Micro(l.at) <= toUnixTimestamp64Micro(p.event_time) + {tolerance:Int64})"}
 }
 
 // joinView takes the truth from a view's column: the first row of the entity at
-// or after the prediction.
+// or after the prediction that has one. Of rows of one moment the newest counts.
 func (s *Store) joinView(t *table, j LabelJoin) (labelJoin, error) {
 	v := s.tableFor(event.Features, t.schema.Namespace, j.View)
 	if v == nil {
@@ -162,20 +162,21 @@ func (s *Store) joinView(t *table, j LabelJoin) (labelJoin, error) {
 	}
 	var keys, asked []string
 	for _, k := range v.schema.Keys() {
-		name := chdb.QuoteIdent(columnName(k))
-		keys = append(keys, "toString("+name+")")
+		keys = append(keys, "toString(x."+chdb.QuoteIdent(columnName(k))+")")
 		asked = append(asked, "JSON_VALUE(p.key, '$.\""+strings.NewReplacer("'", "", `"`, "", `\\`, "").Replace(k.Name)+"\"')")
 	}
-	value := "CAST(" + chdb.QuoteIdent(c.name) + ", 'Nullable(String)')"
+	column := "x." + chdb.QuoteIdent(c.name)
+	value := "CAST(" + column + ", 'Nullable(String)')"
 	number, class := "toFloat64OrNull(ifNull("+value+", ''))", "''"
 	if f.Type.Elem == event.String {
 		number, class = "CAST(NULL, 'Nullable(Float64)')", "ifNull("+value+", '')"
 	}
 	if f.Type.Elem == event.Bool {
-		number = "CAST(" + chdb.QuoteIdent(c.name) + ", 'Nullable(Float64)')"
+		number = "CAST(" + column + ", 'Nullable(Float64)')"
 	}
-	inner := fmt.Sprintf("(SELECT [%s] AS id, event_time AS at, %s AS label, %s AS truth, isNotNull(%s) AS there FROM %s WHERE NOT deleted AND %s)",
-		strings.Join(keys, ", "), number, class, chdb.QuoteIdent(c.name), s.ref(v.name), untilTolerance("event_time"))
+	id := strings.Join(keys, ", ")
+	inner := fmt.Sprintf("(SELECT [%[1]s] AS id, x.event_time AS at, argMax(tuple(%[2]s), %[5]s).1 AS label, argMax(%[3]s, %[5]s) AS truth, argMax(isNotNull(%[4]s) AND NOT x.deleted, %[5]s) AS there FROM %[6]s AS x WHERE %[7]s GROUP BY %[1]s, x.event_time HAVING there)",
+		id, number, class, column, newestLabel, s.ref(v.name), untilTolerance("x.event_time"))
 	return near(inner, "["+strings.Join(asked, ", ")+"]"), nil
 }
 

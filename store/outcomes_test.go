@@ -102,11 +102,12 @@ func newest(said []statement, about func(statement) bool) *float64 {
 	return best.label
 }
 
+// nearest is the first label of an entity within the tolerance; a null is none.
 func nearest(said []statement, key string, after time.Time, tolerance time.Duration) *float64 {
 	var best *statement
 	for i := range said {
 		s := &said[i]
-		if s.key == key && !s.at.Before(after) && s.at.Sub(after) <= tolerance && (best == nil || s.at.Before(best.at)) {
+		if s.key == key && s.label != nil && !s.at.Before(after) && s.at.Sub(after) <= tolerance && (best == nil || s.at.Before(best.at)) {
 			best = s
 		}
 	}

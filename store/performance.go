@@ -66,7 +66,8 @@ func (s *Store) SavePerformance(ctx context.Context, ps []Performance, revision 
 // day). Columns of the request are metrics; segment {"district": "harbour"} asks
 // for one segment, {"district": ""} for the gaps between its values; group_by is
 // a dimension whose values are told one by one, or "*" for all of all; without
-// either the frames are about all rows.
+// either the frames are about all rows. A metric that a window had and has no
+// longer (its labels were withdrawn) is not told.
 func (s *Store) Performance(ctx context.Context, r query.Request) ([]query.Frame, error) {
 	from, to, err := timeRange(r, time.Now(), 24*time.Hour)
 	if err != nil {
@@ -74,6 +75,7 @@ func (s *Store) Performance(ctx context.Context, r query.Request) ([]query.Frame
 	}
 	p := params{"from": micro(from), "to": micro(to), "namespace": r.Namespace, "model": r.Model, "columns": textList(r.Columns), "segment": ""}
 	where := "namespace = {namespace:String} AND model = {model:String} AND " + inRange("start")
+	where += " AND (start, revision) IN (SELECT start, max(revision) FROM " + s.ref("performance") + " WHERE " + where + " GROUP BY start)"
 	if len(r.Columns) > 0 {
 		where += " AND has(arrayMap(h -> unhex(h), {columns:Array(String)}), toString(metric))"
 	}
