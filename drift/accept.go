@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -14,14 +15,14 @@ import (
 	"github.com/kedge-ml/kedge/store"
 )
 
-// acceptance is what a column was like since an incident, taken for its normal
-// until a time. Windows that begin before From or from Until on are held against
-// the reference, which stays beside it.
+// acceptance is what a column was like since an incident, taken for normal until
+// a time, beside its reference and what else is accepted of it. A window from
+// From on, and before that time, is held against the one that it lies nearest to.
 type acceptance struct {
 	Incident store.Incident        `json:"incident"` // with who, why and until when
 	From     time.Time             `json:"from"`
-	Slow     map[string][2]float64 `json:"slow"` // ranges that slow changes of the reference are watched in
-	Over     bool                  `json:"over"` // a window was held against the reference again
+	Slow     map[string][2]float64 `json:"slow"` // ranges that slow changes were watched in before
+	Over     bool                  `json:"over"` // a window began at its end or later
 
 	baseline *Baseline
 }
@@ -47,9 +48,9 @@ func referenced(i store.Incident) bool {
 	return !strings.HasPrefix(i.Column, "(") && i.Detector != constraint && i.Detector != domain
 }
 
-// holds says whether the acceptance is what a window is held against.
+// holds says whether a window that starts at a time may be as it was accepted.
 func (a *acceptance) holds(start time.Time) bool {
-	return a != nil && a.baseline != nil && !start.Before(a.From) && start.Before(a.Incident.Until)
+	return !start.Before(a.From) && start.Before(a.Incident.Until)
 }
 
 // said is who accepted what until when, and why.
@@ -57,33 +58,77 @@ func (a *acceptance) said() string {
 	return fmt.Sprintf("accepted by %s until %s: %s", a.Incident.Who, a.Incident.Until.UTC().Format(time.RFC3339), a.Incident.Why)
 }
 
-// about says of a window that moved what was accepted of its column before.
-func (a *acceptance) about(start time.Time) string {
-	switch {
-	case a.holds(start):
-		return "; held against what was " + a.said()
-	case a != nil && !start.Before(a.Incident.Until):
-		return "; what was " + a.said() + ", is normal no longer"
+// acceptedBy is the acceptance that a window was held against; nil: it was its
+// column's reference.
+func (m *Monitor) acceptedBy(name string, start time.Time, held *Baseline) *acceptance {
+	for _, a := range m.Accepted[name] {
+		if a.holds(start) && a.baseline == held {
+			return a
+		}
+	}
+	return nil
+}
+
+// about says of a window that moved what was accepted of its column.
+func (m *Monitor) about(name string, start time.Time, held *Baseline) string {
+	if by := m.acceptedBy(name, start, held); by != nil {
+		return "; held against what was " + by.said()
+	}
+	for _, a := range slices.Backward(m.Accepted[name]) {
+		switch {
+		case a.holds(start):
+			return "; nor is it like what was " + a.said()
+		case !start.Before(a.Incident.Until):
+			return "; what was " + a.said() + ", is normal no longer"
+		}
 	}
 	return ""
 }
 
-// heldAgainst is the baseline of a window's column.
-func (m *Monitor) heldAgainst(column string, start time.Time) *Baseline {
-	now := m.baselines[column]
-	if a := m.Accepted[column]; a.holds(start) && now != nil && a.baseline.Grid.ID() == now.Grid.ID() {
-		return a.baseline
+// heldAgainst is the baseline of a window's column, or of a segment's: its
+// reference, or what is accepted of it then, whichever the window lies nearest to.
+// Who accepted a column as it is until a time need not hear that it is back
+// before then.
+func (m *Monitor) heldAgainst(name string, start time.Time, slot int, reference *Baseline, window *dist.Summary) *Baseline {
+	if reference == nil {
+		return nil
 	}
-	return now
+	nearest, least := reference, math.Inf(1)
+	for _, a := range slices.Backward(m.Accepted[name]) {
+		if !a.holds(start) || a.baseline.Grid.ID() != reference.Grid.ID() {
+			continue
+		}
+		if math.IsInf(least, 1) {
+			least = away(reference, window, slot, m.cfg.Options)
+		}
+		if d := away(a.baseline, window, slot, m.cfg.Options); d < least || nearest == reference && d == least {
+			nearest, least = a.baseline, d
+		}
+	}
+	return nearest
 }
 
-// segmentHeldAgainst is heldAgainst of a segment.
-func (m *Monitor) segmentHeldAgainst(column, segment string, start time.Time) *Baseline {
-	now := m.segments.baselines[segment][column]
-	if a := m.Accepted[segmentColumn(column, segment)]; a.holds(start) && now != nil && a.baseline.Grid.ID() == now.Grid.ID() {
-		return a.baseline
+// away is how far a window is from a baseline, in units of what is relevant, by
+// the question that it is furthest in.
+func away(b *Baseline, window *dist.Summary, slot int, o Options) float64 {
+	c := Column{Baseline: b, Window: window}
+	js := []Judgement{judgeShape(c, slot, o), judgeMissing(c, slot, o)}
+	if b.Grid.Categorical() && window.Count > 0 && !b.Grid.RestOpen {
+		js = append(js, judgeUnseen(c))
 	}
-	return now
+	furthest := 0.0
+	for _, j := range js {
+		if j.Reason == "" {
+			furthest = max(furthest, control.Times(j.Effect, j.Floor))
+		}
+	}
+	return furthest
+}
+
+// renewed says that a window began before its column, or a segment's, was
+// accepted for good as it has been since: what was said of it then stays.
+func (m *Monitor) renewed(name string, start time.Time) bool {
+	return slices.ContainsFunc(m.Unquiet[name], func(r [2]time.Time) bool { return r[0].IsZero() && start.Before(r[1]) })
 }
 
 // accept ends an incident; what its column has been since becomes its
@@ -145,14 +190,26 @@ func (m *Monitor) learnAccepted(ctx context.Context, r renewal) error {
 		m.setEvidence(name, evidenceOf(m.grids[i], m.allParts(windows)))
 	}
 	if m.Accepted == nil {
-		m.Accepted = map[string]*acceptance{}
+		m.Accepted = map[string][]*acceptance{}
 	}
-	if was := m.Accepted[name]; was != nil && !was.Over {
-		a.Slow = was.Slow // those of now are not the reference's
+	given := m.Accepted[name]
+	if i := slices.IndexFunc(given, func(o *acceptance) bool { return o.Incident.ID == a.Incident.ID }); i >= 0 { // learnt, and not stored
+		a.Slow, given[i] = given[i].Slow, a
+	} else {
+		m.Accepted[name] = append(given, a)
 	}
-	m.Accepted[name] = a
 	m.unquiet(name, a.From, r.incident.Until)
 	return nil
+}
+
+// inForce are a column's acceptances that are not over, the newest last.
+func (m *Monitor) inForce(name string) (out []*acceptance) {
+	for _, a := range m.Accepted[name] {
+		if !a.Over {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 // baselineSince is what a column is held against while it is accepted as it is.
@@ -198,38 +255,51 @@ func (m *Monitor) slowRanges(column string) map[string][2]float64 {
 	return out
 }
 
-// lapse ends the acceptances that do not reach a window, before it is judged:
-// the reference holds again, and what is seen of it counts from here on. An
-// incident that is open stays open until its column is calm.
+// lapse ends the acceptances that do not reach a window, before it is judged.
+// The reference, and what else is accepted, hold on, and what is seen of the
+// column counts from here on. An incident that is open stays open until its
+// column is calm.
 func (m *Monitor) lapse(start time.Time, segments bool) {
 	for _, name := range slices.Sorted(maps.Keys(m.Accepted)) { // what is told has an order
-		a := m.Accepted[name]
-		if _, _, of := ofSegment(name); of != segments || start.Before(a.Incident.Until) {
+		if _, _, of := ofSegment(name); of != segments {
 			continue
 		}
-		if a.Over {
-			if !start.Before(a.Incident.Until.Add(keepAccepted)) {
-				delete(m.Accepted, name)
+		for _, a := range m.inForce(name) {
+			if !start.Before(a.Incident.Until) {
+				m.lapseOne(name, a)
 			}
-			continue
 		}
-		a.Over = true
+		m.Accepted[name] = slices.DeleteFunc(m.Accepted[name], func(a *acceptance) bool {
+			return a.Over && !start.Before(a.Incident.Until.Add(keepAccepted))
+		})
+		if len(m.Accepted[name]) == 0 {
+			delete(m.Accepted, name)
+		}
+	}
+}
+
+func (m *Monitor) lapseOne(name string, a *acceptance) {
+	left := m.inForce(name)
+	i := slices.Index(left, a)
+	a.Over = true
+	if i+1 < len(left) { // what is watched slowly is the newer one
+		left[i+1].Slow = a.Slow
+	} else {
 		for key, i := range m.watch.Incidents {
 			if strings.HasPrefix(key, incidentKey(name, "")) && !i.Open {
 				delete(m.watch.Incidents, key)
 			}
 		}
-		if !segments {
-			m.setEvidence(name, nil)
-			for detector, r := range a.Slow {
-				m.evidence[incidentKey(name, detector)] = control.NewDetector(r[0], r[1])
-			}
+		of := map[string]*control.Detector{}
+		for detector, r := range a.Slow {
+			of[detector] = control.NewDetector(r[0], r[1])
 		}
-		m.mark(incidentKey(name, a.Incident.Detector), lapsedChange)
-		rec := a.Incident
-		rec.State = lapsedChange
-		m.changed = append(m.changed, rec)
+		m.setEvidence(name, of)
 	}
+	m.mark(incidentKey(name, a.Incident.Detector), lapsedChange)
+	rec := a.Incident
+	rec.State = lapsedChange
+	m.changed = append(m.changed, rec)
 }
 
 // endAcceptances forgets what was accepted of columns whose reference has become
@@ -248,26 +318,27 @@ func (m *Monitor) endAcceptances(columns []string) {
 
 // packAccepted adds what is stored of acceptances.
 func (m *Monitor) packAccepted(parts map[string]string) error {
-	for name, a := range m.Accepted {
-		text, err := json.Marshal(a.baseline)
-		if err != nil {
-			return fmt.Errorf("save what is accepted of %s: %w", name, err)
+	for name, given := range m.Accepted {
+		for _, a := range given {
+			text, err := json.Marshal(a.baseline)
+			if err != nil {
+				return fmt.Errorf("save what is accepted of %s: %w", name, err)
+			}
+			parts[acceptedPart+a.Incident.ID] = string(text)
 		}
-		parts[acceptedPart+name] = string(text)
 	}
 	return nil
 }
 
 // unpackAccepted reads what packAccepted wrote.
 func (m *Monitor) unpackAccepted(parts map[string]string) error {
-	for name, a := range m.Accepted {
-		if parts[acceptedPart+name] == "" {
-			delete(m.Accepted, name)
-			continue
-		}
-		a.baseline = &Baseline{Grid: new(dist.Grid)}
-		if err := json.Unmarshal([]byte(parts[acceptedPart+name]), a.baseline); err != nil {
-			return fmt.Errorf("read what is accepted of %s: %w", name, err)
+	for name, given := range m.Accepted {
+		m.Accepted[name] = slices.DeleteFunc(given, func(a *acceptance) bool { return parts[acceptedPart+a.Incident.ID] == "" })
+		for _, a := range m.Accepted[name] {
+			a.baseline = &Baseline{Grid: new(dist.Grid)}
+			if err := json.Unmarshal([]byte(parts[acceptedPart+a.Incident.ID]), a.baseline); err != nil {
+				return fmt.Errorf("read what is accepted of %s: %w", name, err)
+			}
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package drift_test
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -12,9 +13,12 @@ import (
 	"github.com/kedge-ml/kedge/registry"
 )
 
-// minuteStream writes minutes of a view "user" and lets a scheduler look at them.
+// minuteStream writes minutes of a view "user" and lets a scheduler look at them;
+// or hours, whose rows lie in their first minutes.
 type minuteStream struct {
 	*stream
+	step  time.Duration
+	pause time.Duration // between looks
 	reg   *registry.Registry
 	sch   *drift.Scheduler
 	rng   *rand.Rand
@@ -25,7 +29,7 @@ type minuteStream struct {
 
 func newMinutes(t *testing.T) *minuteStream {
 	t.Helper()
-	m := &minuteStream{stream: newStream(t), reg: openRegistry(t), rng: rand.New(rand.NewPCG(21, 22)), begin: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)}
+	m := &minuteStream{stream: newStream(t), step: time.Minute, pause: time.Second, reg: openRegistry(t), rng: rand.New(rand.NewPCG(21, 22)), begin: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)}
 	m.restart()
 	return m
 }
@@ -33,7 +37,7 @@ func newMinutes(t *testing.T) *minuteStream {
 func (m *minuteStream) restart() { m.sch = newScheduler(m.t, m.stream, m.reg) }
 
 func (m *minuteStream) at(minute int) time.Time {
-	return m.begin.Add(time.Duration(minute) * time.Minute)
+	return m.begin.Add(time.Duration(minute) * m.step)
 }
 
 // add writes minutes of a mean, and has them judged.
@@ -52,7 +56,7 @@ func (m *minuteStream) add(minutes int, mean float64) {
 func (m *minuteStream) look() {
 	m.t.Helper()
 	m.looks++ // no two looks are at one time
-	m.sch.Look(m.t.Context(), m.at(m.n+3).Add(time.Duration(m.looks)*time.Second))
+	m.sch.Look(m.t.Context(), m.at(m.n+3).Add(time.Duration(m.looks)*m.pause))
 }
 
 // incidents are the states of incidents about the shape of a column, oldest
@@ -92,6 +96,13 @@ func (m *minuteStream) verdict(minute int) (drifted bool, reference string) {
 	}
 	m.t.Fatalf("minute %d has no verdict: %+v", minute, f)
 	return false, ""
+}
+
+// referenceRows is how many rows the reference of amount has.
+func (m *minuteStream) referenceRows() uint64 {
+	m.t.Helper()
+	f := ask(m.t, m.sch.Preview, query.Request{Namespace: "test", View: "user"})
+	return counts(m.t, f, "reference_rows")[slices.Index(cells(m.t, f, "column"), "amount")]
 }
 
 // openState is what alert rules are told of amount.
@@ -143,39 +154,114 @@ func TestAcceptedUntilATime(t *testing.T) {
 	m.wantIncidents("when it has gone", "amount", "lapsed", "resolved")
 }
 
-// While something is accepted another change is told.
-func TestAcceptedIsNotSilent(t *testing.T) {
+// accept accepts what is open of amount, until a minute or for good.
+func (m *minuteStream) accept(name string, until int, why string) {
+	m.t.Helper()
+	spec := `{"do":"accept","monitor":"view/user","column":"amount"}`
+	if until >= 0 {
+		spec = strings.Replace(spec, "}", fmt.Sprintf(`,"until":%q}`, m.at(until).Format(time.RFC3339)), 1)
+	}
+	define(m.t, m.reg, drift.ActionKind, name, spec, why)
+	m.look()
+}
+
+func (m *minuteStream) wantVerdict(minute int, drifted bool, reference string) {
+	m.t.Helper()
+	if is, of := m.verdict(minute); is != drifted || !strings.Contains(of, reference) {
+		m.t.Errorf("minute %d: drifted %v, held against %q; want %v, %q", minute, is, of, drifted, reference)
+	}
+}
+
+// What is accepted until a time stands beside the reference, and beside what else
+// is accepted: a window that is like one of them is no news, whichever came last,
+// and each ends at its own time. What has ended before it was given ends at once.
+func TestAcceptancesSideBySide(t *testing.T) {
 	m := newMinutes(t)
 	m.add(33, 0)
 	m.add(4, 1.5)
-	define(t, m.reg, drift.ActionKind, "accept-1", `{"do":"accept","monitor":"view/user","until":"2026-03-02T00:00:00Z"}`, "the sale")
-	m.look()
-	m.add(3, 0)
-	m.wantIncidents("when it goes back", "amount", "accepted", "open")
-	if _, _, sentences := m.incidents("amount"); !strings.Contains(sentences[1], "held against what was accepted by ann") {
-		t.Errorf("sentence %q", sentences[1])
+	m.accept("sale", 56, "the sale")
+	m.add(3, 0) // 37 to 39
+	m.add(2, 1.5)
+	m.wantIncidents("there and back", "amount", "accepted")
+	m.wantVerdict(38, false, "2026-03-01 00:00 to ")
+	m.add(4, -1.5) // 42 to 45
+	m.wantIncidents("like neither", "amount", "accepted", "open")
+	if _, _, sentences := m.incidents("amount"); !strings.Contains(sentences[1], "; nor is it like what was accepted by ann until 2026-03-01T00:56:00Z: the sale") {
+		t.Errorf("like neither: %q", sentences[1])
 	}
-	m.look()
-	m.look()
-	m.wantIncidents("an acceptance means what was open then", "amount", "accepted", "open")
+	m.accept("strike", 50, "the strike")
+	m.restart()
+	m.add(4, -1.5) // 46 to 49
+	m.wantIncidents("two are accepted", "amount", "accepted", "accepted")
+	m.add(4, -1.5) // 50 to 53
+	m.wantIncidents("the newer one has ended", "amount", "accepted", "lapsed", "open")
+	if _, _, sentences := m.incidents("amount"); !strings.Contains(sentences[2], "; what was accepted by ann until 2026-03-01T00:50:00Z: the strike, is normal no longer") {
+		t.Errorf("the newer one has ended: %q", sentences[2])
+	}
+	m.restart()
+	m.add(3, 1.5) // 53 is the strike's: 54 to 56 are the sale's but the last
+	m.wantVerdict(55, false, "accepted by ann until 2026-03-01T00:56:00Z: the sale")
+	m.together(func() { // late
+		for _, late := range []struct {
+			minute int
+			mean   float64
+		}{{47, -1.5}, {41, 1.5}, {38, 0}} {
+			m.write(m.at(late.minute), time.Minute, normals(m.rng, 50, late.mean), normals(m.rng, 50, 5))
+		}
+	})
+	m.add(4, 1.5) // 57 to 60
+	m.wantVerdict(47, false, "accepted by ann until 2026-03-01T00:50:00Z: the strike")
+	m.wantVerdict(41, false, "accepted by ann until 2026-03-01T00:56:00Z: the sale")
+	m.wantVerdict(38, false, "2026-03-01 00:00 to ")
+	m.wantVerdict(58, true, "2026-03-01 00:00 to ")
+	m.wantIncidents("the older one has ended too", "amount", "lapsed", "lapsed", "open")
+
+	m.accept("too late", 40, "it was a mistake")
+	m.wantIncidents("until a time that has passed", "amount", "lapsed", "lapsed", "accepted")
+	m.add(4, 1.5)
+	m.wantIncidents("which ends at once", "amount", "lapsed", "lapsed", "lapsed", "open")
+	m.add(5, 0)
+	m.wantIncidents("when all has gone", "amount", "lapsed", "lapsed", "lapsed", "resolved")
 }
 
-// What is accepted for good stays accepted, and a later change of the column is
-// not accepted along with it.
+// What is accepted for good is the reference: the rows since are, also of the
+// longer reference to come, a later change and the way back are none of it, and
+// what was said before it stays, whatever comes late.
 func TestAcceptedForGood(t *testing.T) {
 	m := newMinutes(t)
-	m.add(33, 0)
-	m.add(30, 1.5)
-	define(t, m.reg, drift.ActionKind, "accept-1", `{"do":"accept","monitor":"view/user","column":"amount"}`, "so it is")
-	m.look()
-	m.add(5, 1.5)
+	m.step, m.pause = time.Hour, 6*time.Minute
+	m.add(30, 0)
+	m.add(4, 1.5) // 30 to 33
+	m.wantVerdict(31, true, "2026-03-01 00:00 to 2026-03-02 00:00")
+	m.accept("stays", -1, "so it is")
+	m.add(8, 1.5)
 	m.wantIncidents("after acceptance", "amount", "accepted")
-	m.add(4, 4)
-	m.look()
-	m.wantIncidents("after another change", "amount", "accepted", "open")
+	if n := m.referenceRows(); n != 250*3 { // the second of the three that were judged opened it
+		t.Errorf("held against %d rows, want those of hours 31 to 33", n)
+	}
+	m.together(func() {
+		m.write(m.at(28), time.Minute, normals(m.rng, 50, 0), normals(m.rng, 50, 5))
+		m.write(m.at(31), time.Minute, normals(m.rng, 50, 1.5), normals(m.rng, 50, 5))
+	})
 	m.restart()
-	m.look()
+	m.add(58, 1.5) // to 99
+	m.wantVerdict(28, false, "2026-03-01 00:00 to 2026-03-02 00:00")
+	m.wantVerdict(31, false, "")
+	m.wantVerdict(98, false, "2026-03-01 00:00 to 2026-03-05 00:00")
+	if n := m.referenceRows(); n != 250*(96-31)+50 {
+		t.Errorf("after four days it is held against %d rows, want those of hours 31 to 95 and the late ones", n)
+	}
+	m.wantIncidents("as it was accepted", "amount", "accepted")
+	m.add(4, 0) // 100 to 103
+	m.wantIncidents("back where it was", "amount", "accepted", "open")
+	m.restart()
+	m.add(4, 0)
 	m.wantIncidents("after a restart", "amount", "accepted", "open")
+	replay := ask(t, m.sch.Backtest, query.Request{View: "user", From: m.at(24)})
+	i := slices.IndexFunc(cells(t, replay, "column"), func(c string) bool { return c == "amount" })
+	if got := values[int64](t, replay, "incidents")[i]; got != 1 {
+		t.Errorf("a replay tells %d incidents of amount, want the way back alone: %+v", got, replay)
+	}
 }
 
 // What no reference decides is silent while it is accepted, and told again

@@ -273,6 +273,7 @@ func (m *Monitor) backtest(ctx context.Context, r query.Request, p backtestParam
 			return query.Frame{}, err
 		}
 		windows++
+		columns = slices.DeleteFunc(columns, func(c Column) bool { return m.renewed(c.Name, start) })
 		for _, f := range watch.Take(columns, m.cfg.slot(start), start.Add(m.cfg.Window)) {
 			c := count[incidentKey(f.Column, f.Detector)]
 			if c == nil {

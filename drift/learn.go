@@ -350,10 +350,13 @@ func (m *Monitor) disturbed(column string, start time.Time) bool {
 }
 
 // renewColumns learns columns anew from where people accepted them as the new
-// normal: for good in the place of their reference, until a time beside it.
+// normal: for good in the place of their reference, until a time beside it. All of
+// them are stored as one, for the state that is stored says that they are accepted.
 func (m *Monitor) renewColumns(ctx context.Context, revision uint64) error {
-	for len(m.renew) > 0 {
-		r := m.renew[0]
+	if len(m.renew) == 0 {
+		return nil
+	}
+	for _, r := range m.renew {
 		renew := m.learnAccepted
 		if r.incident.Until.IsZero() {
 			renew = m.replaceReference
@@ -361,11 +364,11 @@ func (m *Monitor) renewColumns(ctx context.Context, revision uint64) error {
 		if err := renew(ctx, r); err != nil {
 			return err
 		}
-		m.renew = m.renew[1:]
-		if err := m.saveBaselines(ctx, revision); err != nil {
-			return err
-		}
 	}
+	if err := m.saveBaselines(ctx, revision); err != nil {
+		return err
+	}
+	m.renew = nil
 	return nil
 }
 
@@ -376,7 +379,6 @@ func (m *Monitor) replaceReference(ctx context.Context, r renewal) error {
 	if m.Unquiet == nil {
 		m.Unquiet = map[string][][2]time.Time{}
 	}
-	delete(m.Accepted, name)
 	window := m.cfg.Window
 	if _, _, ok := ofSegment(name); ok && m.segments != nil {
 		window = m.segments.window
@@ -403,7 +405,7 @@ func (m *Monitor) learnColumn(ctx context.Context, c store.SummaryColumn, from t
 		return fmt.Errorf("learn %s: %w", c.Name, err)
 	}
 	m.baselines[c.Name] = b
-	m.setEvidence(c.Name, evidenceOf(c, parts))
+	m.referenceEvidence(c.Name, evidenceOf(c, parts))
 	return nil
 }
 

@@ -159,8 +159,8 @@ type remembered struct {
 	Acts    []string                  `json:"acts"` // actions that were carried out, newest last
 	Answers answering                 `json:"answers"`
 
-	Accepted map[string]*acceptance `json:"accepted,omitempty"` // by column, or segmentColumn
-	Marks    map[string]string      `json:"marks,omitempty"`    // by question: a change that its next verdict tells
+	Accepted map[string][]*acceptance `json:"acceptances,omitempty"` // by column, or segmentColumn; the newest last
+	Marks    map[string]string        `json:"marks,omitempty"`       // by question: a change that its next verdict tells
 
 	Fresh map[string]time.Time `json:"fresh,omitempty"` // columns that the reference does not know: learnt from then on
 
@@ -331,7 +331,7 @@ func (m *Monitor) merge(saved []store.WindowSummary, start time.Time) ([]Column,
 				return nil, err
 			}
 		}
-		out = append(out, Column{Name: c.Name, Baseline: m.heldAgainst(c.Name, start), Window: window, Importance: m.importance(c.Name), Names: m.names[c.Name]})
+		out = append(out, Column{Name: c.Name, Baseline: m.heldAgainst(c.Name, start, m.cfg.slot(start), m.baselines[c.Name], window), Window: window, Importance: m.importance(c.Name), Names: m.names[c.Name]})
 	}
 	return out, nil
 }
@@ -357,12 +357,11 @@ func (m *Monitor) verdict(c Column, f Finding, start, end time.Time) store.Verdi
 	if c.Segment != "" {
 		name, v.Reference = segmentColumn(c.Name, c.Segment), "its own past of "+stretchText(m.cfg.From, m.cfg.To)
 	}
-	a := m.Accepted[name]
-	if a.holds(start) && c.Baseline == a.baseline {
+	if a := m.acceptedBy(name, start, c.Baseline); a != nil {
 		v.Reference = fmt.Sprintf("since %s, %s", a.From.UTC().Format("2006-01-02 15:04"), a.said())
 	}
-	if f.Drifted {
-		v.Sentence += a.about(start)
+	if f.Drifted && f.Detector != constraint && f.Detector != domain {
+		v.Sentence += m.about(name, start, c.Baseline)
 	}
 	if f.Drifted && m.outlook != "" && !strings.HasPrefix(f.Detector, "expected_") { // which says it already
 		v.Sentence += "; " + m.outlook

@@ -180,7 +180,7 @@ func (m *Monitor) watchedNotices() []query.Notice {
 		}
 	}
 	for _, column := range slices.Sorted(maps.Keys(m.Accepted)) {
-		if a := m.Accepted[column]; !a.Over {
+		for _, a := range m.inForce(column) {
 			note("info", "%s is held against what it was since %s: it is %s", column, a.From.UTC().Format(time.RFC3339), a.said())
 		}
 	}

@@ -242,20 +242,23 @@ func (m *Monitor) setEvidence(column string, of map[string]*control.Detector) {
 }
 
 // renewEvidence starts anew with a longer reference, if it has windows enough.
-// What is accepted until a time is watched on until then.
 func (m *Monitor) renewEvidence(c store.SummaryColumn, parts []SlotWindow) {
-	of := evidenceOf(c, parts)
-	if of == nil {
+	if of := evidenceOf(c, parts); of != nil {
+		m.referenceEvidence(c.Name, of)
+	}
+}
+
+// referenceEvidence takes detectors of a new reference, at once or, while the
+// column is accepted as something else, after that.
+func (m *Monitor) referenceEvidence(column string, of map[string]*control.Detector) {
+	accepted := m.inForce(column)
+	if len(accepted) == 0 {
+		m.setEvidence(column, of)
 		return
 	}
-	a := m.Accepted[c.Name]
-	if a == nil || a.Over {
-		m.setEvidence(c.Name, of)
-		return
-	}
-	a.Slow = map[string][2]float64{}
+	accepted[0].Slow = map[string][2]float64{}
 	for name, d := range of {
-		a.Slow[name] = [2]float64{d.Low, d.High}
+		accepted[0].Slow[name] = [2]float64{d.Low, d.High}
 	}
 }
 
@@ -269,11 +272,15 @@ func detectorFor(windows []float64) *control.Detector {
 	return control.NewDetector(low-margin, high+margin)
 }
 
-// slow gives every detector of slow changes its window, once.
+// slow gives every detector of slow changes its window, once. While something is
+// accepted they watch that, and windows that are like the reference are not theirs.
 func (m *Monitor) slow(columns []Column) []Judgement {
 	threshold := control.LogThreshold(m.cfg.Between.Seconds()/m.cfg.Window.Seconds(), len(m.evidence))
 	var out []Judgement
 	for _, c := range columns {
+		if a := m.inForce(c.Name); len(a) > 0 && a[len(a)-1].baseline != c.Baseline {
+			continue
+		}
 		rate, ok := c.Window.MissingRate()
 		if d := m.evidence[incidentKey(c.Name, missingSlowly)]; d != nil && ok {
 			out = append(out, slowly(c, missingSlowly, d, rate, threshold))

@@ -230,7 +230,7 @@ func (m *Monitor) judgeSegmentsOf(ctx context.Context, start time.Time, revision
 	if first {
 		m.lapse(start, true)
 	}
-	columns, err := m.segmentColumns(ctx, start, end)
+	columns, err := m.segmentColumns(ctx, start, end, first)
 	if err != nil {
 		return err
 	}
@@ -252,8 +252,8 @@ func (m *Monitor) judgeSegmentsOf(ctx context.Context, start time.Time, revision
 }
 
 // segmentColumns count a window, segment by segment. What has too few rows on
-// either side is left out.
-func (m *Monitor) segmentColumns(ctx context.Context, start, end time.Time) ([]Column, error) {
+// either side is left out, and what keeps its verdict when it is judged again.
+func (m *Monitor) segmentColumns(ctx context.Context, start, end time.Time, first bool) ([]Column, error) {
 	var out []Column
 	for _, by := range m.segments.by {
 		windows, err := m.store.DeriveSegments(ctx, m.cfg.Table, by, m.grids, start, end, m.segments.window)
@@ -261,8 +261,9 @@ func (m *Monitor) segmentColumns(ctx context.Context, start, end time.Time) ([]C
 			return nil, err
 		}
 		for _, w := range windows {
-			b := m.segmentHeldAgainst(w.Column, w.Segment, start)
-			if b == nil || w.Summary.Rows() < leastSegmentRows || b.Reference.Rows() < leastSegmentRows {
+			name := segmentColumn(w.Column, w.Segment)
+			b := m.heldAgainst(name, start, 0, m.segments.baselines[w.Segment][w.Column], w.Summary)
+			if b == nil || w.Summary.Rows() < leastSegmentRows || b.Reference.Rows() < leastSegmentRows || !first && m.renewed(name, start) {
 				continue
 			}
 			out = append(out, Column{Name: w.Column, Segment: w.Segment, Baseline: b, Window: w.Summary, Importance: m.importance(w.Column), Names: m.names[w.Column]})

@@ -110,7 +110,7 @@ func (m *Monitor) judgeAgain(ctx context.Context, late []time.Time, revision uin
 // where it has no rows. A window judged before changes its verdict but not the
 // incident, which saw it already.
 func (m *Monitor) judge(ctx context.Context, start time.Time, parts []store.WindowSummary, revision uint64, step bool) ([]store.Verdict, error) {
-	end := start.Add(m.cfg.Window)
+	end, again := start.Add(m.cfg.Window), !step
 	step = step && !m.past(start, end)
 	columns, err := m.merge(parts, start)
 	if err != nil {
@@ -130,6 +130,9 @@ func (m *Monitor) judge(ctx context.Context, start time.Time, parts []store.Wind
 	slot := m.cfg.slot(start)
 	var out []store.Verdict
 	for _, j := range m.judgements(columns, beside, slot, rows, step) {
+		if again && j.Detector != constraint && j.Detector != domain && m.renewed(j.Column, start) {
+			continue
+		}
 		c := Column{Name: j.Column}
 		if k := slices.IndexFunc(columns, func(o Column) bool { return o.Name == j.Column }); k >= 0 {
 			c = columns[k]
