@@ -3,6 +3,7 @@ package event
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 )
@@ -48,6 +49,9 @@ func FromNative(out any) (Value, error) {
 	case int64:
 		return Int(v), nil
 	case uint64:
+		if v > math.MaxInt64 {
+			return Value{}, fmt.Errorf("%d is beyond the range of Int64: write it as a float (%d.0) or as text", v, v)
+		}
 		return Int(int64(v)), nil
 	case float64:
 		return Float(v), nil

@@ -9,14 +9,12 @@ import (
 	"github.com/expr-lang/expr/vm"
 
 	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/event/expression"
 )
 
-// Bounds on expressions, those of event/source: an expression sees no clock,
-// and one that costs too much is an error.
-const (
-	maxExpression       = 200     // parts
-	maxExpressionMemory = 100_000 // elements that one run may make
-)
+// maxExpressionMemory is how many elements one run may make; the other bounds
+// are those of all expressions.
+const maxExpressionMemory = 100_000
 
 // onDemandView computes features from stored ones and from what the caller
 // sends. The same code runs when serving and when building training sets.
@@ -54,7 +52,7 @@ func newOnDemand(name string, spec *OnDemandSpec, views map[string]*View) (*onDe
 				v.inputs = append(v.inputs, in)
 			}
 		}}
-		p, err := expr.Compile(f.Expr, expr.Env(env), expr.MaxNodes(maxExpression), expr.DisableBuiltin("now"), expr.Patch(uses))
+		p, err := expr.Compile(f.Expr, append(expression.Bounds(), expr.Env(env), expr.Patch(uses))...)
 		if err != nil {
 			return nil, fmt.Errorf("feature %s: %w", f.Name, err)
 		}
@@ -158,7 +156,8 @@ func convertDerived(x any, t event.ColumnType) (any, bool) {
 		}
 		return f, ok
 	case event.Int32, event.Int64, event.Timestamp:
-		return asInt(x)
+		n, ok := asInt(x)
+		return n, ok && (t.Elem != event.Int32 || n == int64(int32(n)))
 	case event.Bool:
 		b, ok := x.(bool)
 		return b, ok
@@ -188,7 +187,7 @@ func asInt(x any) (int64, bool) {
 	case int:
 		return int64(x), true
 	case float64:
-		return int64(x), float64(int64(x)) == x
+		return int64(x), x >= -(1<<63) && x < 1<<63 && float64(int64(x)) == x
 	}
 	return 0, false
 }

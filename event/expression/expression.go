@@ -30,7 +30,7 @@ type Program struct {
 // Compile reads an expression. A name that the row does not have is null.
 func Compile(text string) (*Program, error) {
 	calls, names := &callCheck{}, &nameList{}
-	p, err := expr.Compile(text, expr.Env(map[string]any{}), expr.AllowUndefinedVariables(), expr.MaxNodes(MaxNodes), expr.DisableBuiltin("now"), expr.Patch(calls), expr.Patch(names), expr.Patch(plainNames{}))
+	p, err := expr.Compile(text, append([]expr.Option{expr.Env(map[string]any{}), expr.AllowUndefinedVariables(), expr.Patch(calls), expr.Patch(names), expr.Patch(plainNames{})}, Bounds()...)...)
 	if err == nil && calls.bad != "" {
 		err = fmt.Errorf("there is no function %s", calls.bad)
 	}

@@ -400,3 +400,27 @@ func TestCheckReportsRejects(t *testing.T) {
 		t.Errorf("got %s, want %s; %+v", got.String(), want, r)
 	}
 }
+
+// TestWholeNumbersThatDoNotFit: an unsigned number above 2^63-1 never turns
+// negative on its way through a mapping.
+func TestWholeNumbersThatDoNotFit(t *testing.T) {
+	m, err := Parse([]byte("events: [{kind: features, view: v, key: {k: {const: 18446744073709551615}}, time: at, values: {all: true}}]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewMapper(m, Options{}); err == nil || !strings.Contains(err.Error(), "beyond the range of Int64") {
+		t.Errorf("a constant above 2^63-1 is taken: %v", err)
+	}
+	for value, want := range map[string]string{
+		"{const: 9223372036854775807}": `"a":9223372036854775807`,
+		"{expr: int(u)}":               "beyond the range of Int64",
+		"{expr: n + 1}":                "beyond the range of Int64",
+		"{expr: u}":                    `"a":18446744073709552000`,
+	} {
+		mapping := "events: [{kind: features, view: v, key: {k: {const: 1}}, values: {add: {a: " + value + "}}, time: {start: 2026-01-01T00:00:00Z, step: 1s}}]"
+		got := mapText(t, "x.jsonl", `{"u":18446744073709551615,"n":9223372036854775807}`, mapping, Options{})
+		if len(got) != 1 || !strings.Contains(got[0], want) {
+			t.Errorf("%s: got %v, want %s", value, got, want)
+		}
+	}
+}
