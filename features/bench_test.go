@@ -66,7 +66,7 @@ func benchServer(b testing.TB, sc telemetry.Scope) (h http.Handler, names []stri
 	}
 	observed, err := web.Observe(sc, mux)
 	must(b, err)
-	return web.Secure(web.SameOrigin(false, gate.Middleware(observed))), names, "Authorization: Bearer " + secret + "\r\n"
+	return web.Secure(web.SameOrigin(false, func(*http.Request, *web.Error) {}, gate.Middleware(observed))), names, "Authorization: Bearer " + secret + "\r\n"
 }
 
 func benchValues(k int64, columns int) map[string]any {

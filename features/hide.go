@@ -1,6 +1,7 @@
 package features
 
 import (
+	"context"
 	"net/http"
 	"strings"
 
@@ -36,11 +37,11 @@ func (h Hides) denied(view, name string) error {
 }
 
 // hidesOf is what is hidden from whoever sends a request.
-func (s *Server) hidesOf(c auth.Caller) Hides {
+func (s *Server) hidesOf(ctx context.Context, c auth.Caller) Hides {
 	if s.cfg.Hides == nil {
 		return nil
 	}
-	return s.cfg.Hides(c)
+	return s.cfg.Hides(ctx, c)
 }
 
 // masked is the plan without what is hidden: features whose column is in no

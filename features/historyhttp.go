@@ -40,9 +40,9 @@ const ReportTrailer = "Kedge-Report"
 // Kedge-Report. An answer that breaks off midway ends without its last chunk.
 type HistoryHandler struct {
 	History *History
-	Spool   string                  // folder for Parquet bodies; empty: the system's
-	MaxBody int64                   // bytes; 0: no bound
-	Hides   func(auth.Caller) Hides // what a caller may not see; nil: nothing
+	Spool   string                                   // folder for Parquet bodies; empty: the system's
+	MaxBody int64                                    // bytes; 0: no bound
+	Hides   func(context.Context, auth.Caller) Hides // what a caller may not see; nil: nothing
 	Scope   telemetry.Scope
 }
 
@@ -93,7 +93,7 @@ func (h *HistoryHandler) answer(w http.ResponseWriter, r *http.Request) (started
 	}
 	c := auth.From(r.Context())
 	if req.Namespace = c.Namespace; h.Hides != nil {
-		req.Hides = h.Hides(c)
+		req.Hides = h.Hides(r.Context(), c)
 	}
 	stored := req.FromPredictions != "" || req.AllEntities
 	from, to, err := formatsOf(r, stored)

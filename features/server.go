@@ -17,11 +17,11 @@ import (
 // ServerConfig says how features are asked for over HTTP.
 type ServerConfig struct {
 	Limits   Limits
-	PushWait time.Duration           // how long a push waits to be readable; default 5 s
-	MaxPush  int64                   // bytes of a push; default 64 MiB
-	Now      func() int64            // µs; nil: the machine's clock
-	Served   *ServedLog              // is given what is served; nil: nothing is written down
-	Hides    func(auth.Caller) Hides // what a caller may not see; nil: nothing
+	PushWait time.Duration                            // how long a push waits to be readable; default 5 s
+	MaxPush  int64                                    // bytes of a push; default 64 MiB
+	Now      func() int64                             // µs; nil: the machine's clock
+	Served   *ServedLog                               // is given what is served; nil: nothing is written down
+	Hides    func(context.Context, auth.Caller) Hides // what a caller may not see; nil: nothing
 	Scope    telemetry.Scope
 }
 
@@ -156,7 +156,7 @@ func (s *Server) answer(r *http.Request, x *exchange) (err error) {
 		a.req.fromNode(n)
 	}
 	c := auth.From(r.Context())
-	a.hides = s.hidesOf(c)
+	a.hides = s.hidesOf(r.Context(), c)
 	b := s.online.book(c.Namespace)
 	if wantsArrow(r) {
 		return a.makeArrow(r.Context(), b, s.cfg.Limits, s.cfg.Now())

@@ -41,7 +41,10 @@ type Config struct {
 	// Hides says by a column's name what whoever sends a request may not see of
 	// looked-up features and contributions; nil: nothing is hidden.
 	Hides func(context.Context) func(column string) bool
-	ONNX  ort.Config // how a native model's process is run; Library empty: ONNX models are refused
+	// Denied is told what a caller was refused beyond its route's permission; nil:
+	// nobody is told.
+	Denied func(ctx context.Context, what, target string)
+	ONNX   ort.Config // how a native model's process is run; Library empty: ONNX models are refused
 }
 
 // DefaultConfig fits tree models on a small machine.

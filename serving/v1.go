@@ -273,6 +273,9 @@ func (s *Server) label(ctx context.Context, msgs []stream.Message) error {
 		return nil
 	}
 	if ns := auth.From(ctx).Namespace; ns != "" && ns != s.cfg.Namespace {
+		if s.cfg.Denied != nil {
+			s.cfg.Denied(ctx, "outcome", "labels of namespace "+s.cfg.Namespace)
+		}
 		return web.Errorf(http.StatusForbidden, "forbidden", "namespace %q: this server labels predictions of %q", ns, s.cfg.Namespace)
 	}
 	if err := s.send(ctx, "kedge."+s.cfg.Namespace+".labels", msgs...); err != nil {

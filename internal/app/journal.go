@@ -2,7 +2,9 @@ package app
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -52,15 +54,29 @@ func (a *App) record(d auth.Decision) {
 
 // forbid refuses a known caller what its question takes beyond its route's
 // permission, and writes it down.
-func (a *App) forbid(c auth.Caller, need auth.Permission, what, target string) error {
-	a.refused(c, need, what, target)
+func (a *App) forbid(ctx context.Context, c auth.Caller, need auth.Permission, what, target string) error {
+	a.refused(ctx, c, need, what, target)
 	return auth.Forbidden(c, need)
 }
 
 // refused writes down what a known caller was refused behind an open route.
-func (a *App) refused(c auth.Caller, need auth.Permission, what, target string) {
+func (a *App) refused(ctx context.Context, c auth.Caller, need auth.Permission, what, target string) {
 	a.record(auth.Decision{Subject: c.Subject, Method: c.Method, Namespace: c.Namespace, Permission: need, What: what,
-		Change: auth.Change{Target: target}, Status: http.StatusForbidden, Reason: auth.CodeForbidden})
+		Change: auth.Change{Target: target}, Status: http.StatusForbidden, Reason: auth.CodeForbidden, TraceID: telemetry.TraceID(ctx)})
+}
+
+// crossed writes down what a page of another origin, or a name that was made to
+// point here, had a browser send: nobody has asked yet who that is.
+func (a *App) crossed(r *http.Request, e *web.Error) {
+	if !a.opened.Load() {
+		return // there is no journal yet, and nothing answers
+	}
+	d := auth.Decision{What: r.Method + " " + r.URL.Path[:min(len(r.URL.Path), 200)], Status: e.Status, Reason: e.Code, TraceID: telemetry.TraceID(r.Context()),
+		Change: auth.Change{Target: fmt.Sprintf("host %.100q from origin %.100q", r.Host, r.Header.Get("Origin"))}}
+	if at, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		d.Remote = at.Addr().String()
+	}
+	a.record(d)
 }
 
 // journalRoutes has what finds a planted edit.
@@ -75,7 +91,7 @@ func (a *App) journalRoutes(api *web.API) {
 // answerAudit answers the kind "audit", for whoever may read it.
 func (a *App) answerAudit(ctx context.Context, r query.Request) ([]query.Frame, error) {
 	if c := auth.From(ctx); !c.May(auth.AuditRead) {
-		return nil, a.forbid(c, auth.AuditRead, "query audit", "")
+		return nil, a.forbid(ctx, c, auth.AuditRead, "query audit", "")
 	}
 	limit := 1000
 	if r.Limit > 0 {

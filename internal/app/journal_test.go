@@ -40,7 +40,25 @@ func TestAuditTellsWhoDidWhat(t *testing.T) {
 			t.Errorf("%s %s: %d %s", c.path, c.body, status, text)
 		}
 	}
+	const trace = "1af7651916cd43dd8448eb211c80319c"
+	label := []string{"Authorization", "Bearer " + other, "Traceparent", "00-" + trace + "-b7ad6b7169203331-01"}
+	if status, text := r.call("POST", "/v1/outcome", `{"model":"m","prediction_id":"p","label":1}`, label...); status != 403 {
+		t.Errorf("a label for another namespace: %d %s", status, text)
+	}
+	if status, text := r.call("POST", "/v1/query", `{"kind":"catalog"}`, "Authorization", "Bearer "+viewer, "Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site"); status != 403 {
+		t.Errorf("a page of another origin: %d %s", status, text)
+	}
 	testenv.Eventually(t, time.Minute, func() error {
+		if n := len(r.journal.Newest("", 1, func(e *auth.Entry) bool {
+			return !e.Allowed && e.Subject == "key:other-admin" && e.What == "outcome" && e.Target == "labels of namespace default" && e.TraceID == trace
+		})); n != 1 {
+			return errors.New("no denial of a label for another namespace")
+		}
+		if n := len(r.journal.Newest("", 1, func(e *auth.Entry) bool {
+			return !e.Allowed && e.Reason == "cross_origin" && strings.Contains(e.Target, "evil.example") && e.Remote == "127.0.0.1"
+		})); n != 1 {
+			return errors.New("no denial of a page of another origin")
+		}
 		denied := r.journal.Newest("", 1000, func(e *auth.Entry) bool { return !e.Allowed && e.Status == 403 && e.Reason == auth.CodeForbidden })
 		for _, want := range [][2]string{{"key:default-scientist", "ColumnPolicy people"}, {"key:default-scientist", "Entity rider"}, {"key:default-admin", ""}, {"key:default-viewer", "namespace other"}} {
 			if !slices.ContainsFunc(denied, func(e auth.Entry) bool { return e.Subject == want[0] && e.Target == want[1] }) {

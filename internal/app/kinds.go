@@ -67,16 +67,16 @@ func (a *App) answerVeiled(ctx context.Context, kinds map[string]KindFunc, c aut
 		r.Namespace = c.Namespace
 	}
 	if r.Namespace != c.Namespace {
-		a.refused(c, auth.QueryRead, "query "+r.Kind, "namespace "+r.Namespace)
+		a.refused(ctx, c, auth.QueryRead, "query "+r.Kind, "namespace "+r.Namespace)
 		return nil, web.Errorf(http.StatusForbidden, auth.CodeForbidden, "namespace %q: this caller reads %q", r.Namespace, c.Namespace)
 	}
 	if err := checkReads(kind, r); err != nil {
 		return nil, err
 	}
-	if err := a.checkVeiled(c, v, kind, r); err != nil {
+	if err := a.checkVeiled(ctx, c, v, kind, r); err != nil {
 		return nil, err
 	}
-	if err := a.checkRecords(c, v, kind, r); err != nil {
+	if err := a.checkRecords(ctx, c, v, kind, r); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(a.cfg.HTTP.QueryTimeout))

@@ -2,6 +2,7 @@ package app
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -16,6 +17,7 @@ import (
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/features"
 	"github.com/kedge-ml/kedge/internal/auth"
+	"github.com/kedge-ml/kedge/internal/telemetry"
 	"github.com/kedge-ml/kedge/internal/web"
 	"github.com/kedge-ml/kedge/registry"
 )
@@ -279,20 +281,21 @@ func checkPolicy(raw json.RawMessage) error {
 }
 
 // refuseColumn refuses a caller and writes it down.
-func (a *App) refuseColumn(c auth.Caller, what, column string) error {
-	a.record(a.columnRefusal(c, what, column))
+func (a *App) refuseColumn(ctx context.Context, c auth.Caller, what, column string) error {
+	a.record(a.columnRefusal(ctx, c, what, column))
 	return web.Errorf(http.StatusForbidden, codeProtected, "a column policy of namespace %q protects %s from %s: ask without it, or ask an administrator for a role that the policy names", c.Namespace, column, c.Subject)
 }
 
-func (a *App) columnRefusal(c auth.Caller, what, column string) auth.Decision {
+func (a *App) columnRefusal(ctx context.Context, c auth.Caller, what, column string) auth.Decision {
 	return auth.Decision{Subject: c.Subject, Method: c.Method, Namespace: c.Namespace, Permission: auth.PersonalRead, What: what,
-		Change: auth.Change{Target: "column " + column}, Status: http.StatusForbidden, Reason: codeProtected}
+		Change: auth.Change{Target: "column " + column}, Status: http.StatusForbidden, Reason: codeProtected, TraceID: telemetry.TraceID(ctx)}
 }
 
 // refuseRaw refuses records as they came, in which any column may stand.
-func (a *App) refuseRaw(c auth.Caller, what string) error {
+func (a *App) refuseRaw(ctx context.Context, what string) error {
+	c := auth.From(ctx)
 	if a.veilOf(c) == nil {
 		return nil
 	}
-	return a.refuseColumn(c, what, "what records hold")
+	return a.refuseColumn(ctx, c, what, "what records hold")
 }

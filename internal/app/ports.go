@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/kedge-ml/kedge/event"
@@ -112,8 +113,13 @@ func (a *App) brokerDenied(c auth.Caller, from net.Addr, request, resource strin
 	if writes {
 		need = auth.EventWrite
 	}
-	d := auth.Decision{Subject: c.Subject, Method: c.Method, Namespace: c.Namespace, Permission: need, What: "kafka " + request,
-		Change: auth.Change{Target: resource}, Status: http.StatusForbidden, Reason: auth.CodeForbidden}
+	a.portDenied(c, from, need, "kafka "+request, resource)
+}
+
+// portDenied writes down what a client that is not HTTP's was refused.
+func (a *App) portDenied(c auth.Caller, from net.Addr, need auth.Permission, what, target string) {
+	d := auth.Decision{Subject: c.Subject, Method: c.Method, Namespace: c.Namespace, Permission: need, What: what,
+		Change: auth.Change{Target: strings.ToValidUTF8(target[:min(len(target), 200)], "")}, Status: http.StatusForbidden, Reason: auth.CodeForbidden}
 	if at, err := netip.ParseAddrPort(from.String()); err == nil {
 		d.Remote = at.Addr().String()
 	}
@@ -163,10 +169,11 @@ func (a *App) clickhouseReader() func(ctx context.Context, user, password, from 
 		if err != nil {
 			return chdb.Reader{}, err
 		}
+		denied := func(reason string) { a.portDenied(c, namedAddr(from), auth.QueryRead, "clickhouse", reason) }
 		if c.May(auth.SystemWrite) {
-			return chdb.Reader{}, nil
+			return chdb.Reader{Denied: denied}, nil
 		}
-		return chdb.Reader{Table: a.tablesOf(&c)}, nil
+		return chdb.Reader{Table: a.tablesOf(&c), Denied: denied}, nil
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/sasl/plain"
 
+	"github.com/kedge-ml/kedge/internal/auth"
 	"github.com/kedge-ml/kedge/internal/testenv"
 )
 
@@ -174,4 +176,13 @@ func TestClickHousePortTakesKeys(t *testing.T) {
 			t.Errorf("%s: %q, %v", grant, got, err)
 		}
 	}
+	testenv.Eventually(t, time.Minute, func() error { // refusals are written soon after
+		denied := r.journal.Newest("", 1000, func(e *auth.Entry) bool { return !e.Allowed && e.What == "clickhouse" && e.Remote != "" })
+		for who, target := range map[string]string{"key:alpha-viewer": "system.tables", "key:beta-admin": tables["vault"]} {
+			if !slices.ContainsFunc(denied, func(e auth.Entry) bool { return e.Subject == who && strings.Contains(e.Target, target) }) {
+				return fmt.Errorf("no denial of %s for %s: %+v", who, target, denied)
+			}
+		}
+		return nil
+	})
 }

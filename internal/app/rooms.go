@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/kedge-ml/kedge/features"
+	"github.com/kedge-ml/kedge/internal/auth"
 	"github.com/kedge-ml/kedge/internal/telemetry"
 	"github.com/kedge-ml/kedge/internal/web"
 	"github.com/kedge-ml/kedge/model"
@@ -189,6 +190,9 @@ func (a *App) openServing(context.Context) (err error) {
 		cfg.Features = serving.NewFeatures(f.online, a.registry, a.cfg.Namespace, f.tail.Ready)
 	}
 	cfg.Hides = a.hidesInputs
+	cfg.Denied = func(ctx context.Context, what, target string) {
+		a.refused(ctx, auth.From(ctx), auth.EventWrite, what, target)
+	}
 	m.server = serving.NewServer(cfg, a.producer, a.tel.Scope("serving").Log)
 	if err := m.server.Observe(a.tel.Scope("serving").Meter); err != nil {
 		return err

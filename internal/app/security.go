@@ -247,7 +247,7 @@ func (a *App) runAuth(part func(string, func(context.Context) error)) {
 
 // fronted is what stands before every HTTP port.
 func (a *App) fronted(h http.Handler) http.Handler {
-	return web.Secure(web.SameOrigin(!a.cfg.Auth.Enabled && !a.cfg.Auth.Insecure, h))
+	return web.Secure(web.SameOrigin(!a.cfg.Auth.Enabled && !a.cfg.Auth.Insecure, a.crossed, h))
 }
 
 func (a *App) scheme() string {
@@ -280,5 +280,5 @@ func (a *App) serveAdmin(ctx context.Context) error {
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	mux.Handle("GET /metrics", a.tel.Handler())
 	lim := web.Limits{Header: time.Duration(a.cfg.HTTP.HeaderTimeout), Body: time.Duration(a.cfg.HTTP.BodyTimeout), Write: 5 * time.Minute}
-	return web.Serve(ctx, a.admin, web.Secure(web.SameOrigin(true, mux)), lim, time.Second, a.tel.Scope("admin").Log)
+	return web.Serve(ctx, a.admin, web.Secure(web.SameOrigin(true, a.crossed, mux)), lim, time.Second, a.tel.Scope("admin").Log)
 }

@@ -90,7 +90,7 @@ type SourceRejection struct {
 func (a *App) sourceRoutes(api *web.API) {
 	web.Handle(api, huma.Operation{OperationID: "check-source", Method: http.MethodPost, Path: "/v1/sources/check", Summary: "What a source would make of a topic's newest records", Description: "Nothing is stored.", Tags: []string{"definitions"}, MaxBodyBytes: int64(a.cfg.HTTP.MaxBody)}, webError,
 		func(ctx context.Context, in *struct{ Body SourceSample }) (*struct{ Body SourceReport }, error) {
-			if err := a.refuseRaw(auth.From(ctx), "sources check"); err != nil {
+			if err := a.refuseRaw(ctx, "sources check"); err != nil {
 				return nil, err
 			}
 			report, err := a.checkSource(ctx, in.Body)
@@ -98,7 +98,7 @@ func (a *App) sourceRoutes(api *web.API) {
 		})
 	web.Handle(api, huma.Operation{OperationID: "draft-source", Method: http.MethodPost, Path: "/v1/sources/draft", Summary: "Propose a source for a topic", Tags: []string{"definitions"}}, webError,
 		func(ctx context.Context, in *struct{ Body SourceSample }) (*struct{ Body SourceDraft }, error) {
-			if err := a.refuseRaw(auth.From(ctx), "sources draft"); err != nil {
+			if err := a.refuseRaw(ctx, "sources draft"); err != nil {
 				return nil, err
 			}
 			draft, err := a.draftSource(ctx, in.Body)
@@ -192,7 +192,7 @@ func (a *App) mayReadTopic(c auth.Caller, topic string) bool {
 // sample reads the newest records of a topic, some of each partition.
 func (a *App) sample(ctx context.Context, topic string, n int) ([]source.Record, error) {
 	if c := auth.From(ctx); !a.mayReadTopic(c, topic) {
-		a.refused(c, auth.SourceRead, "sample", "topic "+topic)
+		a.refused(ctx, c, auth.SourceRead, "sample", "topic "+topic)
 		return nil, web.Errorf(http.StatusForbidden, auth.CodeForbidden, "topic %q belongs to another namespace than %q", topic, c.Namespace)
 	}
 	if n == 0 {

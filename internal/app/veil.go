@@ -18,14 +18,14 @@ import (
 
 // checkVeiled refuses questions whose answer would tell what is hidden by what
 // it leaves out, and those that name a column which is denied.
-func (a *App) checkVeiled(c auth.Caller, v *veil, kind query.Kind, r query.Request) error {
+func (a *App) checkVeiled(ctx context.Context, c auth.Caller, v *veil, kind query.Kind, r query.Request) error {
 	if v == nil || kind.Shows == query.ShowsNames {
 		return nil
 	}
 	what := "query " + kind.Name
 	for _, column := range r.Columns {
 		if v.action(column) == event.DenyColumn {
-			return a.refuseColumn(c, what, column)
+			return a.refuseColumn(ctx, c, what, column)
 		}
 	}
 	asked := slices.Clone(r.GroupBy)
@@ -37,17 +37,17 @@ func (a *App) checkVeiled(c auth.Caller, v *veil, kind query.Kind, r query.Reque
 	}
 	for _, name := range asked {
 		if v.hides(name) {
-			return a.refuseColumn(c, what, name)
+			return a.refuseColumn(ctx, c, what, name)
 		}
 	}
 	if len(r.Params) > 0 && v.words.Match(r.Params) {
-		return a.refuseColumn(c, what, "params")
+		return a.refuseColumn(ctx, c, what, "params")
 	}
 	return nil
 }
 
 // hidesFeatures is what features are asked without.
-func (a *App) hidesFeatures(c auth.Caller) features.Hides {
+func (a *App) hidesFeatures(ctx context.Context, c auth.Caller) features.Hides {
 	v := a.veilOf(c)
 	if v == nil {
 		return nil
@@ -57,7 +57,7 @@ func (a *App) hidesFeatures(c auth.Caller) features.Hides {
 		case "":
 			return features.Shown
 		case event.DenyColumn:
-			a.record(a.columnRefusal(c, "features", name))
+			a.record(a.columnRefusal(ctx, c, "features", name))
 			return features.Denied
 		}
 		return features.Masked
@@ -76,7 +76,7 @@ func (a *App) hidesInputs(ctx context.Context) func(string) bool {
 // among them, to whoever a policy hides a part of.
 func (a *App) veiledFiles(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := a.refuseRaw(auth.From(r.Context()), r.Pattern); err != nil {
+		if err := a.refuseRaw(r.Context(), r.Pattern); err != nil {
 			web.WriteError(w, web.From(err))
 			return
 		}
@@ -193,15 +193,15 @@ func reasonOf(labels json.RawMessage) string {
 
 // checkRecords refuses to look for a text in what records hold, which would tell
 // it, where the caller may not read them.
-func (a *App) checkRecords(c auth.Caller, v *veil, kind query.Kind, r query.Request) error {
+func (a *App) checkRecords(ctx context.Context, c auth.Caller, v *veil, kind query.Kind, r query.Request) error {
 	_, looks := r.Filter["detail"]
 	switch {
 	case kind.Shows != query.ShowsRecords || !looks:
 		return nil
 	case !c.May(auth.DeadLetterRead):
-		return a.forbid(c, auth.DeadLetterRead, "query "+kind.Name, "filter detail")
+		return a.forbid(ctx, c, auth.DeadLetterRead, "query "+kind.Name, "filter detail")
 	case v != nil:
-		return a.refuseColumn(c, "query "+kind.Name, "what records hold")
+		return a.refuseColumn(ctx, c, "query "+kind.Name, "what records hold")
 	}
 	return nil
 }

@@ -48,16 +48,20 @@ func Secure(next http.Handler) http.Handler {
 // SameOrigin refuses what a page of another origin makes a browser send: a
 // change with the reader's stored password, or, with onlyLocal, anything at all
 // under a name that was made to point here (DNS rebinding). onlyLocal lets
-// through addresses and localhost alone.
-func SameOrigin(onlyLocal bool, next http.Handler) http.Handler {
+// through addresses and localhost alone. refused is told of each before its answer.
+func SameOrigin(onlyLocal bool, refused func(*http.Request, *Error), next http.Handler) http.Handler {
 	cross := http.NewCrossOriginProtection()
+	refuse := func(w http.ResponseWriter, r *http.Request, err *Error) {
+		refused(r, err)
+		WriteError(w, err)
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if onlyLocal && !isLocalName(r.Host) {
-			WriteError(w, Errorf(http.StatusMisdirectedRequest, CodeBadRequest, "the host %.100q is not this server: without authentication it answers to its address and to localhost alone", r.Host))
+			refuse(w, r, Errorf(http.StatusMisdirectedRequest, CodeBadRequest, "the host %.100q is not this server: without authentication it answers to its address and to localhost alone", r.Host))
 			return
 		}
 		if cross.Check(r) != nil {
-			WriteError(w, Errorf(http.StatusForbidden, "cross_origin", "a page of another origin may not change anything here"))
+			refuse(w, r, Errorf(http.StatusForbidden, "cross_origin", "a page of another origin may not change anything here"))
 			return
 		}
 		next.ServeHTTP(w, r)

@@ -45,6 +45,8 @@ type Reader struct {
 	// and what the engine says of itself; else of system nothing but one and
 	// numbers.
 	Table func(name string) bool
+	// Denied is told what the reader was refused; nil: nobody is told.
+	Denied func(reason string)
 }
 
 // maxStatement bounds the text of a statement; insert data is not part of it.
@@ -129,7 +131,12 @@ func (s *server) answer(r *http.Request, reader Reader, out *answer) error {
 		return out.hello(revision, s.db.Version())
 	}
 	if s.access.ReadOnly {
-		return s.guard.query(r.Context(), reader, req, out.write)
+		err := s.guard.query(r.Context(), reader, req, out.write)
+		var e *Error
+		if errors.As(err, &e) && statusOf(e.Code) == http.StatusForbidden && reader.Denied != nil {
+			reader.Denied(strings.TrimPrefix(e.Message, fmt.Sprintf("Code: %d. DB::Exception: ", e.Code)))
+		}
+		return err
 	}
 	if req.data != nil {
 		return s.insert(r.Context(), req, out)
