@@ -316,12 +316,12 @@ func (m *Monitor) judgeArrival(ctx context.Context, now time.Time, revision uint
 	for _, j := range m.silent(now) {
 		out = append(out, m.whole(j, m.Seen, now))
 	}
-	batch, err := m.batch(ctx, now)
+	batches, err := m.batches(ctx, now)
 	if err != nil {
 		return nil, err
 	}
-	for _, j := range batch {
-		out = append(out, m.whole(j, m.Batch.Add(-24*time.Hour), m.Batch))
+	for _, b := range batches {
+		out = append(out, m.whole(b.Judgement, b.from, b.by))
 	}
 	return out, m.store.SaveVerdicts(ctx, m.cfg.Table, out, revision)
 }
@@ -368,32 +368,79 @@ func (m *Monitor) silent(now time.Time) []Judgement {
 	return []Judgement{j}
 }
 
-// batch counts the rows of the day before the newest deadline.
-func (m *Monitor) batch(ctx context.Context, now time.Time) ([]Judgement, error) {
+// batch is what is to be said of the rows between two deadlines.
+type batch struct {
+	Judgement
+	from, by time.Time
+}
+
+// mostBatches bounds the days that are judged after a pause, the newest of them.
+const mostBatches = 31
+
+// batches judges each day whose deadline has passed since the last one that was
+// judged, and that one again when it was not as it should be and rows have come.
+func (m *Monitor) batches(ctx context.Context, now time.Time) ([]batch, error) {
 	c := m.cfg.Cadence
 	if c == nil {
 		return nil, nil
 	}
-	due, err := c.due(now)
-	if err != nil || !due.After(m.Batch) {
-		return nil, err
+	var days [][2]time.Time
+	for at := now; len(days) < mostBatches; {
+		from, by, err := c.due(at)
+		if err != nil {
+			return nil, err
+		}
+		if !by.After(m.Batch) {
+			break
+		}
+		days, at = append(days, [2]time.Time{from, by}), from
+		if m.Batch.IsZero() { // what was due before anybody watched is nobody's business
+			break
+		}
 	}
-	if !due.After(m.First) { // a day that began before there was anything to watch
-		m.Batch = due
-		return nil, nil
+	slices.Reverse(days)
+	var out []batch
+	for _, d := range days {
+		if !d[1].After(m.First) { // a day that began before there was anything to watch
+			m.Batch = d[1]
+			continue
+		}
+		b, err := m.batch(ctx, d[0], d[1])
+		if err != nil {
+			return nil, err
+		}
+		m.Batch = d[1]
+		out = append(out, b)
 	}
-	n, err := m.store.CountRows(ctx, m.cfg.Table, due.Add(-24*time.Hour), due)
+	if len(out) > 0 || !m.Arrived.Equal(now) || !m.watch.Incidents[incidentKey(allRows, cadence)].Open {
+		return out, nil
+	}
+	from, by, err := c.due(m.Batch)
 	if err != nil {
 		return nil, err
 	}
-	m.Batch = due
+	late, err := m.batch(ctx, from, by)
+	if err != nil || late.Drifted {
+		return nil, err
+	}
+	late.Detail += "; not all of them came in time"
+	return []batch{late}, nil
+}
+
+// batch counts the rows between two deadlines.
+func (m *Monitor) batch(ctx context.Context, from, by time.Time) (batch, error) {
+	c := m.cfg.Cadence
+	n, err := m.store.CountRows(ctx, m.cfg.Table, from, by)
+	if err != nil {
+		return batch{}, err
+	}
 	bad := n < uint64(c.Rows[0]) || n > uint64(c.Rows[1])
 	j := Judgement{Column: allRows, Detector: cadence, Effect: float64(n), Low: float64(n), High: float64(n), Floor: float64(c.Rows[0]), P: 1, Adjusted: 1, Drifted: bad, Calm: !bad}
 	j.Detail = fmt.Sprintf("%s rows by %s %s, %s to %s were due", thousands(n), c.By, c.Zone, thousands(uint64(c.Rows[0])), thousands(uint64(c.Rows[1])))
 	if bad {
 		j.P, j.Adjusted, j.Severity = 0, 0, control.Critical
 	}
-	return []Judgement{j}, nil
+	return batch{j, from, by}, nil
 }
 
 // middle is the median.

@@ -85,29 +85,31 @@ func (p PolicySpec) policy() control.Policy {
 }
 
 // Cadence is when a batch must have come and how large it is: its rows' event
-// times lie in the day before By.
+// times lie between the deadline before and this one, a day of 23, 24 or 25 hours.
 type Cadence struct {
 	By   string `json:"by" yaml:"by"`     // "06:00"
 	Zone string `json:"zone" yaml:"zone"` // "Europe/Rome"
 	Rows [2]int `json:"rows" yaml:"rows"` // least and most
 }
 
-// due is the newest deadline that has passed.
-func (c *Cadence) due(now time.Time) (time.Time, error) {
+// due is the newest deadline that has passed at a time, and the one before it.
+func (c *Cadence) due(now time.Time) (before, at time.Time, err error) {
 	zone, err := time.LoadLocation(c.Zone)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("cadence: zone: %w", err)
+		return before, at, fmt.Errorf("cadence: zone: %w", err)
 	}
 	clock, err := time.Parse("15:04", c.By)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("cadence: by %q: want a time of day such as 06:00", c.By)
+		return before, at, fmt.Errorf("cadence: by %q: want a time of day such as 06:00", c.By)
 	}
 	local := now.In(zone)
-	at := time.Date(local.Year(), local.Month(), local.Day(), clock.Hour(), clock.Minute(), 0, 0, zone)
-	if at.After(now) {
-		at = time.Date(local.Year(), local.Month(), local.Day()-1, clock.Hour(), clock.Minute(), 0, 0, zone)
+	on := func(day int) time.Time {
+		return time.Date(local.Year(), local.Month(), local.Day()+day, clock.Hour(), clock.Minute(), 0, 0, zone)
 	}
-	return at, nil
+	if on(0).After(now) {
+		return on(-2), on(-1), nil
+	}
+	return on(-1), on(0), nil
 }
 
 // mostDomain bounds a declared list of values.
@@ -215,7 +217,7 @@ func (s *MonitorSpec) Validate() error {
 	p := s.Policy
 	fault(p.Need < 0 || p.Of < 0 || p.Clear < 0 || p.Cooldown < 0 || p.Of > 0 && p.Need > p.Of, "policy: want need of at most of, and nothing negative")
 	if s.Cadence != nil {
-		_, err := s.Cadence.due(time.Unix(0, 0))
+		_, _, err := s.Cadence.due(time.Unix(0, 0))
 		errs = append(errs, err)
 		fault(s.Cadence.Rows[0] < 0 || s.Cadence.Rows[0] > s.Cadence.Rows[1], "cadence: rows: want least and most")
 	}
