@@ -36,6 +36,7 @@ type AlertChange struct {
 	Severity string `json:"severity"`
 	Sentence string `json:"sentence"`
 	level    control.Severity
+	weight   float64 // how far beyond what is relevant, times importance
 }
 
 // open is how many incidents are open.
@@ -105,7 +106,8 @@ func (m *Monitor) keepBooks(key string, inc control.Incident, change control.Cha
 	}
 	m.changed = append(m.changed, rec)
 	if change == control.Opened || change == control.Worsened || change == control.Resolved {
-		m.told = append(m.told, AlertChange{Incident: rec.ID, Change: change.String(), Column: f.Column, Detector: f.Detector, Severity: rec.Severity, Sentence: sentence, level: max(inc.Worst, f.Severity)})
+		m.told = append(m.told, AlertChange{Incident: rec.ID, Change: change.String(), Column: f.Column, Detector: f.Detector, Severity: rec.Severity, Sentence: sentence, level: max(inc.Worst, f.Severity),
+			weight: control.Times(f.Effect, f.Floor) * (0.5 + m.importance(f.Column))})
 	}
 }
 
@@ -134,7 +136,9 @@ func (m *Monitor) Alert(now time.Time) (a Alert, ok bool) {
 	}
 	changes := m.told
 	m.told = nil
-	slices.SortStableFunc(changes, func(a, b AlertChange) int { return cmp.Compare(b.level, a.level) })
+	slices.SortStableFunc(changes, func(a, b AlertChange) int {
+		return cmp.Or(cmp.Compare(b.level, a.level), cmp.Compare(b.weight, a.weight))
+	})
 	first := now
 	for _, rec := range m.Open {
 		if rec.Opened.Before(first) {

@@ -337,6 +337,9 @@ func (m *Monitor) merge(saved []store.WindowSummary, start time.Time) ([]Column,
 }
 
 func (m *Monitor) importance(column string) float64 {
+	if of, _, ok := ofSegment(column); ok {
+		column = of
+	}
 	for _, c := range m.cfg.Columns {
 		if c.Name == column {
 			return c.Importance
