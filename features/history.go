@@ -187,12 +187,25 @@ func (h *History) joinView(ctx context.Context, p *historyPlan, v *historyView, 
 	other.Go(func() { ask.FirstKeys = firstKeys(keys[0]) })
 	q := newQuestions(keys, c.at)
 	other.Wait()
-	if v.wide() && schema.From == nil {
-		if j, err := h.joinTwice(ctx, q, keys[0], r, v, ask, p.leaky); j != nil || err != nil {
-			return j, err
+	return onDisk(ask, func(ask store.HistoryQuery) (*joined, error) {
+		if v.wide() && schema.From == nil {
+			if j, err := h.joinTwice(ctx, q, keys[0], r, v, ask, p.leaky); j != nil || err != nil {
+				return j, err
+			}
 		}
+		return join(q, r, v.types, ttl, p.leaky, h.store.History(ctx, ask))
+	})
+}
+
+// onDisk does a join again, with rows that are sorted on disk, if the engine's
+// share of the memory is too small for the parts of the table.
+func onDisk(ask store.HistoryQuery, do func(store.HistoryQuery) (*joined, error)) (*joined, error) {
+	j, err := do(ask)
+	if err != nil && !ask.Sorted && store.OutOfMemory(err) {
+		ask.Sorted = true
+		return do(ask)
 	}
-	return join(q, r, v.types, ttl, p.leaky, h.store.History(ctx, ask))
+	return j, err
 }
 
 // joinWindows aggregates the source's rows as they were known at each time.
@@ -200,9 +213,10 @@ func (h *History) joinWindows(ctx context.Context, p *historyPlan, w *windowPlan
 	if err := h.store.Prepare(ctx, []*event.Schema{w.source}); err != nil {
 		return nil, fmt.Errorf("history of view %s: %w", v.view.Name, err)
 	}
-	rows := h.store.History(ctx, store.HistoryQuery{Schema: w.source, Columns: w.columnNames(), From: slices.Min(q.at) - w.reach(), To: slices.Max(q.at),
-		FirstKeys: first, Memory: h.cfg.Memory / 2, Until: p.until})
-	return joinWindows(q, w, w.outputsOf(v.columns), p.leaky, nil, rows)
+	ask := store.HistoryQuery{Schema: w.source, Columns: w.columnNames(), From: slices.Min(q.at) - w.reach(), To: slices.Max(q.at), FirstKeys: first, Memory: h.cfg.Memory / 2, Until: p.until}
+	return onDisk(ask, func(ask store.HistoryQuery) (*joined, error) {
+		return joinWindows(q, w, w.outputsOf(v.columns), p.leaky, nil, h.store.History(ctx, ask))
+	})
 }
 
 // outputsOf are the positions of features by name.

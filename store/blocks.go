@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"runtime"
 	"slices"
 	"strings"
 	"unsafe"
@@ -283,14 +284,27 @@ func unexpected(err error) error {
 }
 
 // withMemory are the settings of a statement that sorts much: beyond a share of
-// the memory it goes to disk.
+// the memory it goes to disk. Every thread sorts by itself, so that each gets a
+// part of the share; the engine's own rule, a ratio of what the machine has free,
+// knows nothing of the statement's bound and is switched off.
 func withMemory(memory int64, more map[string]string) map[string]string {
 	out := map[string]string{}
 	if memory > 0 {
+		threads := max(1, min(int64(runtime.GOMAXPROCS(0)), memory/(32<<20)))
+		share := fmt.Sprint(memory / 4 / threads)
 		out["max_memory_usage"] = fmt.Sprint(memory)
-		out["max_bytes_before_external_sort"] = fmt.Sprint(memory / 2)
-		out["max_bytes_before_external_group_by"] = fmt.Sprint(memory / 2)
+		out["max_threads"] = fmt.Sprint(threads)
+		out["max_bytes_before_external_sort"], out["max_bytes_ratio_before_external_sort"] = share, "0"
+		out["max_bytes_before_external_group_by"], out["max_bytes_ratio_before_external_group_by"] = share, "0"
 	}
 	maps.Copy(out, more)
 	return out
+}
+
+// OutOfMemory reports whether the engine gave a statement up because it would
+// have taken more memory than it may.
+func OutOfMemory(err error) bool {
+	const memoryLimitExceeded = 241
+	var e *chdb.Error
+	return errors.As(err, &e) && e.Code == memoryLimitExceeded
 }

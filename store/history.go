@@ -22,7 +22,11 @@ type HistoryQuery struct {
 	// key column, as text, sorted; rows of other keys are left out.
 	FirstKeys []string
 	Memory    int64 // bytes that the engine may take; 0: its own limit
-	Until     Bounds
+	// Sorted orders the rows on disk, however many there are, where else the parts
+	// of the table are merged: faster, but each part takes memory. An outside table's
+	// rows always are.
+	Sorted bool
+	Until  Bounds
 	Before    TopicEnds // of these topics only what lies before their ends
 	// Addressed adds the value column [AddressColumn].
 	Addressed bool
@@ -73,6 +77,9 @@ func (s *Store) History(ctx context.Context, q HistoryQuery) iter.Seq2[*event.Ba
 		where += " AND " + firstKeyIn(q, p)
 	}
 	from, order, settings := s.ref(t.name), " ORDER BY "+t.orderBy(), map[string]string{"optimize_read_in_order": "1", "max_block_size": "65536"}
+	if q.Sorted || q.Schema.From != nil { // runs on disk are merged a block of each at a time
+		settings["optimize_read_in_order"], settings["max_block_size"] = "0", "8192"
+	}
 	if q.Among != nil {
 		from, order = from+" PREWHERE "+q.Among.condition(t.address()), ""
 		settings["max_query_size"] = fmt.Sprint(4*len(q.Among.bits) + 1<<20)

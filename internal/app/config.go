@@ -171,9 +171,15 @@ type IngestConfig struct {
 
 // FeaturesConfig is how features are served.
 type FeaturesConfig struct {
-	Online OnlineConfig  `yaml:"online"`
-	Served ServedConfig  `yaml:"served"`
-	Limits FeatureLimits `yaml:"limits"`
+	Online  OnlineConfig  `yaml:"online"`
+	Served  ServedConfig  `yaml:"served"`
+	Limits  FeatureLimits `yaml:"limits"`
+	History HistoryConfig `yaml:"history"`
+}
+
+// HistoryConfig bounds one join in time that is asked for over HTTP.
+type HistoryConfig struct {
+	Memory Size `yaml:"memory"` // half of it the engine's; beyond, rows are sorted on disk and larger tables of entities take more passes
 }
 
 // OnlineConfig names the Redis or Valkey in which a fleet of processes shares
@@ -260,9 +266,10 @@ func DefaultConfig() Config {
 		},
 		Sources: SourcesConfig{PairMemory: 256 << 20},
 		Features: FeaturesConfig{
-			Online: OnlineConfig{Prefix: "kedge", Timeout: Duration(time.Second)},
-			Served: ServedConfig{Share: 0.01, By: "key", Delay: Duration(time.Minute)},
-			Limits: FeatureLimits{Entities: 10_000, Features: 1_000, Values: 2_000_000, Body: 16 << 20, Push: 64 << 20},
+			Online:  OnlineConfig{Prefix: "kedge", Timeout: Duration(time.Second)},
+			Served:  ServedConfig{Share: 0.01, By: "key", Delay: Duration(time.Minute)},
+			Limits:  FeatureLimits{Entities: 10_000, Features: 1_000, Values: 2_000_000, Body: 16 << 20, Push: 64 << 20},
+			History: HistoryConfig{Memory: 1 << 30},
 		},
 		Retention: RetentionConfig{Rows: Duration(30 * 24 * time.Hour), DeadLetters: Duration(7 * 24 * time.Hour), Ledger: Duration(90 * 24 * time.Hour)},
 		Alerts:    AlertsConfig{Every: Duration(time.Minute)},

@@ -181,6 +181,7 @@ func (c *Config) checkFeatures(f *faults) {
 	f.check(l.Entities >= 1 && l.Features >= 1 && l.Values >= 1, "features.limits: entities, features, values: want at least 1")
 	f.atLeast("features.limits.body", l.Body, 1<<10)
 	f.atLeast("features.limits.push", l.Push, 1<<10)
+	f.atLeast("features.history.memory", c.Features.History.Memory, 64<<20)
 }
 
 // prefixPattern reports whether a prefix stands for itself in a key pattern.

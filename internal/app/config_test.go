@@ -141,16 +141,17 @@ func TestConfigValidate(t *testing.T) {
 		"server's storage policy": func(c *Config) {
 			c.ClickHouse.URL, c.ClickHouse.Volumes = "http://h:1", map[string]string{"cold": "/mnt/cold"}
 		},
-		"ingest.max_rows":        func(c *Config) { c.Ingest.MaxRows = 0 },
-		"ingest.future_bound":    func(c *Config) { c.Ingest.FutureBound = 0 },
-		"retention":              func(c *Config) { c.Retention.Rows = -1 },
-		"telemetry.log_format":   func(c *Config) { c.Telemetry.LogFormat = "xml" },
-		"telemetry.log_level":    func(c *Config) { c.Telemetry.LogLevel = "loud" },
-		"telemetry.sample_ratio": func(c *Config) { c.Telemetry.SampleRatio = 2 },
-		"telemetry.otlp":         func(c *Config) { c.Telemetry.OTLP = "host:4318" },
-		"trainer.memory":         func(c *Config) { c.Trainer.Memory = 1 },
-		"demo.rate":              func(c *Config) { c.Demo.Rate = 0 },
-		"drain":                  func(c *Config) { c.Drain = 0 },
+		"ingest.max_rows":         func(c *Config) { c.Ingest.MaxRows = 0 },
+		"ingest.future_bound":     func(c *Config) { c.Ingest.FutureBound = 0 },
+		"retention":               func(c *Config) { c.Retention.Rows = -1 },
+		"telemetry.log_format":    func(c *Config) { c.Telemetry.LogFormat = "xml" },
+		"telemetry.log_level":     func(c *Config) { c.Telemetry.LogLevel = "loud" },
+		"telemetry.sample_ratio":  func(c *Config) { c.Telemetry.SampleRatio = 2 },
+		"telemetry.otlp":          func(c *Config) { c.Telemetry.OTLP = "host:4318" },
+		"features.history.memory": func(c *Config) { c.Features.History.Memory = 1 },
+		"trainer.memory":          func(c *Config) { c.Trainer.Memory = 1 },
+		"demo.rate":               func(c *Config) { c.Demo.Rate = 0 },
+		"drain":                   func(c *Config) { c.Drain = 0 },
 	} {
 		cfg := DefaultConfig()
 		change(&cfg)

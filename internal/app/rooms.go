@@ -350,7 +350,7 @@ func (a *App) mountRooms(api *web.API, runs []mlflow.Route) {
 		}
 		if a.store != nil {
 			sc := a.tel.Scope("features")
-			h := features.NewHistory(features.HistoryConfig{}, f.online, a.store)
+			h := features.NewHistory(features.HistoryConfig{Memory: int64(a.cfg.Features.History.Memory)}, f.online, a.store)
 			api.Mux.Handle(features.HistoryPath, &features.HistoryHandler{History: h, Hides: a.hidesFeatures, Scope: sc})
 			a.deleteRoutes(api)
 			a.erasureRoutes(api)
