@@ -366,11 +366,11 @@ func (f *fit) errors(o *store.Outcomes) []float64 {
 		switch {
 		case !o.There[i]:
 		case f.task == "binary":
-			out[i] = math.Abs(o.Score[i] - o.Label[i])
-		case f.task == "multiclass" && o.Class[i] != "" && o.LabelClass[i] != "":
-			out[i] = map[bool]float64{true: 1}[o.Class[i] != o.LabelClass[i]]
+			out[i] = math.Abs(o.Score[i] - numberSaid(o, i))
+		case f.task == "multiclass" && o.Class[i] != "" && classSaid(o, i) != "":
+			out[i] = map[bool]float64{true: 1}[o.Class[i] != classSaid(o, i)]
 		case f.task == "regression":
-			out[i] = math.Abs(o.Value[i] - o.Label[i])
+			out[i] = math.Abs(o.Value[i] - numberSaid(o, i))
 		}
 	}
 	return out

@@ -7,6 +7,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/kedge-ml/kedge/internal/telemetry"
+	"github.com/kedge-ml/kedge/store"
 )
 
 // Skipped reads how many evaluations did not happen, by reason.
@@ -37,4 +38,13 @@ func JudgeUnseen(c Column) Judgement { return judgeUnseen(c) }
 // SmallestDistance is smallestDistance, which a preview answers.
 func SmallestDistance(b *Baseline, rows float64, asked int, o Options) float64 {
 	return smallestDistance(b, rows, asked, o)
+}
+
+// MetricsOf are a window's metrics by their names, and how many rows they are of.
+func MetricsOf(o *store.Outcomes, task string) (map[string]float64, int) {
+	r, out := rowsOf(o, task), map[string]float64{}
+	for name, v := range r.metrics(nil) {
+		out[name] = v.Value
+	}
+	return out, r.labelled
 }

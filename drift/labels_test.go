@@ -7,8 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kedge-ml/kedge/drift"
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/query"
+	"github.com/kedge-ml/kedge/store"
 )
 
 const (
@@ -301,6 +303,34 @@ func TestLabelsComeAsPeopleHaveThem(t *testing.T) {
 		}
 		for _, l := range ways {
 			l.check(t, w, phase, step.due)
+		}
+	}
+}
+
+// A truth is the same truth as a number and as a text, whichever of them a task
+// reckons with; what is neither is no label.
+func TestLabelsAreNumbersOrTexts(t *testing.T) {
+	no := math.NaN()
+	for _, c := range []struct {
+		task, metric string
+		number       []float64
+		text         []string
+		want         float64 // by hand; predictions are scores .9 .1 .9 .1, classes 2 1 2 1, values 2 1 2 1
+		rows         int
+	}{
+		{"binary", "accuracy", []float64{1, 0, 0, 0}, make([]string, 4), 0.75, 4},
+		{"binary", "accuracy", []float64{no, no, no, no}, []string{"1", "0", "false", "0.0"}, 0.75, 4},
+		{"binary", "accuracy", []float64{1, no, 7, no}, []string{"", "true", "", "maybe"}, 0.5, 2},
+		{"multiclass", "accuracy", []float64{no, no, no, no}, []string{"2", "1", "1", "1"}, 0.75, 4},
+		{"multiclass", "accuracy", []float64{2, 1, 1, no}, []string{"", "", "", "1"}, 0.75, 4},
+		{"multiclass", "confusion/1/2", []float64{2, 1, 1, no}, []string{"", "", "", "1"}, 1, 4},
+		{"regression", "mae", []float64{3, 1, no, no}, []string{"", "", "2.5", "many"}, 0.5, 3},
+	} {
+		o := &store.Outcomes{Score: []float64{.9, .1, .9, .1}, Class: []string{"2", "1", "2", "1"}, Value: []float64{2, 1, 2, 1}, Threshold: []float64{no, no, no, no},
+			Time: make([]time.Time, 4), Scores: make([]map[string]float64, 4), There: []bool{true, true, true, true}, Label: c.number, LabelClass: c.text}
+		got, rows := drift.MetricsOf(o, c.task)
+		if v, ok := got[c.metric]; !ok || math.Abs(v-c.want) > 1e-12 || rows != c.rows {
+			t.Errorf("%s of %v %q: %v of %d rows (%v), want %v of %d", c.task, c.number, c.text, v, rows, ok, c.want, c.rows)
 		}
 	}
 }

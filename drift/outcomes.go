@@ -3,6 +3,7 @@ package drift
 import (
 	"math"
 	"slices"
+	"strconv"
 
 	"github.com/kedge-ml/kedge/drift/perf"
 	"github.com/kedge-ml/kedge/store"
@@ -28,6 +29,30 @@ func threshold(t float64) float64 {
 	return t
 }
 
+func zeroOrOne(v float64) bool { return v == 0 || v == 1 }
+
+// numberSaid is a label as a number, also where a text says it; NaN: none.
+func numberSaid(o *store.Outcomes, i int) float64 {
+	if said := o.LabelClass[i]; said != "" && math.IsNaN(o.Label[i]) {
+		if v, err := strconv.ParseFloat(said, 64); err == nil {
+			return v
+		}
+		if v, err := strconv.ParseBool(said); err == nil {
+			return map[bool]float64{true: 1}[v]
+		}
+	}
+	return o.Label[i]
+}
+
+// classSaid is a label as the name of a class, also where a number says it;
+// empty: none.
+func classSaid(o *store.Outcomes, i int) string {
+	if o.LabelClass[i] == "" && !math.IsNaN(o.Label[i]) {
+		return strconv.FormatFloat(o.Label[i], 'f', -1, 64)
+	}
+	return o.LabelClass[i]
+}
+
 func rowsOf(o *store.Outcomes, task string) *rows {
 	r := &rows{task: task}
 	classes := map[string]int{}
@@ -42,16 +67,16 @@ func rowsOf(o *store.Outcomes, task string) *rows {
 			continue
 		}
 		switch {
-		case task == "binary" && !math.IsNaN(o.Score[i]) && (o.Label[i] == 0 || o.Label[i] == 1):
-			r.score, r.truth = append(r.score, o.Score[i]), append(r.truth, o.Label[i] == 1)
+		case task == "binary" && !math.IsNaN(o.Score[i]) && zeroOrOne(numberSaid(o, i)):
+			r.score, r.truth = append(r.score, o.Score[i]), append(r.truth, numberSaid(o, i) == 1)
 			r.predicted = append(r.predicted, o.Score[i] >= threshold(o.Threshold[i]))
-		case task == "multiclass" && o.Class[i] != "" && o.LabelClass[i] != "":
-			r.classes.Truth, r.classes.Predicted = append(r.classes.Truth, classes[o.LabelClass[i]]), append(r.classes.Predicted, classes[o.Class[i]])
+		case task == "multiclass" && o.Class[i] != "" && classSaid(o, i) != "":
+			r.classes.Truth, r.classes.Predicted = append(r.classes.Truth, classes[classSaid(o, i)]), append(r.classes.Predicted, classes[o.Class[i]])
 			if p := chances(o.Scores[i], r.classes.Classes); p != nil {
 				r.classes.Proba = append(r.classes.Proba, p)
 			}
-		case task == "regression" && !math.IsNaN(o.Value[i]) && !math.IsNaN(o.Label[i]):
-			r.numbers.Truth, r.numbers.Predicted = append(r.numbers.Truth, o.Label[i]), append(r.numbers.Predicted, o.Value[i])
+		case task == "regression" && !math.IsNaN(o.Value[i]) && !math.IsNaN(numberSaid(o, i)):
+			r.numbers.Truth, r.numbers.Predicted = append(r.numbers.Truth, numberSaid(o, i)), append(r.numbers.Predicted, o.Value[i])
 		default:
 			continue
 		}
@@ -84,8 +109,8 @@ func chances(scores map[string]float64, classes []string) []float64 {
 func classNames(o *store.Outcomes) []string {
 	var out []string
 	for i := range o.Time {
-		if o.There[i] && o.LabelClass[i] != "" && o.Class[i] != "" {
-			out = append(out, o.LabelClass[i], o.Class[i])
+		if o.There[i] && classSaid(o, i) != "" && o.Class[i] != "" {
+			out = append(out, classSaid(o, i), o.Class[i])
 		}
 	}
 	slices.Sort(out)

@@ -234,11 +234,9 @@ func (p *performance) silence(o *store.Outcomes) {
 		if there {
 			continue
 		}
-		o.There[i] = true
+		o.There[i], o.LabelClass[i] = true, p.model.Labels.Silence
 		if err == nil {
 			o.Label[i] = v
-		} else {
-			o.LabelClass[i] = p.model.Labels.Silence
 		}
 	}
 }
@@ -251,7 +249,7 @@ func (p *performance) task(o *store.Outcomes) string {
 	scores, values, classes, zeroOne := 0, 0, 0, true
 	for i := range o.Time {
 		if o.There[i] {
-			zeroOne = zeroOne && (o.Label[i] == 0 || o.Label[i] == 1)
+			zeroOne = zeroOne && zeroOrOne(numberSaid(o, i))
 		}
 		switch {
 		case !math.IsNaN(o.Score[i]):
