@@ -113,6 +113,38 @@ func some[T any](v []T) []T {
 	return v
 }
 
+// Performance answers the kind "performance": see [store.Store.Performance]. Where
+// nothing is known of a watched model it says why.
+func (s *Scheduler) Performance(ctx context.Context, r query.Request) ([]query.Frame, error) {
+	frames, err := s.store.Performance(ctx, r)
+	if err != nil || len(frames) > 0 || r.Namespace != "" && r.Namespace != s.cfg.Namespace {
+		return frames, err
+	}
+	if _, known := s.registry.State().Get(event.ModelKind, s.cfg.Namespace, r.Model); !known {
+		return nil, fmt.Errorf("%w: there is no model %q here", store.ErrUnknown, r.Model)
+	}
+	for _, w := range s.about(query.Request{Model: r.Model}) {
+		frames = append(frames, query.Frame{Name: "performance", Type: query.TimeSeriesMulti, Notices: []query.Notice{{Severity: "info", Text: w.nothingMeasured(r)}},
+			Columns: []query.Column{{Name: "time", Type: query.Time, Values: []time.Time{}}, {Name: "value", Type: query.Float, Nullable: true, Values: []*float64{}}}})
+	}
+	return frames, nil
+}
+
+// nothingMeasured is why there is nothing of a model's performance.
+func (w *watcher) nothingMeasured(r query.Request) string {
+	w.monitor.mu.Lock()
+	defer w.monitor.mu.Unlock()
+	switch state := w.monitor.state(); {
+	case w.perf.fitted == nil && w.perf.reason != "":
+		return "nothing is measured yet: " + w.perf.reason
+	case w.perf.fitted == nil:
+		return "nothing is measured yet: the monitor is " + state
+	case len(r.Columns)+len(r.GroupBy)+len(r.Segment) > 0:
+		return "no such metric or segment is known of this time: kedge performance without --metrics, --segment and --group-by has what is"
+	}
+	return "no window of this time was measured"
+}
+
 // Monitors answers the kind "monitors": what is watched, against what, and how
 // far each monitor is.
 func (s *Scheduler) Monitors(_ context.Context, r query.Request) ([]query.Frame, error) {

@@ -40,7 +40,7 @@ func (f *aboutFlags) request(kind, command string) (query.Request, error) {
 
 func (f *aboutFlags) named(command string) error {
 	if (f.view == "") == (f.model == "") {
-		return &usageError{errors.New("want --view or --model"), command}
+		return &usageError{errors.New("want --view or --model, one of them"), command}
 	}
 	return nil
 }
@@ -52,6 +52,9 @@ func (c *cli) driftCommand() *cobra.Command {
 		Use: "drift", Short: "What is open, and what moved most", Args: cobra.NoArgs,
 		Example: "  kedge drift\n  kedge drift --model ride_cancel\n  kedge drift --model ride_cancel --segments",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if both := f.view != "" && f.model != ""; both || segments && f.view+f.model == "" {
+				return f.named("drift")
+			}
 			for i, kind := range []string{"monitors", "incidents", "contributions"} {
 				if kind == "contributions" && f.view+f.model == "" {
 					break
@@ -69,9 +72,6 @@ func (c *cli) driftCommand() *cobra.Command {
 			}
 			if !segments {
 				return nil
-			}
-			if err := f.named("drift"); err != nil {
-				return err
 			}
 			return c.tellBlame(cmd, &f)
 		},

@@ -41,7 +41,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	case errors.As(err, &usage):
 		fmt.Fprintf(stderr, "kedge: %v\nTry: %s --help\n", err, strings.TrimSpace("kedge "+strings.TrimSpace(usage.command)))
 		return 2
-	case strings.HasPrefix(err.Error(), "unknown command"), strings.HasPrefix(err.Error(), "required flag"):
+	case strings.HasPrefix(err.Error(), "unknown command"), strings.HasPrefix(err.Error(), "required flag"), strings.HasPrefix(err.Error(), "if any flags in the group"):
 		fmt.Fprintf(stderr, "kedge: %v\nTry: kedge --help\n", err)
 		return 2
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -133,8 +135,7 @@ func parseTime(s string, now time.Time) (time.Time, error) {
 // parseSpan reads "90s", "1h" or "7d".
 func parseSpan(s string) (time.Duration, error) {
 	if days, ok := strings.CutSuffix(s, "d"); ok {
-		var n float64
-		if _, err := fmt.Sscanf(days, "%g", &n); err == nil {
+		if n, err := strconv.ParseFloat(days, 64); err == nil {
 			return time.Duration(n * 24 * float64(time.Hour)), nil
 		}
 	}
@@ -203,11 +204,11 @@ func labelsOf(f *query.Frame) string {
 	for _, c := range f.Columns {
 		var parts []string
 		for k, v := range c.Labels {
-			if k != "column" && v != f.Name {
+			if k != "column" && v != f.Name && v != "" {
 				parts = append(parts, k+"="+v)
 			}
 		}
-		if len(parts) > 0 {
+		if slices.Sort(parts); len(parts) > 0 {
 			return " {" + strings.Join(parts, ", ") + "}"
 		}
 	}

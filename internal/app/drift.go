@@ -67,6 +67,7 @@ func (a *App) driftKinds(k map[string]KindFunc) {
 	if a.drift != nil {
 		k["distribution"] = a.drift.Distribution
 		k["contributions"] = a.drift.Contributions
+		k["performance"] = a.drift.Performance
 		k["monitors"] = a.drift.Monitors
 		k["reference"] = a.drift.Preview
 		k["constraints"] = a.drift.Constraints

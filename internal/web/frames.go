@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -99,19 +101,22 @@ func each(frames []query.Frame, do func(int, *query.Frame) error) error {
 }
 
 // WriteCSV writes one frame with a header line. Nulls are empty, times are RFC
-// 3339 in UTC.
+// 3339 in UTC. What tells one series of several from the others is a column of
+// its own, before the others.
 func WriteCSV(w io.Writer, f *query.Frame) error {
 	cw := csv.NewWriter(w)
-	row := make([]string, len(f.Columns))
-	for i, c := range f.Columns {
-		row[i] = c.Name
+	names, series := seriesOf(f)
+	head := slices.Clone(names)
+	for _, c := range f.Columns {
+		head = append(head, c.Name)
 	}
-	if err := cw.Write(row); err != nil {
+	if err := cw.Write(head); err != nil {
 		return err
 	}
+	row := slices.Concat(series, make([]string, len(f.Columns)))
 	for r := range f.Rows() {
 		for i := range f.Columns {
-			row[i] = Text(&f.Columns[i], r)
+			row[len(series)+i] = Text(&f.Columns[i], r)
 		}
 		if err := cw.Write(row); err != nil {
 			return err
@@ -119,6 +124,23 @@ func WriteCSV(w io.Writer, f *query.Frame) error {
 	}
 	cw.Flush()
 	return cw.Error()
+}
+
+// seriesOf are the names and values of the labels of a frame that is one series.
+func seriesOf(f *query.Frame) (names, values []string) {
+	if f.Type != query.TimeSeriesMulti {
+		return nil, nil
+	}
+	for _, c := range f.Columns {
+		if len(c.Labels) == 0 {
+			continue
+		}
+		for _, k := range slices.Sorted(maps.Keys(c.Labels)) {
+			names, values = append(names, k), append(values, c.Labels[k])
+		}
+		return names, values
+	}
+	return nil, nil
 }
 
 // Text writes one value of a column for people and CSV; null is "".
