@@ -30,6 +30,7 @@ type (
 	}
 	defaults struct {
 		Unit       string         `json:"unit,omitempty"`
+		NoValue    string         `json:"noValue,omitempty"`
 		Min        *float64       `json:"min,omitempty"`
 		Max        *float64       `json:"max,omitempty"`
 		Thresholds map[string]any `json:"thresholds"`
@@ -233,7 +234,10 @@ func (p *Panel) defaults() defaults {
 		if p.SoftMax != 0 {
 			out.Custom["axisSoftMin"], out.Custom["axisSoftMax"] = 0, p.SoftMax
 		}
+	case stat:
+		out.NoValue = p.Empty
 	case bargauge:
+		out.NoValue = p.Empty
 		if p.Unit == "percentunit" { // else bars reach from the smallest to the largest share that there is
 			none, whole := 0.0, 1.0
 			out.Min, out.Max = &none, &whole

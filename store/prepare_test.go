@@ -3,6 +3,7 @@ package store_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -124,6 +125,11 @@ func TestPredictionsAndLabels(t *testing.T) {
 		}
 		if sc.Kind == event.Predictions {
 			setTexts(&b.Columns[event.PredVersion], fmt.Sprint("v", i+1), b.Rows)
+			trace := slices.IndexFunc(sc.Fields, func(f event.Field) bool { return f.Role == event.System && f.Name == "trace_id" })
+			setTexts(&b.Columns[trace], "", b.Rows/2)
+			for range b.Rows - b.Rows/2 {
+				addText(&b.Columns[trace], "t1")
+			}
 		}
 		insert(t, s, fmt.Sprint(i), b)
 	}
@@ -138,7 +144,15 @@ func TestPredictionsAndLabels(t *testing.T) {
 	if frames := must[[]query.Frame](t)(s.Rows(t.Context(), r)); len(frames) != 1 || frames[0].Rows() != 40 {
 		t.Errorf("version v2: %d frames", len(frames))
 	}
-	r.Version, r.GroupBy, r.Columns = "", []string{"version"}, []string{"amount"}
+	r.Version, r.Filter = "", map[string]string{"trace_id": "t1"} // the rows of both versions carry it
+	if frames := must[[]query.Frame](t)(s.Rows(t.Context(), r)); len(frames) != 2 || len(frames[0].Notices) != 0 {
+		t.Errorf("trace t1: %d frames", len(frames))
+	}
+	r.Filter = map[string]string{"trace_id": ""} // no trace is not the rows without one, of which there are
+	if frames := must[[]query.Frame](t)(s.Rows(t.Context(), r)); len(frames) != 1 || frames[0].Rows() != 0 || len(frames[0].Notices) != 1 {
+		t.Errorf("an empty trace: %d frames, %d rows", len(frames), frames[0].Rows())
+	}
+	r.Filter, r.GroupBy, r.Columns = nil, []string{"version"}, []string{"amount"}
 	sums := must[[]query.Frame](t)(s.Summaries(t.Context(), r))
 	if len(sums) != 2 || sums[0].Columns[1].Labels["version"] != "v1" || column(t, sums[1], "count").Values.([]int64)[0] == 0 {
 		t.Errorf("summaries by version: %d frames", len(sums))

@@ -51,6 +51,9 @@ func (s *Store) Rows(ctx context.Context, r query.Request) ([]query.Frame, error
 	if len(out) > 1 && out[0].Rows() == 0 {
 		out = out[1:]
 	}
+	if id, asked := r.Filter["trace_id"]; asked && id == "" && out[0].Rows() == 0 {
+		out[0].Notices = append(out[0].Notices, query.Notice{Severity: "info", Text: "No trace is named: follow the link of a trace_id, or enter one."})
+	}
 	return out, nil
 }
 

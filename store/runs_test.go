@@ -99,3 +99,31 @@ func TestRunMetricsAndLog(t *testing.T) {
 		t.Errorf("%v, %v", frames, err)
 	}
 }
+
+// TestIdleShareOfNoGPUIsNothing: a job that held no GPU, or hardly, has no share
+// of idle time. It had been 0, as of one that was always busy.
+func TestIdleShareOfNoGPUIsNothing(t *testing.T) {
+	s := open(t)
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for id, gpu := range map[string]float64{"none": 0, "short": 299, "long": 300} {
+		r := store.TrainingRun{Namespace: "cost", ID: id, Job: id, Revision: 1, State: "succeeded", Created: at, GPU: gpu, Energy: gpu / 100, Record: `{"cost":{"gpu_idle_seconds":75}}`,
+			Valid: math.NaN(), Test: math.NaN(), Baseline: math.NaN(), Live: math.NaN()}
+		if err := s.SaveRun(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := s.TrainingCost(t.Context(), query.Request{Namespace: "cost", From: at.Add(-time.Hour), To: at.Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	idle, energy := column(t, f, "idle_share").Values.([]*float64), column(t, f, "energy").Values.([]*float64)
+	if jobs := column(t, f, "job").Values.([]string); !slices.Equal(jobs, []string{"long", "none", "short"}) {
+		t.Fatal(jobs)
+	}
+	if idle[0] == nil || *idle[0] != 0.25 || idle[1] != nil || idle[2] != nil {
+		t.Errorf("idle shares %v", idle)
+	}
+	if energy[0] == nil || *energy[0] != 3 || energy[1] != nil || energy[2] == nil {
+		t.Errorf("energies %v", energy)
+	}
+}

@@ -134,6 +134,10 @@ func (t *table) filterOf(r query.Request, p params) (string, error) {
 		if f.Type.List || isMap(f.Type.Elem) {
 			return "", invalid("column %q is a %s, which cannot be filtered by", name, f.Type)
 		}
+		if r.Filter[name] == "" && f.Role == event.System && f.Name == "trace_id" {
+			conditions = append(conditions, "0") // "" is stored where there is no trace: that is none, not all of those
+			continue
+		}
 		key := fmt.Sprintf("f%d", i)
 		conditions = append(conditions, fmt.Sprintf("%s = {%s:%s}", chdb.QuoteIdent(c.name), key, elementType(f.Type.Elem)))
 		p[key] = r.Filter[name]

@@ -182,6 +182,7 @@ func TestRulesOnPlantedFaults(t *testing.T) {
 	}
 	idle, budget, nightly := p.watch(rules["kedge-gpu-idle"]), p.watch(rules["kedge-training-budget"]), map[string]string{"job": "nightly", "severity": "warning"}
 	k.must("apply", "-f", job)
+	idle.clears(nightly, 0) // a job without runs has held no GPU: no number, no alert
 	plant.run("a", 1, 1000, 800)
 	idle.fires(nightly)
 	budget.clears(nightly, 0) // one of two

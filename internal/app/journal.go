@@ -102,6 +102,9 @@ func (a *App) answerAudit(ctx context.Context, r query.Request) ([]query.Frame, 
 			return nil, web.Errorf(http.StatusBadRequest, web.CodeInvalid, "kind audit filters by subject, what and allowed, not by %q", name)
 		}
 	}
+	if v := r.Filter["allowed"]; v != "" && v != "true" && v != "false" { // nothing found would look as if nobody had been refused
+		return nil, web.Errorf(http.StatusBadRequest, web.CodeInvalid, "filter allowed %.70q: want true or false", v)
+	}
 	found := a.journal.Newest(r.Namespace, limit, func(e *auth.Entry) bool {
 		has := func(name, v string) bool { return r.Filter[name] == "" || strings.Contains(v, r.Filter[name]) }
 		return (r.From.IsZero() || !e.Time.Before(r.From)) && (r.To.IsZero() || e.Time.Before(r.To)) &&

@@ -89,6 +89,9 @@ func TestAuditTellsWhoDidWhat(t *testing.T) {
 	if text, status := ask(viewer); status != 403 {
 		t.Errorf("a viewer reads the audit: %d %s", status, text)
 	}
+	if status, text := r.call("POST", "/v1/query", `{"kind":"audit","filter":{"allowed":"no"}}`, "Authorization", "Bearer "+admin); status != 400 || !strings.Contains(text, "true or false") {
+		t.Errorf("allowed=no: %d %s", status, text)
+	}
 	verify := func() (v auth.AuditReport) {
 		status, text := r.call("GET", "/v1/audit/verify", "", "Authorization", "Bearer "+admin)
 		if err := json.Unmarshal([]byte(text), &v); err != nil || status != 200 {

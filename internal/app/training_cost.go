@@ -32,8 +32,11 @@ func (a *App) answerTrainingCost(ctx context.Context, r query.Request) ([]query.
 	}
 	more := len(jobs) - f.Rows()
 	for i := range f.Columns {
-		if v, ok := f.Columns[i].Values.([]float64); ok {
+		switch v := f.Columns[i].Values.(type) {
+		case []float64:
 			f.Columns[i].Values = append(v, make([]float64, more)...)
+		case []*float64: // of a GPU that it has not held
+			f.Columns[i].Values = append(v, make([]*float64, more)...)
 		}
 	}
 	f.Columns[0].Values = orNone(jobs)
