@@ -11,7 +11,6 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 )
 
 // ErasureKind is the registry's name of an entity that was erased for good. As
@@ -150,12 +149,18 @@ func (d *Decoder) mentionsErased() bool {
 		return false
 	}
 	var e struct {
-		Key json.RawMessage `json:"key"`
+		View string          `json:"view"`
+		Key  json.RawMessage `json:"key"`
 	}
 	if json.Unmarshal(d.buf, &e) != nil {
 		return list.covers([]byte(d.cfg.ErasureKey), d.u.Namespace, keyParts(d.rec.Key))
 	}
-	return list.covers([]byte(d.cfg.ErasureKey), d.u.Namespace, keyParts(e.Key))
+	parts := keyParts(e.Key)
+	if view := d.u.Catalog.View(d.u.Namespace, e.View); len(parts) == 0 && view != nil && len(view.Keys()) == 1 { // a bare key
+		parts = keyParts(slices.Concat([]byte(`{"`+scalarKey+`":`), e.Key, []byte("}")))
+		parts = map[string]string{view.Keys()[0].Name: parts[scalarKey]}
+	}
+	return list.covers([]byte(d.cfg.ErasureKey), d.u.Namespace, parts)
 }
 
 // keyText is a key's part as its owner would write it.
@@ -184,7 +189,7 @@ func keyParts(text []byte) map[string]string {
 		return out
 	}
 	for name, v := range parts {
-		out[name] = strings.TrimSpace(fmt.Sprint(v))
+		out[name] = fmt.Sprint(v)
 	}
 	return out
 }

@@ -24,7 +24,8 @@ func TestErasedEntitiesAreRefused(t *testing.T) {
 	}
 	erased := append(entries[:len(entries):len(entries)],
 		CatalogEntry{Kind: ErasureKind, Namespace: "n", Name: "e", UID: 4, Spec: spec(ErasureSpec{Keys: []string{"driver_id"}, Hash: ErasureHash(key, "n", map[string]string{"driver_id": "1001"})})},
-		CatalogEntry{Kind: ErasureKind, Namespace: "n", Name: "f", UID: 5, Spec: spec(ErasureSpec{Keys: []string{"driver_id", "zone"}, Hash: ErasureHash(key, "n", map[string]string{"zone": "north", "driver_id": "7"})})})
+		CatalogEntry{Kind: ErasureKind, Namespace: "n", Name: "f", UID: 5, Spec: spec(ErasureSpec{Keys: []string{"driver_id", "zone"}, Hash: ErasureHash(key, "n", map[string]string{"zone": "north", "driver_id": "7"})})},
+		CatalogEntry{Kind: ErasureKind, Namespace: "n", Name: "g", UID: 6, Spec: spec(ErasureSpec{Keys: []string{"person"}, Hash: ErasureHash(key, "n", map[string]string{"person": ` J "x" `})})})
 	const at = `"event_time":"2026-01-01T00:00:00Z"`
 	for _, c := range []struct {
 		kind               Kind
@@ -44,6 +45,10 @@ func TestErasedEntitiesAreRefused(t *testing.T) {
 		{Predictions, `{"model":"m","version":"1","id":"p",` + at + `,"inputs":{"x":1},"output":{"score":0.5}}`, 1, 0, 0},
 		{Labels, `{"model":"m","key":{"driver_id":1001},` + at + `,"label":1}`, 0, 0, 1},
 		{Labels, `{"model":"m","key":{"driver_id":1003},` + at + `,"label":1}`, 1, 0, 0},
+		{Features, `{"view":"driver","key":1001,` + at + `,"values":{"rating":"bad"}}`, 0, 0, 1},
+		{Features, `{"view":"driver","key":1002,` + at + `,"values":{"rating":"bad"}}`, 0, 1, 0},
+		{Features, `{"view":"pair","key":1001,` + at + `,"values":{"x":1}}`, 0, 1, 0}, // of which part?
+		{Predictions, `{"model":"m","version":"1","id":"p","key":{"person":" J \u0022x\u0022 "},` + at + `,"inputs":{"x":1},"output":{"score":0.5}}`, 0, 0, 1},
 		{Features, ErasedRecord, 0, 0, 1},
 	} {
 		decode := func(defs []CatalogEntry, key []byte) Counts {

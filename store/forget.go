@@ -8,8 +8,10 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode/utf16"
 
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/store/chdb"
@@ -157,7 +159,7 @@ func columnsHave(schema *event.Schema, parts map[string]string) string {
 func keyHas(parts map[string]string) string {
 	var all []string
 	for _, name := range slices.Sorted(maps.Keys(parts)) {
-		all = append(all, fmt.Sprintf("trim(BOTH '\"' FROM JSONExtractRaw(key, %s)) = %s", chdb.QuoteString(name), chdb.QuoteString(parts[name])))
+		all = append(all, fmt.Sprintf("if(JSONType(key, %[1]s) = 'String', JSONExtractString(key, %[1]s), JSONExtractRaw(key, %[1]s)) = %[2]s", chdb.QuoteString(name), chdb.QuoteString(parts[name])))
 	}
 	return "(" + strings.Join(all, " AND ") + ")"
 }
@@ -204,6 +206,54 @@ func spellings(text string) []string {
 	out := []string{text, once, inJSON(once), inHTML.Replace(text), inHTML.Replace(once), plainHTML(text), plainHTML(once)}
 	slices.Sort(out)
 	return slices.Compact(out)
+}
+
+// member is the regular expression of a JSON object's member with one of some
+// values, however its writer escapes: dead letters are what anybody sent.
+func member(name string, values ...string) string {
+	var any []string
+	for _, v := range values {
+		text := asJSON(v)
+		if _, err := strconv.ParseInt(v, 10, 64); err == nil {
+			text += `(?:\.0+)?` // as floats are written
+		}
+		any = append(any, text)
+	}
+	return `"` + asJSON(name) + `"\s*:\s*"?(?:` + strings.Join(any, "|") + `)"?\s*[,}\]]`
+}
+
+// asJSON is the regular expression of a text within a JSON string (RFC 8259,
+// section 7): each sign as it is, by its short escape, or by its UTF-16 units.
+func asJSON(text string) string {
+	short := map[rune]string{'"': `\"`, '\\': `\\`, '/': `\/`, '\b': `\b`, '\f': `\f`, '\n': `\n`, '\r': `\r`, '\t': `\t`}
+	var b strings.Builder
+	for _, r := range text {
+		b.WriteString("(?:" + regexp.QuoteMeta(string(r)))
+		if s := short[r]; s != "" {
+			b.WriteString("|" + regexp.QuoteMeta(s))
+		}
+		b.WriteString("|(?i:")
+		for _, unit := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&b, `\\u%04x`, unit)
+		}
+		b.WriteString("))")
+	}
+	return b.String()
+}
+
+// keyedBy are the namespace's views whose key has one part, that of an entity.
+func (s *Store) keyedBy(namespace string, parts map[string]string) (views []string) {
+	for _, t := range s.tables() {
+		keys := t.schema.Keys()
+		if t.schema.Namespace != namespace || t.schema.Kind != event.Features || len(keys) != 1 || len(parts) != 1 {
+			continue
+		}
+		if _, its := parts[keys[0].Name]; its && !slices.Contains(views, t.schema.Subject) {
+			views = append(views, t.schema.Subject)
+		}
+	}
+	slices.Sort(views)
+	return views
 }
 
 // forgetDerived removes or blanks the rows.
@@ -263,8 +313,14 @@ func (s *Store) derivedAbout(namespace string, parts map[string]string, topics [
 	}
 	for _, name := range slices.Sorted(maps.Keys(parts)) {
 		named = append(named, chdb.QuoteString(name))
-		like := chdb.QuoteString(`"` + regexp.QuoteMeta(name) + `"\s*:\s*"?` + regexp.QuoteMeta(parts[name]) + `"?\s*[,}\]]`)
+		like := chdb.QuoteString(member(name, parts[name]))
 		mentions = append(mentions, fmt.Sprintf("(match(value, %[1]s) OR match(key, %[1]s))", like))
+	}
+	said := strings.Join(mentions, " AND ")
+	if views := s.keyedBy(namespace, parts); len(views) > 0 { // a key of one part may stand without its name
+		for _, v := range parts {
+			said = fmt.Sprintf("(%s OR match(value, %s) AND match(value, %s))", said, chdb.QuoteString(member("key", v)), chdb.QuoteString(member("view", views...)))
+		}
 	}
 	for _, t := range s.tables() {
 		if t.schema.Namespace == namespace {
@@ -282,7 +338,7 @@ func (s *Store) derivedAbout(namespace string, parts map[string]string, topics [
 	ofSegment := fmt.Sprintf("%s AND (`column` IN (%s) OR arrayExists(n -> position(segment, n || '=') > 0, [%[2]s]))", here, strings.Join(named, ", "))
 	monitors := fmt.Sprintf("SELECT DISTINCT monitor FROM %s WHERE %s AND (%s OR %s)", s.ref("monitor_states"), here, names("state"), names("part"))
 	return []derivedTable{
-		{table: "dead_letters", where: fmt.Sprintf("topic IN (%s) AND %s", orNone(own), strings.Join(mentions, " AND ")),
+		{table: "dead_letters", where: fmt.Sprintf("topic IN (%s) AND %s", orNone(own), said),
 			at: "topic, partition, epoch, offset, `index`", appended: "known_at", blank: "key = '', value = '', detail = 'erased'"},
 		{table: "summaries", where: fmt.Sprintf("(table_id, `column`, grid) IN (SELECT table_id, `column`, grid FROM %s WHERE %s)", s.ref("grids"), grids), wider: ofKey},
 		{table: "grids", where: grids, wider: ofKey},
