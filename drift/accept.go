@@ -163,32 +163,16 @@ func (m *Monitor) mark(key, change string) {
 // learnAccepted learns what a column was like from a time on, beside its
 // reference.
 func (m *Monitor) learnAccepted(ctx context.Context, r renewal) error {
-	a := &acceptance{Incident: r.incident, From: r.from.Truncate(m.cfg.Window)}
-	name := r.incident.Column
-	if column, segment, ok := ofSegment(name); ok {
-		windows, grid, err := m.segmentSince(ctx, column, segment, r.from)
-		if err != nil || grid == nil {
-			return err
-		}
+	a, name := &acceptance{Incident: r.incident, From: r.from.Truncate(m.cfg.Window)}, r.incident.Column
+	if _, _, ok := ofSegment(name); ok && m.segments != nil {
 		a.From = r.from.Truncate(m.segments.window)
-		if a.baseline, err = m.baselineSince(*grid, windows, m.segments.baselines[segment][column]); err != nil {
-			return err
-		}
-	} else {
-		i := slices.IndexFunc(m.grids, func(c store.SummaryColumn) bool { return c.Name == name })
-		if i < 0 {
-			return nil
-		}
-		windows, err := m.store.DeriveSummaries(ctx, m.cfg.Table, m.grids[i:i+1], a.From, m.Next, m.cfg.Window)
-		if err != nil {
-			return fmt.Errorf("learn %s as accepted: %w", name, err)
-		}
-		if a.baseline, err = m.baselineSince(m.grids[i], windows, m.baselines[name]); err != nil {
-			return err
-		}
-		a.Slow = m.slowRanges(name)
-		m.setEvidence(name, evidenceOf(m.grids[i], m.allParts(windows)))
 	}
+	windows, grid, err := m.learnSince(ctx, a)
+	if err != nil || grid == nil {
+		return err
+	}
+	a.Slow = m.slowRanges(name)
+	m.watchAccepted(name, *grid, windows)
 	if m.Accepted == nil {
 		m.Accepted = map[string][]*acceptance{}
 	}
@@ -200,6 +184,82 @@ func (m *Monitor) learnAccepted(ctx context.Context, r renewal) error {
 	}
 	m.unquiet(name, a.From, r.incident.Until)
 	return nil
+}
+
+// learnSince learns an acceptance of the rows since then. No grid: its column is
+// not watched, or has none.
+func (m *Monitor) learnSince(ctx context.Context, a *acceptance) (windows []store.WindowSummary, grid *store.SummaryColumn, err error) {
+	name, was := a.Incident.Column, m.baselines[a.Incident.Column]
+	if column, segment, ok := ofSegment(name); ok {
+		if windows, grid, err = m.segmentSince(ctx, column, segment, a.From); grid == nil || err != nil {
+			return nil, nil, err
+		}
+		was = m.segments.baselines[segment][column]
+	} else {
+		i := slices.IndexFunc(m.grids, func(c store.SummaryColumn) bool { return c.Name == name })
+		if i < 0 {
+			return nil, nil, nil
+		}
+		grid = &m.grids[i]
+		if windows, err = m.store.DeriveSummaries(ctx, m.cfg.Table, m.grids[i:i+1], a.From, m.Next, m.cfg.Window); err != nil {
+			return nil, nil, fmt.Errorf("learn %s as accepted: %w", name, err)
+		}
+	}
+	if a.baseline, err = m.baselineSince(*grid, windows, was); err != nil || a.baseline.Reference.Rows() == 0 {
+		return nil, nil, err
+	}
+	return windows, grid, nil
+}
+
+// watchAccepted watches for slow changes of what is accepted; of segments nobody
+// does.
+func (m *Monitor) watchAccepted(name string, grid store.SummaryColumn, windows []store.WindowSummary) {
+	if _, _, ok := ofSegment(name); !ok {
+		m.setEvidence(name, evidenceOf(grid, m.allParts(windows)))
+	}
+}
+
+// recountAccepted counts what is accepted until a time anew where a new reference
+// brought other bins. It ends where its rows, or its column, are gone.
+func (m *Monitor) recountAccepted(ctx context.Context) error {
+	kept := map[string][]*acceptance{}
+	var ended []store.Incident
+	for _, name := range slices.Sorted(maps.Keys(m.Accepted)) {
+		for _, a := range m.Accepted[name] {
+			again := *a
+			if a.Over || a.baseline.Grid.ID() == m.gridOf(name) {
+				kept[name] = append(kept[name], &again)
+				continue
+			}
+			windows, grid, err := m.learnSince(ctx, &again)
+			if err != nil {
+				return err
+			}
+			if grid == nil {
+				again.Incident.State = lapsedChange
+				ended = append(ended, again.Incident)
+				continue
+			}
+			m.watchAccepted(name, *grid, windows)
+			kept[name] = append(kept[name], &again)
+		}
+	}
+	m.Accepted, m.changed = kept, append(m.changed, ended...)
+	return nil
+}
+
+// gridOf is the identity of the grid of a column, or of a segment's; 0: it has
+// none.
+func (m *Monitor) gridOf(name string) uint64 {
+	if column, _, ok := ofSegment(name); ok {
+		name = column
+	}
+	for _, c := range m.grids {
+		if c.Name == name {
+			return c.Grid.ID()
+		}
+	}
+	return 0
 }
 
 // inForce are a column's acceptances that are not over, the newest last.
@@ -300,20 +360,6 @@ func (m *Monitor) lapseOne(name string, a *acceptance) {
 	rec := a.Incident
 	rec.State = lapsedChange
 	m.changed = append(m.changed, rec)
-}
-
-// endAcceptances forgets what was accepted of columns whose reference has become
-// another one, and of their segments.
-func (m *Monitor) endAcceptances(columns []string) {
-	for name := range m.Accepted {
-		column, _, ok := ofSegment(name)
-		if !ok {
-			column = name
-		}
-		if slices.Contains(columns, column) {
-			delete(m.Accepted, name)
-		}
-	}
 }
 
 // packAccepted adds what is stored of acceptances.

@@ -302,3 +302,60 @@ func TestAcceptedWithoutAReference(t *testing.T) {
 		t.Errorf("it opened again: %+v", f)
 	}
 }
+
+// What is accepted until a time stands beside the reference, whichever that is:
+// a promoted version's training, on other bins, or its own first rows, or what a
+// changed definition says. It ends when it was said to.
+func TestAcceptedAcrossReferences(t *testing.T) {
+	p := newPromoted(t)
+	define(t, p.registry, drift.MonitorKind, "watch", `{"model":"churn","window":"1m"}`, "")
+	p.champion = drift.Champion{Version: "1", Artifact: "aaaa", Since: p.begin}
+	p.minutes(34, 0)
+	p.minutes(6, 3)
+	at := func(minute int) string { return p.begin.Add(time.Duration(minute) * time.Minute).Format(time.RFC3339) }
+	states := func() map[string]string {
+		return told(t, p.store, query.Request{Namespace: "test", Model: "churn", From: p.begin, To: p.begin.Add(24 * time.Hour)})
+	}
+	if got := states()["x"]; got != "open" {
+		t.Fatalf("x is %q", got)
+	}
+	define(t, p.registry, drift.ActionKind, "sale", fmt.Sprintf(`{"do":"accept","monitor":"watch","column":"x","until":%q}`, at(100)), "the sale")
+	p.minutes(4, 3) // to 44
+	p.want(42, false, "since 2026-03-01 00:3")
+
+	trained := trainedOn(t, p.rng, 0)
+	p.champion = drift.Champion{Version: "2", Artifact: "bbbb", Since: p.at.Add(-10 * time.Second), Training: func() (map[string]*drift.Baseline, error) { return trained, nil }}
+	p.minutes(6, 3) // to 50
+	p.want(48, false, "since 2026-03-01 00:3")
+	p.restart()
+	p.minutes(4, 0)
+	p.want(52, false, "training of version 2 (bbbb)")
+	p.minutes(4, 3)
+	p.want(56, false, "since 2026-03-01 00:3")
+
+	p.champion = drift.Champion{Version: "3", Since: p.at, Training: func() (map[string]*drift.Baseline, error) { return nil, nil }}
+	p.minutes(2, 0) // to 60
+	p.restart()
+	p.minutes(28, 0)
+	p.want(86, false, "2026-03-01 00:5")
+	p.minutes(4, 3) // to 92
+	p.want(90, false, "since 2026-03-01 00:3")
+	if got := states()["x"]; got != "accepted" {
+		t.Errorf("x is %q", got)
+	}
+	define(t, p.registry, drift.MonitorKind, "watch", `{"model":"churn","window":"1m","importance":{"x":0.9}}`, "")
+	p.minutes(4, 3) // to 96
+	p.want(94, false, "since 2026-03-01 00:3")
+	p.minutes(10, 3) // to 106
+	p.want(102, true, "2026-03-01 00:5")
+	f := ask(t, p.store.Incidents, query.Request{Namespace: "test", Model: "churn", From: p.begin, To: p.begin.Add(24 * time.Hour)})
+	var all []string
+	for i, column := range cells(t, f, "column") {
+		if column == "x" && cells(t, f, "detector")[i] == "ks" {
+			all = append(all, cells(t, f, "state")[i])
+		}
+	}
+	if slices.Sort(all); !slices.Equal(all, []string{"lapsed", "open"}) {
+		t.Errorf("once that is over: %q", all)
+	}
+}

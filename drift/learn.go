@@ -44,6 +44,9 @@ func (m *Monitor) prepare(ctx context.Context, now time.Time, revision uint64) e
 	if err := m.learn(ctx); err != nil {
 		return err
 	}
+	if err := m.recountAccepted(ctx); err != nil {
+		return err
+	}
 	m.begin(m.cfg.To)
 	m.outlook = ""
 	return m.saveBaselines(ctx, revision)
@@ -293,7 +296,7 @@ func (m *Monitor) learn(ctx context.Context) error {
 			return err
 		}
 		for _, c := range group {
-			b, err := LearnBaseline(c.Grid, m.parts(c.Name, windows), 1)
+			b, err := LearnBaseline(c.Grid, m.examples(c.Name, windows), 1)
 			if err != nil {
 				return fmt.Errorf("column %s: %w", c.Name, err)
 			}
@@ -306,7 +309,7 @@ func (m *Monitor) learn(ctx context.Context) error {
 	}
 	m.baselines = learnt
 	for _, c := range m.grids {
-		m.renewEvidence(c, m.parts(c.Name, all))
+		m.renewEvidence(c, m.examples(c.Name, all))
 	}
 	m.learnVolume(all)
 	return m.learnSegments(ctx)
@@ -338,6 +341,17 @@ func (m *Monitor) parts(column string, windows []store.WindowSummary) []SlotWind
 		}
 	}
 	return out
+}
+
+// examples are the parts that a reference is learnt from. A reference that lies
+// wholly within what was unquiet is what somebody asked for, or all that there is of
+// a version: a column without one would be watched by nobody.
+func (m *Monitor) examples(column string, windows []store.WindowSummary) []SlotWindow {
+	parts := m.parts(column, windows)
+	if len(parts) > 0 || m.renewed(column, m.cfg.To.Add(-m.cfg.Window)) {
+		return parts
+	}
+	return m.allParts(slices.DeleteFunc(slices.Clone(windows), func(w store.WindowSummary) bool { return w.Column != column }))
 }
 
 func (m *Monitor) disturbed(column string, start time.Time) bool {

@@ -112,9 +112,12 @@ func (m *Monitor) standOn(ctx context.Context, c *Champion, trained map[string]*
 		}
 	}
 	m.Answers = answering{Version: c.Version, Artifact: c.Artifact, From: was.From, Trained: slices.Sorted(maps.Keys(trained))}
-	accepted := maps.Clone(m.Accepted)
-	m.endAcceptances(m.Answers.Trained)
-	if err := m.learn(ctx); err != nil {
+	accepted := m.Accepted
+	err := m.learn(ctx)
+	if err == nil {
+		err = m.recountAccepted(ctx)
+	}
+	if err != nil {
 		m.baselines, m.grids, m.Volume, m.Answers, m.Accepted = old, grids, volume, was, accepted
 		return fmt.Errorf("take the reference of version %s: %w", c.Version, err)
 	}
@@ -162,7 +165,7 @@ func (m *Monitor) learnPromoted(ctx context.Context, c *Champion, revision uint6
 	m.Answers = answering{Version: c.Version, Artifact: c.Artifact, From: m.Next}
 	m.cfg.From, m.cfg.To = time.Time{}, time.Time{}
 	m.cfg.Window, m.cfg.Season, m.Switched = m.asked.Window, m.asked.Season, m.Next
-	m.baselines, m.segments, m.Volume, m.Accepted = nil, nil, nil, nil
+	m.baselines, m.segments, m.Volume = nil, nil, nil
 	m.grids = []store.SummaryColumn{}
 	clear(m.evidence)
 	return m.saveBaselines(ctx, revision)

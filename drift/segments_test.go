@@ -45,7 +45,7 @@ func (c *churn) minutes(rng *rand.Rand, from time.Time, n int, x func(part byte)
 
 // One part in ten moves while all rows together do not: its own incident names
 // it, no other part is told of, a restart forgets nothing, late rows judge it
-// again, and what is accepted is news no longer.
+// again, and what is accepted is news no longer: until a time, and then for good.
 func TestSegmentDriftsAlone(t *testing.T) {
 	c, s := newChurn(t, churnModel)
 	rng := rand.New(rand.NewPCG(11, 12))
@@ -56,7 +56,7 @@ func TestSegmentDriftsAlone(t *testing.T) {
 	c.minutes(rng, begin, 60, calm)
 	sch := newScheduler(t, s, c.registry)
 	sch.Look(t.Context(), at(61))
-	r := query.Request{Namespace: "test", Model: "churn", From: begin, To: at(200)}
+	r := query.Request{Namespace: "test", Model: "churn", From: begin, To: at(300)}
 	if quiet := ask(t, s.store.SegmentDrift, r); quiet.Rows() != 10*2*2 || slices.Contains(flags(t, quiet, "drifted"), true) { // parts × columns × questions of one window
 		t.Errorf("before anything moved: %d rows %+v", quiet.Rows(), quiet)
 	}
@@ -88,18 +88,62 @@ func TestSegmentDriftsAlone(t *testing.T) {
 	if was, is := counts(t, before, "rows"), counts(t, again, "rows"); len(was) != 1 || len(is) != 1 || is[0] != was[0]+25 {
 		t.Errorf("late rows: %v became %v", was, is)
 	}
+	before60 := counts(t, again, "rows")[0]
 
-	define(t, c.registry, "IncidentAction", "accept-1", `{"do":"accept","monitor":"model/churn","column":"x [part=c]"}`, "the part is so now")
-	c.minutes(rng, at(105), 45, moved)
-	for _, m := range []int{151, 157} {
+	accept := func(name, until string) {
+		define(t, c.registry, "IncidentAction", name, `{"do":"accept","monitor":"model/churn","column":"x [part=c]"`+until+`}`, "the part is so now")
+	}
+	later := func(minute int) query.Frame {
+		return ask(t, s.store.SegmentDrift, query.Request{Namespace: "test", Model: "churn", From: at(minute), To: at(minute + 14), Segment: map[string]string{"part": "c"}, Columns: []string{"x"}, Detector: "ks"})
+	}
+	accept("accept-1", `,"until":"2026-03-01T02:30:00Z"`) // minute 150
+	c.minutes(rng, at(105), 30, moved)
+	sch = newScheduler(t, s, c.registry) // a restart
+	for _, m := range []int{136, 142} {
 		sch.Look(t.Context(), at(m))
 	}
-	later := ask(t, s.store.SegmentDrift, query.Request{Namespace: "test", Model: "churn", From: at(120), To: at(160)})
-	if later.Rows() == 0 || slices.Contains(flags(t, later, "drifted"), true) {
-		t.Errorf("after acceptance: %d rows, %v", later.Rows(), flags(t, later, "drifted"))
+	if f := later(120); f.Rows() != 1 || flags(t, f, "drifted")[0] || !strings.Contains(cells(t, f, "reference")[0], "accepted by ann until 2026-03-01T02:30:00Z: the part is so now") {
+		t.Errorf("while it is accepted: %+v", f)
 	}
 	if names := told(t, s.store, r); len(names) != 1 || names["x [part=c]"] != "accepted" {
-		t.Errorf("incidents %v", names)
+		t.Errorf("while it is accepted: incidents %v", names)
+	}
+	c.minutes(rng, at(135), 45, moved)
+	for _, m := range []int{181, 187} {
+		sch.Look(t.Context(), at(m))
+	}
+	if f := later(150); f.Rows() != 1 || !flags(t, f, "drifted")[0] || !strings.Contains(cells(t, f, "reference")[0], "its own past") {
+		t.Errorf("once that is over: %+v", f)
+	}
+	ofPart := func() (out []string) {
+		f := ask(t, s.store.Incidents, r)
+		for i, column := range cells(t, f, "column") {
+			if column == "x [part=c]" {
+				out = append(out, cells(t, f, "state")[i]+": "+cells(t, f, "sentence")[i])
+			}
+		}
+		slices.Sort(out)
+		return out
+	}
+	if is := ofPart(); len(is) != 2 || !strings.HasPrefix(is[0], "lapsed: ") || !strings.HasPrefix(is[1], "open: ") || !strings.HasSuffix(is[1], "; what was accepted by ann until 2026-03-01T02:30:00Z: the part is so now, is normal no longer") {
+		t.Errorf("once that is over: %q", is)
+	}
+
+	accept("accept-2", "")
+	c.minutes(rng, at(180), 30, moved)
+	for _, m := range []int{211, 217} {
+		sch.Look(t.Context(), at(m))
+	}
+	if f := later(195); f.Rows() != 1 || flags(t, f, "drifted")[0] {
+		t.Errorf("accepted for good: %+v", f)
+	}
+	if is := ofPart(); len(is) != 2 || !strings.HasPrefix(is[0], "accepted: ") || !strings.HasPrefix(is[1], "lapsed: ") {
+		t.Errorf("accepted for good: %q", is)
+	}
+	c.minutes(rng, at(63), 1, moved) // late, of a time before: what was said of it stays
+	sch.Look(t.Context(), at(218))
+	if is := counts(t, later(60), "rows"); len(is) != 1 || is[0] != before60 {
+		t.Errorf("late rows of a time before it was accepted for good: %v, want %v", is, before60)
 	}
 }
 

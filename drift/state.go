@@ -53,8 +53,11 @@ func (m *Monitor) load(ctx context.Context) error {
 		return nil // nothing stored, or not by this version: learn anew
 	}
 	m.remembered = was.remembered
+	if err := m.unpackAccepted(parts); err != nil {
+		return err
+	}
 	if was.Digest != m.asked.Digest {
-		m.Answers, m.Accepted = m.Answers.anew(), nil
+		m.Answers = m.Answers.anew()
 		for column, stretches := range m.Unquiet { // with it goes what was accepted for good
 			m.Unquiet[column] = slices.DeleteFunc(stretches, func(r [2]time.Time) bool { return r[0].IsZero() })
 		}
@@ -64,7 +67,7 @@ func (m *Monitor) load(ctx context.Context) error {
 		if err := m.restoreBaselines(parts); err != nil {
 			return fmt.Errorf("read baselines: %w", err)
 		}
-		if err := errors.Join(m.unpackSegments(parts), m.unpackAccepted(parts)); err != nil {
+		if err := m.unpackSegments(parts); err != nil {
 			return err
 		}
 	}
@@ -183,6 +186,9 @@ func (m *Monitor) fromFile(ctx context.Context, revision uint64) error {
 		m.cfg.Window = windowFor(float64(first.Rows) / max(first.To.Sub(first.From).Seconds(), 1))
 	}
 	if err := m.store.SaveGrids(ctx, m.cfg.Table, m.grids, revision); err != nil {
+		return err
+	}
+	if err := m.recountAccepted(ctx); err != nil {
 		return err
 	}
 	m.begin(first.From.Truncate(m.cfg.Window))
