@@ -133,7 +133,7 @@ func (c *cli) trainingSet(cmd *cobra.Command, h *historyCall) error {
 	}
 	defer body.Close()
 	bar := progressbar.NewOptions64(total, progressbar.OptionSetWriter(cmd.ErrOrStderr()), progressbar.OptionSetVisibility(!h.quiet && isTerminal(cmd.ErrOrStderr())),
-		progressbar.OptionSetDescription(h.out), progressbar.OptionShowBytes(true))
+		progressbar.OptionSetDescription(h.out), progressbar.OptionShowBytes(true), progressbar.OptionShowCount(), progressbar.OptionClearOnFinish())
 	req, err := http.NewRequestWithContext(cmd.Context(), http.MethodPost, strings.TrimSuffix(c.server, "/")+historyPath+"?"+h.query().Encode(), body)
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -92,6 +93,22 @@ func TestTrainingSets(t *testing.T) {
 	}
 	if _, errs, status := p.kedge("features", "history", "-o", "x.csv"); status != 2 || !strings.Contains(errs, "--entities") {
 		t.Fatalf("nothing asked for: %d %s", status, errs)
+	}
+	out := filepath.Join(dir, "drawn.csv")
+	for _, quiet := range []bool{false, true} {
+		drawn := onTerminal(t, func(terminal *os.File) {
+			args := []string{"--server", p.http, "features", "history", "-o", out, "--entities", labels, "--service", "eta", fmt.Sprintf("--quiet=%v", quiet)}
+			if status := run(t.Context(), args, strings.NewReader(""), io.Discard, terminal); status != 0 {
+				t.Fatalf("on a terminal: status %d", status)
+			}
+		})
+		whole, err := os.Stat(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if quiet && drawn != "" || !quiet && (!strings.Contains(drawn, out) || !strings.Contains(drawn, fmt.Sprintf("(%d B", whole.Size()))) {
+			t.Fatalf("quiet %v: of %d bytes was drawn %q", quiet, whole.Size(), drawn)
+		}
 	}
 	online := func(p *kedgeProcess) {
 		t.Helper()
