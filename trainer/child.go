@@ -43,8 +43,8 @@ func (t *tail) Write(p []byte) (int, error) {
 
 // environment is this process's without Kedge's settings, of which some may be
 // secrets: neither the training process nor a program of a user's may see those.
-// A variable of another name that a setting refers to (env:NAME) is seen; who
-// minds gives a file.
+// A variable of another name that a setting refers to (env:NAME) is not there any
+// more: the command takes it out once it is read.
 func environment() []string {
 	return slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, "KEDGE_") && !strings.HasPrefix(v, xgb.Environment+"=")

@@ -61,6 +61,18 @@ func (f *runFlags) config(cmd *cobra.Command) (app.Config, error) {
 	return cfg, nil
 }
 
+// forgetSecrets takes the variables that settings refer to (env:NAME) out of
+// this process's environment, once they are read: training processes and
+// programs of users inherit it.
+func (f *runFlags) forgetSecrets() error {
+	for _, name := range app.SecretVariables(f.file, os.Environ()) {
+		if err := os.Unsetenv(name); err != nil {
+			return fmt.Errorf("take %s out of the environment: %w", name, err)
+		}
+	}
+	return nil
+}
+
 func (c *cli) runCommand() *cobra.Command {
 	var f runFlags
 	cmd := &cobra.Command{
@@ -68,6 +80,9 @@ func (c *cli) runCommand() *cobra.Command {
 		Long: "Run the server. Without further flags it brings its own broker and its own ClickHouse engine.\nThe configuration is the file, overridden by KEDGE_… variables, overridden by flags.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := f.config(cmd)
+			if err == nil {
+				err = f.forgetSecrets()
+			}
 			if err != nil {
 				return err
 			}
