@@ -27,7 +27,7 @@ type HistoryQuery struct {
 	// rows always are.
 	Sorted bool
 	Until  Bounds
-	Before    TopicEnds // of these topics only what lies before their ends
+	Before TopicEnds // of these topics only what lies before their ends
 	// Addressed adds the value column [AddressColumn].
 	Addressed bool
 	// Topics adds the value column [TopicColumn]. Not for outside tables.

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -151,6 +152,14 @@ func TestPredictionsAndLabels(t *testing.T) {
 	r.Filter = map[string]string{"trace_id": ""} // no trace is not the rows without one, of which there are
 	if frames := must[[]query.Frame](t)(s.Rows(t.Context(), r)); len(frames) != 1 || frames[0].Rows() != 0 || len(frames[0].Notices) != 1 {
 		t.Errorf("an empty trace: %d frames, %d rows", len(frames), frames[0].Rows())
+	}
+	for name, v := range map[string]string{"amount": "", "score": "x", "event_time": "", "weight": "1,5"} { // an empty text is no number, and no time
+		r.Filter = map[string]string{name: v}
+		for _, ask := range []func(context.Context, query.Request) ([]query.Frame, error){s.Rows, s.Summaries} {
+			if _, err := ask(t.Context(), r); !errors.Is(err, store.ErrInvalid) || !strings.Contains(err.Error(), "filter "+name) {
+				t.Errorf("filter %s %q: %v", name, v, err)
+			}
+		}
 	}
 	r.Filter, r.GroupBy, r.Columns = nil, []string{"version"}, []string{"amount"}
 	sums := must[[]query.Frame](t)(s.Summaries(t.Context(), r))

@@ -169,6 +169,15 @@ func TestRowsShowsEveryColumn(t *testing.T) {
 	}
 	r.Columns, r.Filter, r.Limit = []string{"user", "s5", "a.b`'"}, map[string]string{"user": column(t, f, "user").Values.([]string)[7]}, 5
 	one := must[[]query.Frame](t)(s.Rows(t.Context(), r))[0]
+	for _, f := range view.Fields {
+		if f.Role == event.ValueRole && f.Type == scalar(event.Int64) { // beyond 64 bits the engine would go on with another number
+			r := r
+			r.Filter = map[string]string{f.Name: "18446744073709551617"}
+			if _, err := s.Rows(t.Context(), r); !errors.Is(err, store.ErrInvalid) {
+				t.Errorf("filter %s beyond 64 bits: %v", f.Name, err)
+			}
+		}
+	}
 	if one.Rows() != 1 || len(one.Columns) != 3 {
 		t.Errorf("filter by key: %d rows, %d columns", one.Rows(), len(one.Columns))
 	}
@@ -472,6 +481,26 @@ func TestForeignDeadLettersBelongToTheirSource(t *testing.T) {
 		f := must[[]query.Frame](t)(s.DeadLetters(t.Context(), query.Request{Namespace: namespace}))[0]
 		if f.Rows() != want {
 			t.Errorf("namespace %q sees %d dead letters, want %d", namespace, f.Rows(), want)
+		}
+	}
+}
+
+// TestRangesThatNoDurationHolds: steps over centuries are refused or counted
+// right, and never a panic.
+func TestRangesThatNoDurationHolds(t *testing.T) {
+	s := open(t)
+	year := func(y int) time.Time { return time.Date(y, 1, 1, 0, 0, 0, 0, time.UTC) }
+	for _, c := range []struct {
+		from, to int
+		step     time.Duration
+		refused  bool
+	}{
+		{1000, 2026, 0, true}, {2025, 9999, time.Hour, true}, {1700, 2026, 285 * 365 * 24 * time.Hour, true},
+		{1800, 2026, 285 * 365 * 24 * time.Hour, false}, {2025, 2026, math.MaxInt64, false}, {1800, 2026, 0, false},
+	} {
+		frames, err := s.Throughput(t.Context(), query.Request{Kind: "throughput", From: year(c.from), To: year(c.to), Step: query.Duration(c.step)})
+		if c.refused != errors.Is(err, store.ErrInvalid) || !c.refused && (err != nil || len(frames) == 0) {
+			t.Errorf("%d to %d by %v: %v", c.from, c.to, c.step, err)
 		}
 	}
 }

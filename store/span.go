@@ -42,12 +42,18 @@ func timeRange(r query.Request, now time.Time, length time.Duration) (from, to t
 	return from.UTC(), to.UTC(), nil
 }
 
+// longestRange bounds what is cut into steps: a duration holds 292 years.
+const longestRange = 250 * 365 * 24 * time.Hour
+
 // gridOf chooses the steps: what the request says, but no more points than it
 // allows.
 func gridOf(r query.Request, now time.Time) (grid, error) {
 	from, to, err := timeRange(r, now, time.Hour)
 	if err != nil {
 		return grid{}, err
+	}
+	if to.Sub(from) > longestRange {
+		return grid{}, invalid("from %s to %s are more than 250 years: ask for less", from.Format(time.RFC3339), to.Format(time.RFC3339))
 	}
 	points := r.MaxPoints
 	if points <= 0 {
@@ -79,7 +85,13 @@ func roundUp(d time.Duration) time.Duration {
 }
 
 // points is the number of steps.
-func (g grid) points() int { return int((g.to.Sub(g.from) + g.step - 1) / g.step) }
+func (g grid) points() int {
+	whole, rest := g.to.Sub(g.from)/g.step, g.to.Sub(g.from)%g.step // their sum may be more than a duration holds
+	if rest > 0 {
+		whole++
+	}
+	return int(whole)
+}
 
 // seconds is how much of step i lies in the range.
 func (g grid) seconds(i int) float64 {

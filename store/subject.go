@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/kedge-ml/kedge/event"
@@ -138,12 +139,38 @@ func (t *table) filterOf(r query.Request, p params) (string, error) {
 			conditions = append(conditions, "0") // "" is stored where there is no trace: that is none, not all of those
 			continue
 		}
+		if err := fits(r.Filter[name], f.Type.Elem); err != nil {
+			return "", invalid("filter %s: %v", name, err)
+		}
 		key := fmt.Sprintf("f%d", i)
 		conditions = append(conditions, fmt.Sprintf("%s = {%s:%s}", chdb.QuoteIdent(c.name), key, elementType(f.Type.Elem)))
 		p[key] = r.Filter[name]
 		i++
 	}
 	return strings.Join(conditions, " AND "), nil
+}
+
+// fits says why a text is no value of a column. The engine would take a number
+// beyond the column's for another one, and no time at all for 1970.
+func fits(text string, t event.Type) (err error) {
+	switch t {
+	case event.Bool:
+		_, err = strconv.ParseBool(text)
+	case event.Int32:
+		_, err = strconv.ParseInt(text, 10, 32)
+	case event.Int64:
+		_, err = strconv.ParseInt(text, 10, 64)
+	case event.Float32, event.Float64:
+		_, err = strconv.ParseFloat(text, 64)
+	case event.Timestamp:
+		if text == "" {
+			err = strconv.ErrSyntax
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%.70q is no %s", text, t)
+	}
+	return nil
 }
 
 func sortedKeys(m map[string]string) []string {

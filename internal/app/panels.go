@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -160,6 +161,12 @@ func (m *marks) add(at time.Time, title, text, tags, id, tint string) {
 // opened, worsened or ended. The filter "type" names one sort of mark.
 func (a *App) answerAnnotations(ctx context.Context, r query.Request) ([]query.Frame, error) {
 	var m marks
+	var notices []query.Notice
+	for _, name := range slices.Sorted(maps.Keys(r.Filter)) {
+		if name != "type" { // a dashboard's filter is for all of its panels
+			notices = append(notices, query.Notice{Severity: "warning", Text: fmt.Sprintf("Annotations are not filtered by %.70q: they take type.", name)})
+		}
+	}
 	wanted := func(what string) bool { return r.Filter["type"] == "" || r.Filter["type"] == what }
 	tints := map[string]string{"rollback": "red", "retraining": "purple", "withdrawal": "dark-red", "deployment": "blue", "opened": "orange", "worsened": "red", "resolved": "green", "accepted": "green", "lapsed": "orange"}
 	for _, x := range a.rollouts(r.Namespace, r.Model) {
@@ -185,7 +192,7 @@ func (a *App) answerAnnotations(ctx context.Context, r query.Request) ([]query.F
 	text := func(name string, v []string) query.Column {
 		return query.Column{Name: name, Type: query.Text, Values: orNone(v)}
 	}
-	return []query.Frame{{Name: "annotations", Type: query.Table, Columns: []query.Column{
+	return []query.Frame{{Name: "annotations", Type: query.Table, Notices: notices, Columns: []query.Column{
 		{Name: "time", Type: query.Time, Values: orNone(m.at)}, text("title", m.title), text("text", m.text), text("tags", m.tags), text("id", m.id), text("color", m.tint),
 	}}}, nil
 }
