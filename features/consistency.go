@@ -202,7 +202,7 @@ func (m *Monitor) check(ctx context.Context, v *View, samples []sample, now int6
 			}
 		}
 	}
-	j, err := m.recompute(ctx, v, keys, at, columns, samples)
+	j, w, err := m.recompute(ctx, v, keys, at, columns, samples)
 	if err != nil {
 		return err
 	}
@@ -210,17 +210,18 @@ func (m *Monitor) check(ctx context.Context, v *View, samples []sample, now int6
 	defer m.mu.Unlock()
 	m.forget(now)
 	for i := range samples {
-		m.compare(&samples[i], j, i, columns)
+		m.compare(&samples[i], j, w, i, columns)
 	}
 	return nil
 }
 
-func (m *Monitor) recompute(ctx context.Context, v *View, keys []event.Column, at []int64, columns []string, samples []sample) (*joined, error) {
+func (m *Monitor) recompute(ctx context.Context, v *View, keys []event.Column, at []int64, columns []string, samples []sample) (*joined, *witness, error) {
 	if v.windows != nil {
-		return m.recomputeWindows(ctx, v.windows.plan, keys, at, columns, samples)
+		j, err := m.recomputeWindows(ctx, v.windows.plan, keys, at, columns, samples)
+		return j, nil, err
 	}
 	if err := m.store.Prepare(ctx, []*event.Schema{v.Schema}); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var pointers []*event.Column
 	for i := range keys {
@@ -234,7 +235,9 @@ func (m *Monitor) recompute(ctx context.Context, v *View, keys []event.Column, a
 	ttl := int64(v.Spec.TTL) / 1000
 	r := HistoryRange{Schema: v.Schema, Columns: columns, From: event.MinTime, To: slices.Max(at)}
 	rows := m.store.History(ctx, store.HistoryQuery{Schema: v.Schema, Columns: columns, From: r.From, To: r.To, FirstKeys: firstKeys(pointers[0])})
-	return join(newQuestions(pointers, at), r, types, ttl, false, rows)
+	w := newWitness(samples, columns, types, m.cfg.Tolerance.Microseconds())
+	j, err := join(newQuestions(pointers, at), r, types, ttl, false, w.watch(rows))
+	return j, w, err
 }
 
 // recomputeWindows aggregates the rows that the table had folded in when each
@@ -257,7 +260,7 @@ func (m *Monitor) recomputeWindows(ctx context.Context, w *windowPlan, keys []ev
 }
 
 // compare counts the features of one read. m.mu is held.
-func (m *Monitor) compare(s *sample, j *joined, i int, columns []string) {
+func (m *Monitor) compare(s *sample, j *joined, w *witness, i int, columns []string) {
 	start := s.at - s.at%time.Minute.Microseconds()
 	counts := m.minutes[start]
 	if counts == nil {
@@ -270,6 +273,9 @@ func (m *Monitor) compare(s *sample, j *joined, i int, columns []string) {
 		for _, q := range []int{2 * i, 2*i + 1} {
 			place := int(j.place[q])
 			same = same || s.status == j.statuses[place] && m.agree(s.view, &s.values[at], &j.columns[c], place)
+		}
+		if place := w.right(i); place >= 0 {
+			same = same || m.agree(s.view, &s.values[at], &w.columns[c], place)
 		}
 		f := featureName{s.view.Schema.Namespace, s.view.Name, name}
 		t := counts[f]

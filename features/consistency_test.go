@@ -106,6 +106,53 @@ func TestMonitorForgivesTheTailItsDelay(t *testing.T) {
 	}
 }
 
+// TestMonitorOfAHotKey serves a key that changes every ten milliseconds, at every
+// tenth of them: each time the table is behind by some rows, and right. What it
+// is given late, and what is stored otherwise, is found all the same.
+func TestMonitorOfAHotKey(t *testing.T) {
+	l := openLibrary(t, 1<<28)
+	const now, rows, behind = int64(1772366400_000000), 600, 7
+	l.view.Spec.TTL, l.view.Spec.Online, l.view.table = 0, true, NewTable(l.view.Schema, 0)
+	var all, stored []factRow
+	for i := range int64(rows) {
+		at := now + i*10_000
+		all = append(all, factRow{keys: []any{int64(1)}, v: Version{EventTime: at, Created: at, Offset: i}, knownAt: at + 3_000, values: map[string]any{"x": float64(i)}})
+		stored = append(stored, all[i])
+		if i == 395 {
+			stored[i].values = map[string]any{"x": -1.0}
+		}
+	}
+	l.fill("driver", stored)
+	must(t, l.store.InsertLedger(t.Context(), "l", event.LedgerRow{Topic: FeatureTopic(testNamespace), From: 0, To: rows}))
+	m, log := l.monitor(now)
+	served := func(i int64, applied int64) tally {
+		t.Helper()
+		b := event.NewBatch(l.view.Schema, "")
+		for _, row := range all[:applied] {
+			addRow(b, row)
+		}
+		must(t, l.view.table.apply(t.Context(), b, now+rows*10_000))
+		m.minutes = map[int64]map[featureName]*tally{}
+		serve(t, l.online, log, m, now+i*10_000, `{"features":["driver:x"],"entities":{"driver_id":[1]}}`)
+		must(t, m.Tick(t.Context(), now+2*time.Minute.Microseconds()))
+		return m.lastHour()[featureName{testNamespace, "driver", "x"}]
+	}
+	for i := int64(10); i < 400; i += 10 {
+		if got := served(i, i-behind); got != (tally{1, 0, 1, 0}) {
+			t.Errorf("at row %d: %+v", i, got)
+		}
+	}
+	if got := served(403, 396); got != (tally{1, 1, 1, 1}) {
+		t.Errorf("a row that is stored otherwise: %+v", got)
+	}
+	if got := served(610, 420); got != (tally{1, 0, 1, 0}) {
+		t.Errorf("a table that is behind within the tolerance: %+v", got)
+	}
+	if got := served(640, 420); got != (tally{1, 1, 1, 1}) {
+		t.Errorf("a table that stopped following: %+v", got)
+	}
+}
+
 // TestMonitorFindsSkewInWindows plants, beside windows that agree, an event
 // that only the table has, one that only the store has, one that differs, and a
 // table that stopped following.
