@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kedge-ml/kedge/drift"
+	"github.com/kedge-ml/kedge/internal/telemetry"
 	"github.com/kedge-ml/kedge/query"
 	"github.com/kedge-ml/kedge/registry"
 )
@@ -25,6 +26,8 @@ type minuteStream struct {
 	begin time.Time
 	n     int // minutes written
 	looks int
+
+	topicOf *alertsTopic // who is told; nil: nobody
 }
 
 func newMinutes(t *testing.T) *minuteStream {
@@ -34,7 +37,15 @@ func newMinutes(t *testing.T) *minuteStream {
 	return m
 }
 
-func (m *minuteStream) restart() { m.sch = newScheduler(m.t, m.stream, m.reg) }
+func (m *minuteStream) restart() {
+	m.sch = newScheduler(m.t, m.stream, m.reg)
+	if a := m.topicOf; a != nil {
+		var err error
+		if m.sch, err = drift.NewScheduler(drift.SchedulerConfig{Namespace: "test", Topic: a.name, Scope: telemetry.Discard()}, m.store, m.reg, a.tell); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+}
 
 func (m *minuteStream) at(minute int) time.Time {
 	return m.begin.Add(time.Duration(minute) * m.step)

@@ -158,3 +158,64 @@ func TestAlertsAreToldOnce(t *testing.T) {
 		}
 	}
 }
+
+// What is snoozed is told again once that is over and it goes on, and stands as
+// open. What is acknowledged is told of no more until it ends, and a planned change not while it
+// lasts; a later incident is.
+func TestSilenceEnds(t *testing.T) {
+	m, topic := newMinutes(t), newAlertsTopic(t)
+	m.topicOf = topic
+	m.restart()
+	said := 0
+	wantTold := func(when string, states []string, changes ...string) {
+		t.Helper()
+		var got []string
+		for _, a := range topic.from(int64(said)) {
+			said++
+			for _, c := range a.Changes {
+				if c.Column == "amount" && c.Detector == "ks" {
+					got = append(got, c.Change)
+				}
+			}
+		}
+		if !slices.Equal(got, changes) {
+			t.Errorf("%s: told %q, want %q", when, got, changes)
+		}
+		m.wantIncidents(when, "amount", states...)
+	}
+	act := func(name, do string, until int) {
+		t.Helper()
+		_, ids, _ := m.incidents("amount")
+		spec := fmt.Sprintf(`{"do":%q,"monitor":"quick","column":"amount","incident":%q}`, do, ids[len(ids)-1])
+		if until > 0 {
+			spec = fmt.Sprintf(`{"do":%q,"monitor":"quick","column":"amount","from":%q,"until":%q}`, do, m.at(until-6).Format(time.RFC3339), m.at(until).Format(time.RFC3339))
+		}
+		define(t, m.reg, drift.ActionKind, name, spec, "we know")
+		m.look()
+	}
+	define(t, m.reg, drift.MonitorKind, "quick", `{"view":"user","window":"1m","policy":{"cooldown":"1m"}}`, "")
+	m.add(33, 0)
+	m.add(4, 1.5) // 33 to 36
+	wantTold("it opens", []string{"open"}, "opened")
+	act("s", "snooze", 42)
+	m.add(4, 1.5) // to 40
+	wantTold("while it is snoozed", []string{"snoozed"})
+	m.restart()
+	m.add(5, 1.5) // to 45
+	wantTold("once the snooze is over", []string{"open"}, "opened")
+	act("a", "acknowledge", 0)
+	m.restart()
+	m.add(6, 1.5)
+	wantTold("once it is acknowledged", []string{"acknowledged"})
+	m.add(6, 0) // 52 to 57
+	wantTold("when it ends", []string{"resolved"}, "resolved")
+	m.add(4, 1.5) // 58 to 61
+	wantTold("the next one", []string{"resolved", "open"}, "opened")
+	m.add(6, 0) // 62 to 67
+	wantTold("and its end", []string{"resolved", "resolved"}, "resolved")
+	act("p", "planned", 74) // 68 to 73
+	m.add(4, 1.5)           // 68 to 71
+	wantTold("as planned", []string{"resolved", "resolved", "silenced"})
+	m.add(6, 1.5) // to 77
+	wantTold("longer than planned", []string{"resolved", "resolved", "open"}, "opened")
+}

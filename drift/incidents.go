@@ -63,6 +63,9 @@ func (m *Monitor) hush(v *store.Verdict, f Finding) {
 	case why != "" && (change == control.Opened || change == control.Worsened):
 		inc, change = inc.Silence()
 	case why == "" && change == control.Same && f.Drifted:
+		if m.Open[key].State == "snoozed" { // told before it, and still there after it
+			inc, _ = inc.Silence()
+		}
 		inc, change = inc.Speak()
 	}
 	m.watch.Incidents[key] = inc

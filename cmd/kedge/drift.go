@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -216,6 +217,9 @@ func (c *cli) decide(cmd *cobra.Command, do drift.ActionVerb, id, why, span, unt
 	if row < 0 {
 		return fmt.Errorf("no incident %q in the last week: kedge query incidents lists them", id)
 	}
+	if err := decidable(f, row, do, end); err != nil {
+		return err
+	}
 	a := drift.Action{Do: do, Monitor: texts(f, "monitor")[row], Column: texts(f, "column")[row], Detector: texts(f, "detector")[row], Until: end}
 	if do != drift.Snooze { // which is about the column, whatever opens
 		a.Incident = id
@@ -230,6 +234,19 @@ func (c *cli) decide(cmd *cobra.Command, do drift.ActionVerb, id, why, span, unt
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s: %s %s\n", do, id, a.Monitor, a.Column)
 	return err
+}
+
+// decidable refuses what would change nothing: of an incident that is over, and
+// until a time at which it had not opened.
+func decidable(f *query.Frame, row int, do drift.ActionVerb, until time.Time) error {
+	id, state := texts(f, "id")[row], texts(f, "state")[row]
+	if slices.Contains([]string{"resolved", "accepted", "lapsed"}, state) {
+		return fmt.Errorf("%s %s: it is %s, and open no more; kedge query incidents shows what is", do, id, state)
+	}
+	if opened := column[time.Time](f, "opened")[row]; !until.IsZero() && !until.After(opened) {
+		return fmt.Errorf("%s %s: until %s is not after it opened, at %s; times are those of the rows", do, id, until.Format(time.RFC3339), opened.Format(time.RFC3339))
+	}
+	return nil
 }
 
 // ending is when a decision ends: a while from now, or a time; zero: never.
@@ -329,9 +346,12 @@ func (c *cli) keepReport(cmd *cobra.Command, about report.About) error {
 	return err
 }
 
-func texts(f *query.Frame, name string) []string {
+func texts(f *query.Frame, name string) []string { return column[string](f, name) }
+
+// column is what a frame has under a name; nil: nothing of that type.
+func column[T any](f *query.Frame, name string) []T {
 	for _, c := range f.Columns {
-		if v, ok := c.Values.([]string); ok && c.Name == name {
+		if v, ok := c.Values.([]T); ok && c.Name == name {
 			return v
 		}
 	}
