@@ -184,6 +184,9 @@ func printComparison(w io.Writer, r *files.Result) error {
 	for _, n := range r.OnlyNew {
 		fmt.Fprintf(w, "%s: only in the new file\n", n)
 	}
+	for _, n := range r.Lists {
+		fmt.Fprintf(w, "%s: not compared, a row has several values of it\n", n)
+	}
 	_, err := fmt.Fprintf(w, "%d of %d columns drifted; %d rows against %d\n", r.Drifted, len(r.Columns), r.Rows, r.ReferenceRows)
 	return err
 }

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/kedge-ml/kedge/dist"
@@ -63,6 +66,7 @@ type Result struct {
 	Columns       []Compared `json:"columns"`
 	OnlyReference []string   `json:"only_reference,omitempty"`
 	OnlyNew       []string   `json:"only_new,omitempty"`
+	Lists         []string   `json:"lists,omitempty"` // columns that are not compared: a row has several values of them
 }
 
 // Compare holds the second file against the first. Columns are read one at a
@@ -70,6 +74,9 @@ type Result struct {
 func Compare(a, b *Table, o Options) (*Result, error) {
 	both, onlyA, onlyB := Common(a, b)
 	out := &Result{ReferenceRows: a.Rows(), Rows: b.Rows(), OnlyReference: onlyA, OnlyNew: onlyB}
+	out.Lists = append(append(out.Lists, a.lists...), b.lists...)
+	slices.Sort(out.Lists)
+	out.Lists = slices.Compact(out.Lists)
 	var names []string
 	for _, n := range both {
 		if !contains(o.Ignore, n) && (len(o.Columns) == 0 || contains(o.Columns, n)) {
@@ -82,7 +89,10 @@ func Compare(a, b *Table, o Options) (*Result, error) {
 		}
 	}
 	if len(names) == 0 {
-		return nil, errors.New("the files have no column in common")
+		return nil, fmt.Errorf("the files have no column in common: the reference has %s, the new file %s", listed(onlyA), listed(onlyB))
+	}
+	if a.Rows() == 0 || b.Rows() == 0 {
+		return nil, fmt.Errorf("%d rows in the reference, %d in the new file: there is nothing to compare", a.Rows(), b.Rows())
 	}
 	var err error
 	if out.Columns, err = compareAll(a, b, names, o); err != nil {
@@ -94,6 +104,19 @@ func Compare(a, b *Table, o Options) (*Result, error) {
 		}
 	}
 	return out, nil
+}
+
+// listed are the first of some names.
+func listed(names []string) string {
+	const most = 8
+	if len(names) == 0 {
+		return "none that can be read"
+	}
+	out := strings.Join(names[:min(len(names), most)], ", ")
+	if len(names) > most {
+		out += ", …"
+	}
+	return out
 }
 
 func contains(list []string, s string) bool {
@@ -109,14 +132,14 @@ func contains(list []string, s string) bool {
 // them together.
 func compareAll(a, b *Table, names []string, o Options) ([]Compared, error) {
 	columns, reasons, errs := make([]drift.Column, len(names)), make([]string, len(names)), make([]error, len(names))
-	detected, out := make([][]Detected, len(names)), make([]Compared, len(names))
+	detected, out, changed := make([][]Detected, len(names)), make([]Compared, len(names)), make([]string, len(names))
 	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
 	var wg sync.WaitGroup
 	for i, name := range names {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			ref, cur, err := sides(a, b, name, contains(o.Categories, name))
+			ref, cur, mixed, err := sides(a, b, name, contains(o.Categories, name))
 			if errs[i] = err; err != nil {
 				return
 			}
@@ -128,6 +151,7 @@ func compareAll(a, b *Table, names []string, o Options) ([]Compared, error) {
 				return
 			}
 			columns[i], reasons[i], errs[i] = prepare(ref, cur, name)
+			changed[i] = mixed
 		})
 	}
 	wg.Wait()
@@ -137,24 +161,57 @@ func compareAll(a, b *Table, names []string, o Options) ([]Compared, error) {
 	if o.Preset == "" {
 		out = judge(names, columns, reasons, o)
 	}
+	for i, mixed := range changed {
+		switch {
+		case mixed == "":
+		case out[i].Drifted:
+			out[i].Sentence += "; " + mixed
+		case reasons[i] != "":
+			out[i] = Compared{Column: names[i], Detector: "type", Drifted: true, Severity: control.Critical.String(), Sentence: names[i] + " has another type: " + mixed}
+		}
+	}
 	for i := range out {
 		out[i].Detectors = detected[i]
 	}
 	return out, nil
 }
 
-// sides reads both files' column; numbers on one side alone are categories.
-func sides(a, b *Table, name string, category bool) (ref, cur *Column, err error) {
+// sides reads both files' column; numbers on one side alone are categories, and
+// mixed says which side that is.
+func sides(a, b *Table, name string, category bool) (ref, cur *Column, mixed string, err error) {
 	if ref, err = a.Column(name); err != nil {
-		return nil, nil, err
+		return nil, nil, "", err
 	}
 	if cur, err = b.Column(name); err != nil {
-		return nil, nil, err
+		return nil, nil, "", err
 	}
-	if category || (ref.Numbers == nil) != (cur.Numbers == nil) {
+	switch {
+	case ref.Numbers == nil && cur.Numbers != nil:
+		mixed = "texts in the reference, numbers in the new file"
+	case ref.Numbers != nil && cur.Numbers == nil:
+		mixed = fmt.Sprintf("numbers in the reference, texts in the new file, such as %q", cur.text())
+	}
+	if category || mixed != "" {
 		ref, cur = ref.asCategories(), cur.asCategories()
 	}
-	return ref, cur, nil
+	return ref, cur, mixed, nil
+}
+
+// text is the first value that is no number, cut where it is long; else the
+// first one.
+func (c *Column) text() string {
+	out := ""
+	for i, s := range c.Categories {
+		if c.Missing[i] {
+			continue
+		}
+		if _, err := strconv.ParseFloat(s, 64); out == "" || err != nil {
+			if out = string([]rune(s)[:min(len([]rune(s)), 40)]); err != nil {
+				break
+			}
+		}
+	}
+	return out
 }
 
 // gridSample is how many values a grid is cut from.

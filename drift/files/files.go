@@ -6,6 +6,7 @@
 package files
 
 import (
+	"bufio"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"strings"
 
 	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/format"
 
 	"github.com/kedge-ml/kedge/event/parquetfile"
 )
@@ -40,6 +42,7 @@ func (c *Column) Rows() int { return max(len(c.Numbers), len(c.Categories)) }
 // Table is an open file.
 type Table struct {
 	names   []string
+	lists   []string // columns that are not read: a row has several values of them
 	parquet *parquet.File
 	csv     map[string][]string
 	closer  io.Closer
@@ -95,7 +98,12 @@ func openParquet(f *os.File) (*Table, error) {
 		return nil, fmt.Errorf("it has %d rows, of %d at most: compare a part of them", t.rows, maxRows)
 	}
 	for _, path := range file.Schema().Columns() {
-		if leaf, ok := file.Schema().Lookup(path...); ok && leaf.MaxRepetitionLevel == 0 && !strings.HasPrefix(path[0], "__index_level") {
+		leaf, ok := file.Schema().Lookup(path...)
+		switch {
+		case !ok || strings.HasPrefix(path[0], "__index_level"):
+		case leaf.MaxRepetitionLevel > 0:
+			t.lists = append(t.lists, strings.Join(path, "."))
+		default:
 			t.names = append(t.names, strings.Join(path, "."))
 		}
 	}
@@ -103,7 +111,7 @@ func openParquet(f *os.File) (*Table, error) {
 }
 
 func openCSV(f *os.File) (*Table, error) {
-	rows, err := csv.NewReader(f).ReadAll()
+	rows, err := csv.NewReader(withoutMark(f)).ReadAll()
 	if err != nil {
 		return nil, err
 	}
@@ -116,13 +124,26 @@ func openCSV(f *os.File) (*Table, error) {
 		for _, r := range rows[1:] {
 			column = append(column, r[i])
 		}
+		if _, twice := t.csv[name]; twice {
+			return nil, fmt.Errorf("two of its columns are called %q", name)
+		}
 		t.csv[name] = column
 	}
 	return t, nil
 }
 
+// withoutMark leaves out the mark with which some programs begin a file of
+// texts.
+func withoutMark(f io.Reader) io.Reader {
+	r := bufio.NewReader(f)
+	if b, err := r.Peek(3); err == nil && string(b) == "\xef\xbb\xbf" {
+		_, _ = r.Discard(3) // they are there
+	}
+	return r
+}
+
 // Column reads one column. A column of a CSV file whose values are all numbers
-// is numeric.
+// is numeric; there, what programs write for no number is missing.
 func (t *Table) Column(name string) (c *Column, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -138,7 +159,12 @@ func (t *Table) Column(name string) (c *Column, err error) {
 			return nil, fmt.Errorf("no column %q", name)
 		}
 	}
-	r := columnReader{kind: leaf.Node.Type().Kind(), column: &Column{}}
+	r := columnReader{kind: leaf.Node.Type().Kind(), column: &Column{}, scale: 1}
+	if logical := leaf.Node.Type().LogicalType(); logical != nil {
+		if d, ok := logical.Value.(*format.DecimalType); ok {
+			r.decimal, r.scale = true, math.Pow10(int(d.Scale))
+		}
+	}
 	for _, group := range t.parquet.RowGroups() {
 		if err := r.read(group.ColumnChunks()[leaf.ColumnIndex]); err != nil {
 			return nil, fmt.Errorf("column %s: %w", name, err)
@@ -151,7 +177,7 @@ func csvColumn(texts []string) *Column {
 	numbers := make([]float64, len(texts))
 	for i, s := range texts {
 		v, err := strconv.ParseFloat(s, 64)
-		if s == "" {
+		if slices.Contains([]string{"", "NA", "N/A", "#N/A", "n/a", "null", "NULL", "None"}, s) {
 			v, err = math.NaN(), nil
 		}
 		if err != nil {
@@ -170,6 +196,9 @@ type columnReader struct {
 	kind   parquet.Kind
 	column *Column
 	words  map[string]string // texts met, so that each is kept once
+
+	decimal bool
+	scale   float64 // of a decimal: what a unit of its integer is divided by
 }
 
 func (r *columnReader) read(chunk parquet.ColumnChunk) error {
@@ -200,8 +229,8 @@ func (r *columnReader) read(chunk parquet.ColumnChunk) error {
 }
 
 func (r *columnReader) take(values []parquet.Value) {
-	switch r.kind {
-	case parquet.ByteArray, parquet.FixedLenByteArray, parquet.Boolean:
+	bytes := r.kind == parquet.ByteArray || r.kind == parquet.FixedLenByteArray
+	if bytes && !r.decimal || r.kind == parquet.Boolean {
 		for _, v := range values {
 			r.word(v)
 		}
@@ -216,13 +245,28 @@ func (r *columnReader) take(values []parquet.Value) {
 			case parquet.Float:
 				x = float64(v.Float())
 			case parquet.Int32:
-				x = float64(v.Int32())
+				x = float64(v.Int32()) / r.scale
 			case parquet.Int64:
-				x = float64(v.Int64())
+				x = float64(v.Int64()) / r.scale
+			default:
+				x = wholeOf(v.ByteArray()) / r.scale
 			}
 		}
 		r.column.Numbers = append(r.column.Numbers, x)
 	}
+}
+
+// wholeOf reads a whole number in two's complement, the highest byte first.
+func wholeOf(b []byte) float64 {
+	x := 0.0
+	for i, c := range b {
+		if x *= 256; i == 0 {
+			x = float64(int8(c))
+			continue
+		}
+		x += float64(c)
+	}
+	return x
 }
 
 func (r *columnReader) word(v parquet.Value) {

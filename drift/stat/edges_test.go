@@ -143,3 +143,22 @@ func TestWelchOfLargeValues(t *testing.T) {
 		}
 	}
 }
+
+// Of values of two kinds the characteristic functions say one thing, how many
+// there are of each: the test is Wald's of two shares. SciPy takes rounding for a
+// second dimension there.
+func TestEppsSingletonOfFlags(t *testing.T) {
+	flags := func(ones, n int) []float64 {
+		out := make([]float64, n)
+		for i := range ones {
+			out[i] = 1
+		}
+		return out
+	}
+	got, err := stat.EppsSingleton(flags(192, 400), flags(177, 300))
+	p, q := 192.0/400, 177.0/300
+	want := (p - q) * (p - q) / (p*(1-p)/400 + q*(1-q)/300)
+	if err != nil || math.Abs(got.Statistic-want) > 1e-9*want || math.Abs(got.P-math.Erfc(math.Sqrt(want/2))) > 1e-12 {
+		t.Errorf("%+v, %v; Wald's %v, p %v", got, err, want, math.Erfc(math.Sqrt(want/2)))
+	}
+}

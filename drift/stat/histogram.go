@@ -19,9 +19,12 @@ func Quantile(sorted []float64, q float64) float64 {
 	return a + (b-a)*g
 }
 
-// Deciles are the inner deciles of a sorted, non-empty sample without
-// duplicates.
+// Deciles are the inner deciles of a sorted sample without duplicates; none of an
+// empty one.
 func Deciles(sorted []float64) []float64 {
+	if len(sorted) == 0 {
+		return nil
+	}
 	edges := make([]float64, 0, 9)
 	for k := 1; k <= 9; k++ {
 		edges = append(edges, Quantile(sorted, float64(k)/10))

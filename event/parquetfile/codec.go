@@ -10,7 +10,6 @@ import (
 	"github.com/klauspost/compress/snappy"
 	"github.com/klauspost/compress/zstd"
 	"github.com/parquet-go/parquet-go/format"
-	"github.com/pierrec/lz4/v4"
 )
 
 // codecs keeps the decompressor that is dear to make.
@@ -43,13 +42,9 @@ func (c *codecs) close() {
 }
 
 // block is how many bytes a page of the other codecs becomes.
-func block(codec format.CompressionCodec, body []byte, size int64) (int64, error) {
-	switch codec {
-	case format.Snappy:
+func block(codec format.CompressionCodec, body []byte) (int64, error) {
+	if codec == format.Snappy {
 		n, err := snappy.DecodedLen(body)
-		return int64(n), err
-	case format.Lz4Raw:
-		n, err := lz4.UncompressBlock(body, make([]byte, size))
 		return int64(n), err
 	}
 	return 0, fmt.Errorf("the compression %v is not read", codec)

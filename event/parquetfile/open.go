@@ -128,9 +128,16 @@ type chunk struct {
 	list   int64 // values of the list that the last page ended in
 }
 
+// errLZ4: parquet-go 0.32 loses what LZ4 decompresses to unless it grows at least
+// threefold, and answers zeros, or what another page left in memory.
+var errLZ4 = errors.New("pages compressed by LZ4 are not read: write the file anew with snappy or zstd")
+
 func (c *chunk) check() error {
+	if c.meta.Codec == format.Lz4Raw && c.meta.NumValues > 0 {
+		return errLZ4
+	}
 	from := c.meta.DataPageOffset
-	if d := c.meta.DictionaryPageOffset; d > 0 && d < from {
+	if d := c.meta.DictionaryPageOffset; d > 0 && (d < from || from == 0) { // without rows there may be no data page
 		from = d
 	}
 	to := from + c.meta.TotalCompressedSize

@@ -111,7 +111,7 @@ func (c *chunk) plain(body []byte, size int64) ([]byte, error) {
 		return nil, err
 	}
 	if stream == nil {
-		if n, err := block(c.meta.Codec, body, size); err != nil || n != size {
+		if n, err := block(c.meta.Codec, body); err != nil || n != size {
 			return nil, errors.Join(err, hostile("a page that decompresses to %d bytes and says %d", n, size))
 		}
 		return parquet.LookupCompressionCodec(c.meta.Codec).Decode(make([]byte, 0, size), body)

@@ -97,7 +97,7 @@ func owners() map[string][]string {
 // leafParties lists what leaves may import beside the standard library.
 func leafParties() map[string][]string {
 	return map[string][]string{
-		"event": {"github.com/google/uuid", "github.com/parquet-go/", "github.com/andybalholm/brotli", "github.com/pierrec/lz4", "github.com/goccy/go-yaml", "github.com/expr-lang/", "google.golang.org/protobuf", "github.com/klauspost/", "github.com/apache/arrow-go", "github.com/twmb/avro", "github.com/bufbuild/protocompile"},
+		"event": {"github.com/google/uuid", "github.com/parquet-go/", "github.com/andybalholm/brotli", "github.com/goccy/go-yaml", "github.com/expr-lang/", "google.golang.org/protobuf", "github.com/klauspost/", "github.com/apache/arrow-go", "github.com/twmb/avro", "github.com/bufbuild/protocompile"},
 	}
 }
 
