@@ -69,7 +69,8 @@ func TestBadInput(t *testing.T) {
 		{"unknown view written", "/write-to-online-store", `{"feature_view_name":"nope","df":{"driver_id":[801]}}`, 404, "FeastObjectNotFoundException"},
 		{"wrong type written", "/write-to-online-store", `{"feature_view_name":"pair_fv","df":{"driver_id":[801,801],"customer_id":["a","b"],"event_timestamp":["2026-11-22T14:00:00Z","2026-11-22T14:00:00Z"],"f64":[1,"x"],"rating":[1,2]}}`, 400, "f64 in row 1"},
 		{"no date", "/materialize", `{"start_ts":"yesterday","end_ts":"2026-11-22T14:00:00Z"}`, 400, "yesterday"},
-		{"far future", "/push", `{"push_source_name":"pair_push","df":{"driver_id":[801],"customer_id":["a"],"event_timestamp":["2027-11-22T14:00:00Z"],"f64":[1],"rating":[1]}}`, 400, "ahead of the server's clock"},
+		{"a row larger than a record", "/push", `{"push_source_name":"pair_push","df":{"driver_id":[801,802],"customer_id":["a","` + strings.Repeat("x", 5<<20) + `"],"event_timestamp":["2026-11-22T14:00:00Z","2026-11-22T14:00:00Z"],"f64":[1,1],"rating":[1,1]}}`, 413, "row 1 of view pair_fv"},
+		{"far future", "/push", `{"push_source_name":"pair_push","df":{"driver_id":[801],"customer_id":["a"],"event_timestamp":["2200-11-22T14:00:00Z"],"f64":[1],"rating":[1]}}`, 400, "ahead of the server's clock"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			status, _, body := h.ask(http.MethodPost, c.path, []byte(c.body))

@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"math"
 	"strconv"
-	"time"
 
 	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/stream"
@@ -31,18 +30,15 @@ func newFrame(df *node) (*frame, error) {
 	return f, nil
 }
 
-// futureBound is how far ahead of the clock a row's event_time may be; the
-// decoder would refuse what is later.
-const futureBound = 10 * time.Minute
-
 // envelopes are the frame's rows as messages for one view. It fails as a whole.
-func (f *frame) envelopes(v *View, t *pushTarget, now int64) ([]stream.Message, error) {
+// What is later than latest, µs, the decoder would refuse.
+func (f *frame) envelopes(v *View, t *pushTarget, latest int64) ([]stream.Message, error) {
 	if err := f.checkColumns(v, t); err != nil {
 		return nil, err
 	}
 	msgs := make([]stream.Message, f.rows)
 	for row := range msgs {
-		value, key, err := f.envelope(v, t, row, now)
+		value, key, err := f.envelope(v, t, row, latest)
 		if err != nil {
 			return nil, err
 		}
@@ -80,7 +76,7 @@ func (f *frame) checkColumns(v *View, t *pushTarget) error {
 
 func (f *frame) cell(column string, row int) *node { return &f.columns.member(column).items[row] }
 
-func (f *frame) envelope(v *View, t *pushTarget, row int, now int64) (value, key []byte, err error) {
+func (f *frame) envelope(v *View, t *pushTarget, row int, latest int64) (value, key []byte, err error) {
 	value = appendString([]byte(`{"view":`), v.Name)
 	value = append(value, `,"key":`...)
 	start := len(value)
@@ -96,7 +92,7 @@ func (f *frame) envelope(v *View, t *pushTarget, row int, now int64) (value, key
 	}
 	value = append(value, '}')
 	key = value[start:len(value):len(value)]
-	if value, err = f.appendTimes(value, t, row, now); err != nil {
+	if value, err = f.appendTimes(value, t, row, latest); err != nil {
 		return nil, nil, err
 	}
 	value = append(value, `,"values":{`...)
@@ -111,13 +107,13 @@ func (f *frame) envelope(v *View, t *pushTarget, row int, now int64) (value, key
 	return append(value, `}}`...), key, nil
 }
 
-func (f *frame) appendTimes(dst []byte, t *pushTarget, row int, now int64) ([]byte, error) {
+func (f *frame) appendTimes(dst []byte, t *pushTarget, row int, latest int64) ([]byte, error) {
 	at, err := frameTime(f.cell(t.timestamp, row), t.timestamp, row)
 	if err != nil {
 		return nil, err
 	}
-	if at > now+futureBound.Microseconds() {
-		return nil, badRequest("%s in row %d is more than %v ahead of the server's clock", t.timestamp, row, futureBound)
+	if at > latest {
+		return nil, badRequest("%s in row %d is further ahead of the server's clock than ingest.future_bound lets it be", t.timestamp, row)
 	}
 	dst = appendEnvelopeTime(append(dst, `,"event_time":`...), at)
 	if c := f.columns.member(t.created); c != nil && c.items[row].kind != kindNull {

@@ -62,6 +62,19 @@ func (w *Writer) Write(ctx context.Context, namespace string, msgs []stream.Mess
 	return nil
 }
 
+// fits refuses rows that would become dead letters for their size, after they
+// were acknowledged.
+func (w *Writer) fits(v *View, rows []stream.Message) error {
+	most := w.tail.cfg.Decoder.MaxRecordBytes
+	for i := range rows {
+		if n := len(rows[i].Value); n > most {
+			return &apiError{status: http.StatusRequestEntityTooLarge, class: "FeastError",
+				message: fmt.Sprintf("row %d of view %s is a record of %d bytes, at most %d are taken: push shorter values, or raise ingest.max_record", i, v.Name, n, most)}
+		}
+	}
+	return nil
+}
+
 // FeatureTopic is the topic of a namespace's feature rows.
 func FeatureTopic(namespace string) string { return "kedge." + namespace + ".features" }
 
@@ -126,8 +139,11 @@ func (s *Server) store(ctx context.Context, caller auth.Caller, t *pushTarget, f
 		if from := v.Schema.From; from != nil {
 			return badRequest("view %s reads the outside table %s and takes no rows: write to that table, or push to a view of another name", v.Name, from.Table)
 		}
-		m, err := f.envelopes(v, t, s.cfg.Now())
+		m, err := f.envelopes(v, t, s.cfg.Now()+s.writer.tail.cfg.Decoder.FutureBound.Microseconds())
 		if err != nil {
+			return err
+		}
+		if err := s.writer.fits(v, m); err != nil {
 			return err
 		}
 		msgs = append(msgs, m...)
