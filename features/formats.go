@@ -11,6 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/csv"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/compress"
 	"github.com/apache/arrow-go/v18/parquet/file"
@@ -167,8 +168,9 @@ func CreateFrame(f Format, w io.Writer) (FrameWriter, error) {
 }
 
 type csvFrame struct {
-	out io.Writer
-	w   *csv.Writer
+	out    io.Writer
+	w      *csv.Writer
+	schema *arrow.Schema // until something was written
 }
 
 func (f *csvFrame) Open(s *arrow.Schema) error {
@@ -177,13 +179,26 @@ func (f *csvFrame) Open(s *arrow.Schema) error {
 			return badRequest("column %s is a %s, which CSV cannot hold: ask for parquet or arrow", c.Name, c.Type)
 		}
 	}
-	f.w = csv.NewWriter(f.out, s, csv.WithHeader(true), csv.WithNullWriter(""))
+	f.w, f.schema = csv.NewWriter(f.out, s, csv.WithHeader(true), csv.WithNullWriter("")), s
 	return nil
 }
 
-func (f *csvFrame) Write(r arrow.RecordBatch) error { return f.w.Write(r) }
+func (f *csvFrame) Write(r arrow.RecordBatch) error {
+	f.schema = nil
+	return f.w.Write(r)
+}
 
+// Close writes the head line of a table without rows too.
 func (f *csvFrame) Close() error {
+	if f.schema != nil {
+		b := array.NewRecordBuilder(memory.DefaultAllocator, f.schema)
+		defer b.Release()
+		none := b.NewRecordBatch()
+		defer none.Release()
+		if err := f.w.Write(none); err != nil {
+			return err
+		}
+	}
 	f.w.Flush()
 	return f.w.Error()
 }

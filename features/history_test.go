@@ -348,3 +348,27 @@ func TestHistoricalFeaturesHTTP(t *testing.T) {
 		}
 	}
 }
+
+// TestAnswersWithoutRows: a table of nothing has its columns all the same.
+func TestAnswersWithoutRows(t *testing.T) {
+	l := openLibrary(t, 1<<28)
+	for _, format := range []Format{CSV, Parquet, Arrow} {
+		var out bytes.Buffer
+		in, err := OpenFrame(t.Context(), CSV, strings.NewReader("driver_id,at\n"), t.TempDir())
+		must(t, err)
+		w, err := CreateFrame(format, &out)
+		must(t, err)
+		report, err := l.history.Join(t.Context(), HistoryRequest{Namespace: testNamespace, Features: []string{"driver:x", "driver:s"}, TimeColumn: "at"}, in, w)
+		must(t, err)
+		must(t, in.Close())
+		back, err := OpenFrame(t.Context(), format, bytes.NewReader(out.Bytes()), t.TempDir())
+		if err != nil {
+			t.Errorf("%s: %v in %q", format, err, out.String())
+			continue
+		}
+		if got := frameNames(back.Schema()); report.Rows != 0 || fmt.Sprint(got) != "[driver_id at x s]" {
+			t.Errorf("%s: %d rows, columns %v in %q", format, report.Rows, got, out.String())
+		}
+		must(t, back.Close())
+	}
+}
