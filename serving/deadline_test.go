@@ -3,6 +3,7 @@ package serving
 import (
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kedge-ml/kedge/internal/testenv"
+	"github.com/kedge-ml/kedge/serving/oip"
 )
 
 // counting is a predictor that knows how often it computed.
@@ -119,3 +121,20 @@ type waiting struct {
 }
 
 func (p waiting) Predict(out, rows []float32) { <-p.let; p.counting.Predict(out, rows) }
+
+// TestTimeoutOfNoLimit: the largest number that a client can send is "no limit",
+// by REST and gRPC; it had passed before the request came.
+func TestTimeoutOfNoLimit(t *testing.T) {
+	now := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	for timeout, want := range map[int64]time.Time{
+		0: {}, 1: now.Add(time.Microsecond), 3_600_000_000: now.Add(time.Hour), math.MaxInt64: {}, math.MaxInt64/1000 + 1: {}, math.MaxInt64 / 1000: now.Add(math.MaxInt64 / 1000 * time.Microsecond),
+	} {
+		r := &oip.Request{Timeout: timeout}
+		s := &Server{now: func() time.Time { return now }}
+		byHTTP := (&handler{s: s}).call(httptest.NewRequest("POST", "/", nil), r).Deadline
+		byGRPC := (&rpc{s: s}).call(t.Context(), "m", "", r).Deadline
+		if !byHTTP.Equal(want) || !byGRPC.Equal(want) {
+			t.Errorf("a timeout of %d ends at %v and %v, want %v", timeout, byHTTP, byGRPC, want)
+		}
+	}
+}

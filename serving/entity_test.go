@@ -276,7 +276,7 @@ func TestOutcome(t *testing.T) {
 	if fmt.Sprint(got) != "map[a:1.5 b:yes c:<nil> d:1]" {
 		t.Errorf("labels: %v", got)
 	}
-	for _, bad := range []string{`{}`, `{"model":"m","prediction_id":"a"}`, `{"model":"m","prediction_id":"","label":1}`, `{"model":"m","prediction_id":"a","label":[1]}`, `{"model":"m","prediction_id":"a","label":1,"event_time":"noon"}`, `[`} {
+	for _, bad := range []string{`{}`, `{"model":"m","prediction_id":"a"}`, `{"model":"m","prediction_id":"","label":1}`, `{"model":"m","prediction_id":"a","label":[1]}`, `{"model":"m","prediction_id":"a","label":1,"event_time":"noon"}`, `{"model":"m","prediction_id":"a","label":1,"weight":-1}`, `[`} {
 		if status, body, _ := r.post("/v1/outcome", bad); status != 400 {
 			t.Errorf("%s: %d %s", bad, status, body)
 		}

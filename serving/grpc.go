@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -232,11 +231,8 @@ func (h *rpc) call(ctx context.Context, name, version string, req *oip.Request) 
 	if d, ok := ctx.Deadline(); ok {
 		c.Deadline = d
 	}
-	if req.Timeout > 0 {
-		asked := h.s.now().Add(time.Duration(req.Timeout) * time.Microsecond)
-		if c.Deadline.IsZero() || asked.Before(c.Deadline) {
-			c.Deadline = asked
-		}
+	if asked := until(h.s.now(), req.Timeout); c.Deadline.IsZero() || !asked.IsZero() && asked.Before(c.Deadline) {
+		c.Deadline = asked
 	}
 	return c
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
 	"strconv"
@@ -249,10 +250,17 @@ func (h *handler) call(r *http.Request, req *oip.Request) Call {
 		Parent:  r.Header.Get("Traceparent"),
 		Trace:   telemetry.TraceID(r.Context()),
 	}
-	if req.Timeout > 0 {
-		c.Deadline = h.s.now().Add(time.Duration(req.Timeout) * time.Microsecond)
-	}
+	c.Deadline = until(h.s.now(), req.Timeout)
 	return c
+}
+
+// until is when a request with a timeout in µs ends; the zero time is never. What
+// no duration holds (292 years) is never, too: "no limit" is often said so.
+func until(now time.Time, timeout int64) time.Time {
+	if timeout <= 0 || timeout > math.MaxInt64/int64(time.Microsecond) {
+		return time.Time{}
+	}
+	return now.Add(time.Duration(timeout) * time.Microsecond)
 }
 
 func (h *handler) answer(w http.ResponseWriter, sc *scratch, a *Answer, call Call) error {

@@ -296,6 +296,9 @@ func (o *outcomeBody) message(now time.Time, parent string) (stream.Message, err
 		}
 		l.EventTime = at
 	}
+	if o.Weight != nil && *o.Weight < 0 {
+		return stream.Message{}, fmt.Errorf("weight %v: want 0 or more", *o.Weight)
+	}
 	if o.Weight != nil {
 		l.Weight = *o.Weight
 	}
