@@ -116,6 +116,11 @@ func (a *App) erasureRoutes(api *web.API) {
 // erase does it all, in the order in which nothing comes back: first the
 // refusal, then what is there.
 func (a *App) erase(ctx context.Context, c auth.Caller, entity map[string]string) (ErasureCertificate, error) {
+	for name, value := range entity { // nothing is what every row without a value has, and what any text holds
+		if strings.TrimSpace(name) == "" || strings.TrimSpace(value) == "" {
+			return ErasureCertificate{}, web.Errorf(http.StatusBadRequest, web.CodeInvalid, "erase: the part %.70q of the entity is %.70q: both are to say something", name, value)
+		}
+	}
 	ns := c.Namespace
 	out := ErasureCertificate{Time: time.Now().UTC().Truncate(time.Second), Who: c.Subject, Namespace: ns, Keys: slices.Sorted(maps.Keys(entity)),
 		Hash: event.ErasureHash([]byte(a.cfg.Erasure.Key), ns, entity), Views: []features.Erasure{}, Logs: []ErasedLog{}}

@@ -153,6 +153,11 @@ func TestErasure(t *testing.T) {
 	send(erasedSubject)
 	send("somebody-else")
 	plantWords(t, r, erasedSubject)
+	for _, nobody := range []string{`{"person_id":""}`, `{"person_id":" "}`, `{"":"x"}`, `{"person_id":"x","zone":""}`} {
+		if status, text := r.call("POST", "/v1/erasures", `{"entity":`+nobody+`}`); status != 400 || !strings.Contains(text, "say something") {
+			t.Errorf("erase %s: %d %s", nobody, status, text)
+		}
+	}
 	testenv.Eventually(t, time.Minute, func() error {
 		if text := online(erasedSubject); !strings.Contains(text, "41") {
 			return fmt.Errorf("online: %s", text)
