@@ -239,8 +239,9 @@ type backtestParams struct {
 }
 
 // Backtest answers the kind "backtest": how often a policy would have fired over
-// windows already derived, per column and question. Params may change alpha,
-// need, of, clear and cooldown.
+// windows already derived, per column and question, slow changes and declared
+// domains excepted, which are no question of a window's counts. Params may change
+// alpha, need, of, clear and cooldown.
 func (s *Scheduler) Backtest(ctx context.Context, r query.Request) ([]query.Frame, error) {
 	ws, err := s.mustAbout(r)
 	if err != nil {
@@ -269,9 +270,10 @@ func (m *Monitor) backtest(ctx context.Context, r query.Request, p backtestParam
 	if m.baselines == nil {
 		return query.Frame{}, fmt.Errorf("%w: %s: %s", store.ErrInvalid, m.cfg.Subject, m.state())
 	}
-	o, from, to := m.cfg.Options, r.From, r.To
+	from, to := r.From, r.To
 	if p.Alpha > 0 {
-		o.Alpha = p.Alpha
+		defer func(was Options) { m.cfg.Options = was }(m.cfg.Options)
+		m.cfg.Options.Alpha = p.Alpha
 	}
 	if to.IsZero() {
 		to = m.Next
@@ -292,7 +294,7 @@ func (m *Monitor) backtest(ctx context.Context, r query.Request, p backtestParam
 		byStart[k] = append(byStart[k], w)
 	}
 	policy := p.policy()
-	watch := NewWatch(o, policy)
+	watch := NewWatch(m.cfg.Options, policy)
 	count := map[string]*[3]int64{}
 	windows := 0
 	for start := from.Truncate(m.cfg.Window); start.Before(to); start = start.Add(m.cfg.Window) {
@@ -306,7 +308,18 @@ func (m *Monitor) backtest(ctx context.Context, r query.Request, p backtestParam
 		}
 		windows++
 		columns = slices.DeleteFunc(columns, func(c Column) bool { return m.renewed(c.Name, start) })
-		for _, f := range watch.Take(columns, m.cfg.slot(start), start.Add(m.cfg.Window)) {
+		rows := uint64(0)
+		for _, c := range columns {
+			rows = max(rows, c.Window.Rows())
+		}
+		if rows == 0 {
+			continue
+		}
+		for _, j := range m.judgements(columns, nil, m.cfg.slot(start), rows, false) {
+			if j.Detector == "psi" || j.Detector == domain || j.Reason == stat.Unwatched {
+				continue
+			}
+			f := watch.Step(j, start.Add(m.cfg.Window))
 			c := count[incidentKey(f.Column, f.Detector)]
 			if c == nil {
 				c = &[3]int64{}

@@ -144,6 +144,44 @@ func TestSchedulerWatchesWithoutADefinition(t *testing.T) {
 	}
 }
 
+// A replay fires as often as its policy counted by hand, of a limit and the volume
+// too, and never where the monitor itself would keep its voice down.
+func TestBacktestCountsAsItsPolicy(t *testing.T) {
+	m := newMinutes(t)
+	define(t, m.reg, drift.MonitorKind, "replayed", `{"view":"user","window":"1m","importance":{"amount":1},"constraints":[{"column":"calm","max":50}]}`, "")
+	m.add(33, 0)
+	for _, run := range [][2]int{{2, 4}, {3, 4}, {1, 4}, {2, 4}} { // drifted and quiet minutes in turns: 33, 34; 39 to 41; 46; 51, 52
+		m.add(run[0], 3)
+		m.add(run[1], 0)
+	}
+	m.together(func() { // 57 and 58: four times the rows, one beyond the limit
+		for range 2 {
+			m.write(m.at(m.n), time.Minute, normals(m.rng, 1000, 0), append(normals(m.rng, 999, 5), 51))
+			m.n++
+		}
+	})
+	m.add(3, 0)
+	for _, c := range []struct {
+		params                  string
+		amount, limited, volume int64
+	}{
+		{`{"need":1,"of":1,"clear":3,"cooldown":"1m"}`, 4, 1, 1},
+		{`{"need":2,"of":3,"clear":3,"cooldown":"1m"}`, 3, 1, 1},
+		{`{"need":3,"of":3,"clear":3,"cooldown":"1m"}`, 1, 0, 0},
+		{`{"need":2,"of":3,"clear":3,"cooldown":"5m"}`, 2, 1, 1}, // the second run comes back three minutes after the first one's end, the last eight after the second's
+		{`{"need":2,"of":3,"clear":8,"cooldown":"1m"}`, 1, 1, 1}, // never calm for long
+	} {
+		f := ask(t, m.sch.Backtest, query.Request{View: "user", From: m.at(26), Params: []byte(c.params)})
+		got := map[string]int64{}
+		for i, column := range cells(t, f, "column") {
+			got[column+" "+cells(t, f, "detector")[i]] = values[int64](t, f, "incidents")[i]
+		}
+		if got["amount ks"] != c.amount || got["calm constraint"] != c.limited || got["(rows) volume"] != c.volume {
+			t.Errorf("%s: %v, want %d of amount, %d of the limit, %d of the volume", c.params, got, c.amount, c.limited, c.volume)
+		}
+	}
+}
+
 // stored is how many rows a table has.
 func stored(t *testing.T, st *store.Store, table string) int64 {
 	t.Helper()
