@@ -31,6 +31,8 @@ func Sentence(c Column, j Judgement) string {
 		return fmt.Sprintf("%s of %s has left its range for good: %s", what, j.Column, j.Detail)
 	case j.Detector == "psi":
 		return fmt.Sprintf("%s: population stability index %.3g beyond chance", j.Column, j.Effect)
+	case !j.Drifted && j.Effect > j.Floor:
+		return fmt.Sprintf("%s may be as the reference has it: distance %.3g is beyond the floor %.3g, and chance explains it (p %.2g)", j.Column, j.Effect, j.Floor, j.Adjusted)
 	case !j.Drifted:
 		return fmt.Sprintf("%s is as the reference has it: distance %.3g, floor %.3g", j.Column, j.Effect, j.Floor)
 	case j.Detector == "missing_rate":
