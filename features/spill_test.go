@@ -45,7 +45,7 @@ func runsOnDisk(t *testing.T, st *store.Store) int {
 // side, and of an outside table in another order. Either way the answer is what
 // the rows were made to give, and with little memory the engine did sort on disk.
 func TestHistorySortsOnDisk(t *testing.T) {
-	const keys, times, at = 10_000, 40, 38
+	const keys, times, at = 5_000, 80, 78
 	t.Run("own", func(t *testing.T) {
 		l := openLibrary(t, 1<<30)
 		l.view.Spec.TTL = 0
@@ -56,6 +56,9 @@ func TestHistorySortsOnDisk(t *testing.T) {
 					values: map[string]any{"x": float64(part*keys + i), "s": fmt.Sprint(part*keys+i, "!")}})
 			}
 			must(t, l.store.Insert(t.Context(), fmt.Sprint(part), b))
+			if part == 0 { // the table is there: from now on its parts stay as many as they are
+				must(t, l.store.Embedded().Exec(t.Context(), chdb.Statement{SQL: "SYSTEM STOP MERGES kedge." + chdb.QuoteIdent(l.view.Schema.Table())}))
+			}
 		}
 		check := func(i int, out *memoryFrame, driver int64) {
 			if want := at*keys + driver; out.value("x", i) != float64(want) || out.value("s", i) != fmt.Sprint(want, "!") {
@@ -65,6 +68,7 @@ func TestHistorySortsOnDisk(t *testing.T) {
 		compareMemories(t, l.store, l.online, []string{"driver:x", "driver:s"}, everyDriver(keys, at), check)
 	})
 	t.Run("outside", func(t *testing.T) {
+		const keys, times, at = 20_000, 40, 38 // of which the ttl leaves thirty times
 		cfg := store.EmbeddedConfig{Options: store.DefaultOptions(), LibPath: testenv.LibCHDB(t), DataDir: t.TempDir()}
 		cfg.Outside = []store.OutsideTable{{Name: "warehouse spend", Namespaces: []string{testNamespace}, Database: "warehouse", Table: "spend"}}
 		st, err := store.OpenEmbedded(t.Context(), cfg)
@@ -86,10 +90,10 @@ func TestHistorySortsOnDisk(t *testing.T) {
 	})
 }
 
-// compareMemories joins a frame in 1 GiB and in 32 MiB.
+// compareMemories joins a frame in 1 GiB and in 64 MiB, the least that may be set.
 func compareMemories(t *testing.T, st *store.Store, online *Online, features []string, frame *entityFrame, check func(int, *memoryFrame, int64)) {
 	t.Helper()
-	for _, bound := range []int64{1 << 30, 32 << 20} {
+	for _, bound := range []int64{1 << 30, 64 << 20} {
 		before := runsOnDisk(t, st)
 		h := NewHistory(HistoryConfig{Memory: bound}, online, st)
 		var out memoryFrame

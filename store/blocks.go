@@ -290,10 +290,11 @@ func unexpected(err error) error {
 func withMemory(memory int64, more map[string]string) map[string]string {
 	out := map[string]string{}
 	if memory > 0 {
-		threads := max(1, min(int64(runtime.GOMAXPROCS(0)), memory/(32<<20)))
+		threads := max(1, min(int64(runtime.GOMAXPROCS(0)), memory/(32<<20), 4))
 		share := fmt.Sprint(memory / 4 / threads)
 		out["max_memory_usage"] = fmt.Sprint(memory)
 		out["max_threads"] = fmt.Sprint(threads)
+		out["temporary_files_buffer_size"] = fmt.Sprint(128 << 10) // of each run on disk
 		out["max_bytes_before_external_sort"], out["max_bytes_ratio_before_external_sort"] = share, "0"
 		out["max_bytes_before_external_group_by"], out["max_bytes_ratio_before_external_group_by"] = share, "0"
 	}
