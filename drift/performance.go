@@ -32,6 +32,7 @@ type performance struct {
 	groups []string
 	fair   []string // those of groups whose values are compared; nil: all but the version
 	worth  Worth
+	said   uint64 // revision of the last measurement
 
 	subject string
 	inputs  lossInputs
@@ -339,8 +340,8 @@ func (p *performance) measure(ctx context.Context, m *Monitor, start, now time.T
 	if due && m.thin(start, mature) {
 		told = false
 	}
-	w := measured{start: start, values: values, expected: expected, mature: mature, before: before, told: told}
-	if err := p.judge(ctx, m, w, now); err != nil {
+	w := measured{start: start, values: values, expected: expected, mature: mature, before: before, told: told, revision: p.revise(now)}
+	if err := p.judge(ctx, m, w); err != nil {
 		return err
 	}
 	m.saved = time.Time{} // what was judged is to be remembered
@@ -348,7 +349,15 @@ func (p *performance) measure(ctx context.Context, m *Monitor, start, now time.T
 	if !due {
 		m.roughly(start, now)
 	}
-	return p.store.SavePerformance(ctx, out, uint64(now.UnixMicro()))
+	return p.store.SavePerformance(ctx, out, w.revision)
+}
+
+// revise is the revision of a measurement: the time, and more than that of the
+// one before. A tick may measure one window twice, as labels land, and the
+// second must be what is told, not a repeat of the first.
+func (p *performance) revise(now time.Time) uint64 {
+	p.said = max(p.said+1, uint64(now.UnixMicro()))
+	return p.said
 }
 
 // add appends a segment's metrics, realised and expected.
@@ -433,10 +442,11 @@ type measured struct {
 	mature   bool
 	before   bool // it was measured before
 	told     bool // and judged
+	revision uint64
 }
 
 // judge turns a mature value and an expected one into verdicts, once each.
-func (p *performance) judge(ctx context.Context, m *Monitor, w measured, now time.Time) error {
+func (p *performance) judge(ctx context.Context, m *Monitor, w measured) error {
 	f, end := p.fitted, w.start.Add(p.fitted.window)
 	var js []Judgement
 	if e, ok := w.expected[perf.Metric(f.metric)]; ok && !w.before {
@@ -462,7 +472,7 @@ func (p *performance) judge(ctx context.Context, m *Monitor, w measured, now tim
 		}
 		out = append(out, v)
 	}
-	return m.store.SaveVerdicts(ctx, p.table, out, uint64(now.UnixMicro()))
+	return m.store.SaveVerdicts(ctx, p.table, out, w.revision)
 }
 
 // loss judges how much worse a value is than the reference's: chance must not

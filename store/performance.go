@@ -24,7 +24,8 @@ type Performance struct {
 	Scale                  float64 // predictions for each row that was looked at; not stored
 }
 
-// SavePerformance stores metrics under a revision.
+// SavePerformance stores metrics of a window under a revision; a second block
+// of the same window and revision is a repeat of the first.
 func (s *Store) SavePerformance(ctx context.Context, ps []Performance, revision uint64) error {
 	if len(ps) == 0 {
 		return nil
