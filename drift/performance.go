@@ -73,8 +73,7 @@ func (p *performance) join() store.LabelJoin {
 	if p.model == nil {
 		return store.LabelJoin{}
 	}
-	l := p.model.Labels
-	return store.LabelJoin{By: l.By, Tolerance: time.Duration(l.Tolerance), View: l.View, Column: l.Column}
+	return store.JoinOf(p.model.Labels)
 }
 
 // performanceWindow is longer than that of distributions: labels are one bit.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -18,6 +19,15 @@ type LabelJoin struct {
 	Tolerance time.Duration // by key and by view: how long after the prediction the label may be true
 	View      string        // by view: whose column states the truth
 	Column    string
+	Silence   string        // the label of a prediction that has none after Delay; [Store.Outcomes] leaves it to its caller
+	Delay     time.Duration // with Silence
+
+	ahead bool // by id: labels of the range's beginning or later, of whatever prediction
+}
+
+// JoinOf is how a model's definition says that labels find its predictions.
+func JoinOf(l event.LabelSpec) LabelJoin {
+	return LabelJoin{By: l.By, Tolerance: time.Duration(l.Tolerance), View: l.View, Column: l.Column, Silence: l.Silence, Delay: time.Duration(l.Delay)}
 }
 
 // Outcomes are predictions with what turned out true, as columns. NaN and the
@@ -118,7 +128,7 @@ func (s *Store) joinLabels(t *table, j LabelJoin) (labelJoin, error) {
 	}
 	labels := s.tableFor(event.Labels, t.schema.Namespace, t.schema.Subject)
 	if labels == nil {
-		return labelJoin{" LEFT ANY JOIN (SELECT '' AS id, CAST(NULL, 'Nullable(Float64)') AS label, '' AS truth, false AS there, toDateTime64(0, 6, 'UTC') AS at WHERE 0) AS l ON p.id = l.id", "l.there"}, nil
+		return noLabels(), nil
 	}
 	picked := func(by, at string) string {
 		return fmt.Sprintf("SELECT %s, argMax(tuple(x.label), %[2]s).1 AS label, argMax(ifNull(x.label_class, ''), %[2]s) AS truth, NOT argMax(x.withdrawn, %[2]s) AS there, %[3]s AS at FROM %[4]s AS x",
@@ -126,12 +136,21 @@ func (s *Store) joinLabels(t *table, j LabelJoin) (labelJoin, error) {
 	}
 	switch j.By {
 	case "", "id":
+		which := fmt.Sprintf("x.prediction_id IN (SELECT id FROM %s WHERE %s)", s.ref(t.name), inRange("event_time"))
+		if j.ahead {
+			which = "x.event_time >= fromUnixTimestamp64Micro({from:Int64}, 'UTC')"
+		}
 		return labelJoin{" LEFT ANY JOIN (" + picked("x.prediction_id AS id", "argMax(x.event_time, "+newestLabel+")") +
-			fmt.Sprintf(" WHERE x.prediction_id IN (SELECT id FROM %s WHERE %s) AND x.prediction_id != '' GROUP BY id) AS l ON p.id = l.id", s.ref(t.name), inRange("event_time")), "l.there"}, nil
+			" WHERE " + which + " AND x.prediction_id != '' GROUP BY id) AS l ON p.id = l.id", "l.there"}, nil
 	case "key":
 		return near("("+picked("x.key AS id", "x.event_time")+" WHERE x.key != '' AND "+untilTolerance("x.event_time")+" GROUP BY x.key, x.event_time HAVING there)", "p.key"), nil
 	}
 	return labelJoin{}, invalid("labels by %q: want id, key or view", j.By)
+}
+
+// noLabels joins nothing.
+func noLabels() labelJoin {
+	return labelJoin{" LEFT ANY JOIN (SELECT '' AS id, CAST(NULL, 'Nullable(Float64)') AS label, '' AS truth, false AS there, toDateTime64(0, 6, 'UTC') AS at WHERE 0) AS l ON p.id = l.id", "l.there"}
 }
 
 // newestLabel orders the statements about one thing: the largest wins.
@@ -246,14 +265,19 @@ func windowsBefore(minutes []time.Time, from, to time.Time, length, tolerance ti
 	return out
 }
 
-// tableFor finds a subject's table, or nil.
+// tableFor finds a subject's table, of the newest version of its newest
+// definition, or nil.
 func (s *Store) tableFor(kind event.Kind, namespace, subject string) *table {
+	var newest *table
 	for _, t := range s.tables() {
-		if t.schema.Kind == kind && t.schema.Subject == subject && t.schema.Namespace == namespace {
-			return t
+		if t.schema.Kind != kind || t.schema.Subject != subject || t.schema.Namespace != namespace {
+			continue
+		}
+		if newest == nil || cmp.Or(cmp.Compare(definitionOf(t.schema), definitionOf(newest.schema)), cmp.Compare(t.schema.TableID, newest.schema.TableID)) > 0 {
+			newest = t
 		}
 	}
-	return nil
+	return newest
 }
 
 // SegmentNames are the segments that a model's predictions of a range carry,

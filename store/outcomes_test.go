@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kedge-ml/kedge/event"
+	"github.com/kedge-ml/kedge/query"
 	"github.com/kedge-ml/kedge/store"
 )
 
@@ -85,7 +86,44 @@ func TestOutcomesJoinLikeASearch(t *testing.T) {
 					t.Errorf("prediction %d: delay %v", i, got.Delay[row])
 				}
 			}
+			for silence, delay := range map[string]time.Duration{"": 0, "1": time.Minute, "0": 100 * 365 * 24 * time.Hour} { // the last is not over yet
+				j := c.join
+				j.Silence, j.Delay = silence, delay
+				checkCoverage(t, s, j, silence == "1", times, c.want)
+			}
 		})
+	}
+}
+
+// checkCoverage holds the labels of each ten minutes against a count.
+func checkCoverage(t *testing.T, s *store.Store, j store.LabelJoin, spoken bool, times []time.Time, want func(i int) *float64) {
+	t.Helper()
+	const step = 10 * time.Minute
+	counted, there, labels := map[time.Time]int64{}, map[time.Time]float64{}, map[time.Time]float64{}
+	for i, at := range times {
+		w, label := at.Truncate(step), want(i)
+		counted[w]++
+		switch {
+		case label != nil:
+			there[w], labels[w] = there[w]+1, labels[w]+*label
+		case spoken:
+			there[w], labels[w] = there[w]+1, labels[w]+1
+		}
+	}
+	frames, err := s.LabelCoverage(t.Context(), query.Request{Namespace: "default", Model: "churn", From: times[0], To: times[0].Add(time.Hour), Step: query.Duration(step)}, j)
+	if err != nil || len(frames) != 1 || frames[0].Rows() != len(counted) || len(counted) < 3 {
+		t.Fatalf("%d steps: %+v %v", len(counted), frames, err)
+	}
+	c := frames[0].Columns
+	for i, at := range c[0].Values.([]time.Time) {
+		share, mean := there[at]/float64(counted[at]), labels[at]/there[at]
+		got := math.NaN()
+		if said := c[4].Values.([]*float64)[i]; said != nil {
+			got = *said
+		}
+		if c[1].Values.([]int64)[i] != counted[at] || math.Abs(c[2].Values.([]float64)[i]-share) > 1e-12 || !(math.Abs(got-mean) <= 1e-12) {
+			t.Errorf("by %q, silence %q, %s: %d predictions, coverage %v, mean label %v; want %d, %v, %v", j.By, j.Silence, at, c[1].Values.([]int64)[i], c[2].Values.([]float64)[i], got, counted[at], share, mean)
+		}
 	}
 }
 

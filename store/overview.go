@@ -2,13 +2,12 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
-	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/query"
-	"github.com/kedge-ml/kedge/store/chdb"
 )
 
 // scoreCells is how finely a score's distribution is shown.
@@ -50,23 +49,40 @@ func (s *Store) ScoreDistribution(ctx context.Context, r query.Request) ([]query
 
 // LabelCoverage answers the kind "label_coverage": per step of a prediction's
 // event_time how many predictions there are, the share that has its label by
-// now, and the means of score and label over those that have. A withdrawn
-// label counts as none; the newest of several is taken.
-func (s *Store) LabelCoverage(ctx context.Context, r query.Request) ([]query.Frame, error) {
+// now, and the means of score and label over those that have. Labels find their
+// predictions as j says; silence counts as a label once its delay is over. By
+// id, a label that is older than the range is not looked for.
+func (s *Store) LabelCoverage(ctx context.Context, r query.Request, j LabelJoin) ([]query.Frame, error) {
 	tables, err := s.subjectOf(r)
 	if err != nil {
 		return nil, err
 	}
-	g, err := gridOf(r, time.Now())
+	now := time.Now()
+	g, err := gridOf(r, now)
 	if err != nil {
 		return nil, err
 	}
 	p := g.params()
-	sql := fmt.Sprintf(`SELECT fromUnixTimestamp64Micro({from:Int64} + n * {step:Int64}, 'UTC'), toInt64(count()), countIf(there) / count(), avgOrNullIf(score, there), avgOrNullIf(label, there)
-FROM (SELECT toInt64(%s) AS n, id, score FROM (%s)) AS p LEFT ANY JOIN (%s) AS l ON p.id = l.prediction_id GROUP BY n ORDER BY n`,
-		bucket("event_time"), s.predicted(tables, r, p), s.labelled(r))
+	p["tolerance"], p["silence"], p["due"] = fmt.Sprint(j.Tolerance.Microseconds()), j.Silence, micro(now.Add(-j.Delay))
+	j.ahead = true
+	truth := maybe("mean_label", query.Float, "")
+	if j.By == "view" { // whoever may not see the column does not see its mean
+		truth.Display, truth.Labels = truth.Name, map[string]string{"column": j.Column}
+	}
+	var parts []string
+	for _, t := range tables {
+		part, err := s.labelled(t, j, r.Version, p)
+		if errors.Is(err, ErrUnknown) {
+			g.notices = append(g.notices, query.Notice{Severity: "warning", Text: err.Error()})
+		} else if err != nil {
+			return nil, fmt.Errorf("label coverage of %s: %w", r.Model, err)
+		}
+		parts = append(parts, part)
+	}
+	sql := "SELECT fromUnixTimestamp64Micro({from:Int64} + n * {step:Int64}, 'UTC'), toInt64(count()), countIf(there) / count(), avgOrNullIf(score, there), avgOrNullIf(label, there) FROM (" +
+		strings.Join(parts, " UNION ALL ") + ") GROUP BY n ORDER BY n"
 	f, err := s.frame(ctx, "label coverage", query.TimeSeriesWide, []query.Column{
-		col("time", query.Time, ""), col("predictions", query.Int, ""), col("coverage", query.Float, "percentunit"), maybe("mean_score", query.Float, ""), maybe("mean_label", query.Float, ""),
+		col("time", query.Time, ""), col("predictions", query.Int, ""), col("coverage", query.Float, "percentunit"), maybe("mean_score", query.Float, ""), truth,
 	}, sql, p)
 	if err != nil {
 		return nil, requestError(fmt.Errorf("label coverage of %s: %w", r.Model, err))
@@ -75,28 +91,25 @@ FROM (SELECT toInt64(%s) AS n, id, score FROM (%s)) AS p LEFT ANY JOIN (%s) AS l
 	return []query.Frame{f}, nil
 }
 
-// predicted are the predictions in range, of all input signatures.
-func (s *Store) predicted(tables []*table, r query.Request, p params) string {
+// labelled are the predictions in range of one input signature: the number of
+// the step, the score, whether there is a label, and the label as a number.
+// With [ErrUnknown] comes the statement in which none has one but by silence.
+func (s *Store) labelled(t *table, j LabelJoin, version string, p params) (string, error) {
 	where := inRange("event_time")
-	if r.Version != "" {
-		p["version"] = r.Version
+	if version != "" {
+		p["version"] = version
 		where += " AND version = {version:String}"
 	}
-	var parts []string
-	for _, t := range tables {
-		parts = append(parts, "SELECT id, event_time, score FROM "+s.ref(t.name)+" WHERE "+where)
+	joined, err := s.joinLabels(t, j)
+	if errors.Is(err, ErrUnknown) {
+		joined = noLabels()
+	} else if err != nil {
+		return "", err
 	}
-	return strings.Join(parts, " UNION ALL ")
-}
-
-// labelled are the newest labels of the model's predictions by id.
-func (s *Store) labelled(r query.Request) string {
-	for name, t := range s.tables() {
-		if t.schema.Kind == event.Labels && t.schema.Subject == r.Model && (r.Namespace == "" || t.schema.Namespace == r.Namespace) {
-			newest := "(event_time, created, _epoch, _partition, _offset)"
-			return fmt.Sprintf("SELECT prediction_id, argMax(tuple(%s), %s).1 AS label, NOT argMax(withdrawn, %s) AS there FROM %s WHERE prediction_id != '' AND event_time >= fromUnixTimestamp64Micro({from:Int64}, 'UTC') GROUP BY prediction_id",
-				chdb.QuoteIdent("label"), newest, newest, s.ref(name))
-		}
+	silent := "false"
+	if j.Silence != "" {
+		silent = "p.event_time <= fromUnixTimestamp64Micro({due:Int64}, 'UTC')"
 	}
-	return "SELECT '' AS prediction_id, CAST(NULL, 'Nullable(Float64)') AS label, false AS there WHERE 0"
+	return fmt.Sprintf("SELECT toInt64(%s) AS n, p.score AS score, %s AND (l.truth != '' OR NOT isNaN(ifNull(l.label, nan))) AS said, said OR %s AS there, if(said, l.label, toFloat64OrNull({silence:String})) AS label "+
+		"FROM (SELECT id, key, event_time, score FROM %s WHERE %s) AS p%s", bucket("p.event_time"), joined.there, silent, s.ref(t.name), where, joined.join), err
 }

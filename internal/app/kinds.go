@@ -37,7 +37,7 @@ func (a *App) kinds() map[string]KindFunc {
 		k["rows"] = a.store.Rows
 		k["summary"] = a.store.Summaries
 		k["score_distribution"] = a.store.ScoreDistribution
-		k["label_coverage"] = a.store.LabelCoverage
+		k["label_coverage"] = a.answerLabelCoverage
 		k["verdicts"] = a.store.Verdicts
 		k["drift"] = a.store.Drift
 		k["quality"] = a.store.Quality
@@ -89,6 +89,27 @@ func (a *App) answerVeiled(ctx context.Context, kinds map[string]KindFunc, c aut
 		return nil, err
 	}
 	return countedRecords(c, kind, v.veiled(kind, frames)), nil
+}
+
+// labelJoin is how labels find a model's predictions: by id, if nobody said.
+func (a *App) labelJoin(namespace, model string) (store.LabelJoin, error) {
+	d, ok := a.registry.State().Get(event.ModelKind, namespace, model)
+	if !ok {
+		return store.LabelJoin{}, nil
+	}
+	spec, err := event.ParseModel(d.Spec)
+	if err != nil {
+		return store.LabelJoin{}, fmt.Errorf("labels of model %s: %w", model, err)
+	}
+	return store.JoinOf(spec.Labels), nil
+}
+
+func (a *App) answerLabelCoverage(ctx context.Context, r query.Request) ([]query.Frame, error) {
+	j, err := a.labelJoin(r.Namespace, r.Model)
+	if err != nil {
+		return nil, err
+	}
+	return a.store.LabelCoverage(ctx, r, j)
 }
 
 func kindNames(kinds map[string]KindFunc) []string {

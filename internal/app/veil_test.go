@@ -17,6 +17,7 @@ import (
 	"github.com/kedge-ml/kedge/internal/auth"
 	"github.com/kedge-ml/kedge/internal/testenv"
 	"github.com/kedge-ml/kedge/query"
+	"github.com/kedge-ml/kedge/registry"
 )
 
 // canaries are the values that TestColumnPolicies plants in protected columns:
@@ -30,7 +31,7 @@ func plantPersonal(t *testing.T, r *running, as []string) {
 	now := time.Now().UTC().Format(time.RFC3339)
 	events := fmt.Sprintf(`{"view":"person","key":{"id":"k1","tax":"canary-key"},"event_time":%[1]q,"values":{"name":"canary-name","pay":918273,"n":1}}
 {"view":"person","key":{"id":"k2","tax":"canary-other"},"event_time":%[1]q,"values":{"name":"canary-2","pay":918274,"n":"canary-dead"}}
-{"model":"scorer","version":"1","id":"p1","event_time":%[1]q,"inputs":{"n":1,"name":"canary-input","pay":918275},"output":{"score":0.5,"class":"yes"},"attributions":{"pay":0.918273,"n":0.1}}
+{"model":"scorer","version":"1","id":"p1","key":{"id":"k1","tax":"canary-key"},"event_time":%[1]q,"inputs":{"n":1,"name":"canary-input","pay":918275},"output":{"score":0.5,"class":"yes"},"attributions":{"pay":0.918273,"n":0.1}}
 `, now)
 	if status, text := r.call("POST", "/v1/events", events, append(as, "Content-Type", "application/x-ndjson")...); status != 200 {
 		t.Fatalf("plant: %d %s", status, text)
@@ -43,6 +44,12 @@ func plantPersonal(t *testing.T, r *running, as []string) {
 		}
 		return nil
 	})
+	d, _ := r.registry.State().Get(event.ModelKind, "alpha", "scorer")
+	labels := `"labels":{"by":"view","view":"person","column":"pay","tolerance":"1h"},` // what the model foretells is personal, too
+	spec := strings.Replace(string(d.Spec), "{", "{"+labels, 1)
+	if _, err := r.registry.Apply(t.Context(), registry.Entry{Kind: d.Kind, Namespace: "alpha", Name: "scorer", Op: registry.Put, Expect: d.Version, Spec: json.RawMessage(spec), Who: "test"}); err != nil {
+		t.Fatal(err)
+	}
 	for _, d := range []string{
 		`{"kind":"WindowView","name":"paid","spec":{"source":"person","features":[{"name":"most","function":"max","column":"pay","window":"1h"},{"name":"seen","function":"count","window":"1h"}]}}`,
 		`{"kind":"OnDemandView","name":"made","spec":{"features":[{"name":"twice","type":"Float64","expr":"person.pay * 1.0"},{"name":"one","type":"Float64","expr":"person.n * 1.0"}]}}`,
@@ -158,7 +165,7 @@ func TestColumnPolicies(t *testing.T) {
 	}
 
 	open, _ := canariesShown(t, r, keys[auth.Operator]) // the positive control
-	for _, want := range []string{"query rows", "query dead_letters", "query dead_letter_log", "query summary", "query rows text/csv", "online person:name", "online text/csv", "online application/vnd.apache.arrow.stream",
+	for _, want := range []string{"query rows", "query dead_letters", "query dead_letter_log", "query summary", "query label_coverage", "query rows text/csv", "online person:name", "online text/csv", "online application/vnd.apache.arrow.stream",
 		"online made:twice", "online paid:most", "history person:pay", "history made:twice", "entities person:name", "predictions", "dead letters", "page"} {
 		if !slices.Contains(open, want) {
 			t.Errorf("the sweep is blind: without a policy it sees nothing by way of %s; it sees %v", want, open)
