@@ -25,6 +25,7 @@ type ArmQuery struct {
 	Loss             string    // error, brier, log_loss, absolute_error, squared_error; empty: counts only
 	Since            time.Time // when the broker appended the prediction
 	ByEntity         bool      // a unit is an entity key, with the mean loss of its predictions
+	Labels           LabelJoin // how labels find the predictions
 }
 
 // lossOf is a loss as an expression over a prediction and its label: y is the
@@ -50,27 +51,39 @@ func lossOf(name string) (string, error) {
 }
 
 // Arms counts predictions per version and variant and sums the losses of
-// those whose label has come; the newest label counts, a withdrawn one does
-// not. A shadow's predictions meet the labels of the answers that they stood
-// beside. Order: by version and variant.
+// those whose label has come, or whose silence means one; the newest label
+// counts, a withdrawn one does not. By id a shadow's predictions meet the labels
+// of the answers that they stood beside; by key and by view they have the same
+// key and time. Order: by version and variant.
 func (s *Store) Arms(ctx context.Context, q ArmQuery) ([]ArmOutcome, error) {
 	loss, err := lossOf(q.Loss)
 	if err != nil {
 		return nil, err
 	}
-	predictions := s.predictionsSince(q)
-	if predictions == "" {
-		return nil, nil // nothing was predicted yet
+	tables, err := s.subjectOf(query.Request{Namespace: q.Namespace, Model: q.Model})
+	if err != nil {
+		return nil, nil //nolint:nilerr // nothing was predicted yet
 	}
-	unit := "id"
+	predictions := s.predictionsSince(tables)
+	p := params{"since": micro(q.Since), "silence": q.Labels.Silence, "due": micro(time.Now().Add(-q.Labels.Delay))}
+	joined, err := s.armLabels(ctx, tables[0], q, predictions, p)
+	if err != nil {
+		return nil, fmt.Errorf("outcomes of %s: %w", q.Model, err)
+	}
+	unit, silent := "id", "false"
 	if q.ByEntity {
 		unit = "if(key != '', key, id)"
 	}
+	if q.Labels.Silence != "" {
+		silent = "p.event_time <= fromUnixTimestamp64Micro({due:Int64}, 'UTC')"
+	}
+	labelled := fmt.Sprintf("SELECT p.id AS id, p.key AS key, p.version AS version, p.variant AS variant, p.score AS score, p.`class` AS `class`, p.value AS value, p.scores AS scores, p.threshold AS threshold, "+
+		"%s AS said, said OR %s AS there, if(said, l.label, toFloat64OrNull({silence:String})) AS y, if(said, nullIf(l.truth, ''), nullIf({silence:String}, '')) AS yc FROM (%s) AS p%s", joined.there, silent, predictions, joined.join)
 	sql := fmt.Sprintf(`SELECT toString(version), toString(variant), count(), countIf(isFinite(l)), sumIf(l, isFinite(l)), sumIf(l * l, isFinite(l))
 FROM (SELECT version, variant, unit, ifNull(avg(loss), nan) AS l
-FROM (SELECT version, variant, %s AS unit, if(there, %s, NULL) AS loss FROM (%s) AS p LEFT ANY JOIN (%s) AS t ON p.label_id = t.prediction_id)
-GROUP BY version, variant, unit) GROUP BY version, variant ORDER BY version, variant`, unit, loss, predictions, s.truths(q))
-	rows, err := s.query(ctx, sql, params{"since": strconv.FormatInt(q.Since.UnixMicro(), 10)})
+FROM (SELECT version, variant, %s AS unit, if(there, %s, NULL) AS loss FROM (%s))
+GROUP BY version, variant, unit) GROUP BY version, variant ORDER BY version, variant`, unit, loss, labelled)
+	rows, err := s.query(ctx, sql, p)
 	if err != nil {
 		return nil, fmt.Errorf("outcomes of %s: %w", q.Model, err)
 	}
@@ -86,31 +99,43 @@ GROUP BY version, variant, unit) GROUP BY version, variant ORDER BY version, var
 	return out, rows.Err()
 }
 
+// armLabels joins the labels of predictions that were appended since a time. By
+// key and by view, labels are looked for from the first of them on.
+func (s *Store) armLabels(ctx context.Context, t *table, q ArmQuery, predictions string, p params) (labelJoin, error) {
+	switch {
+	case q.Loss == "":
+		return noLabels(), nil
+	case q.Labels.By == "" || q.Labels.By == "id":
+		return s.truths(q), nil
+	}
+	var from, to int64
+	if err := s.queryRow(ctx, "SELECT toUnixTimestamp64Micro(min(event_time)), toUnixTimestamp64Micro(max(event_time)) + 1 FROM ("+predictions+")", p).Scan(&from, &to); err != nil {
+		return labelJoin{}, err
+	}
+	p["from"], p["to"], p["tolerance"] = strconv.FormatInt(from, 10), strconv.FormatInt(to, 10), strconv.FormatInt(q.Labels.Tolerance.Microseconds(), 10)
+	return s.joinLabels(t, q.Labels)
+}
+
 const sinceAppended = "appended_at >= fromUnixTimestamp64Micro({since:Int64}, 'UTC')"
 
-func (s *Store) predictionsSince(q ArmQuery) string {
-	tables, err := s.subjectOf(query.Request{Namespace: q.Namespace, Model: q.Model})
-	if err != nil {
-		return ""
-	}
+func (s *Store) predictionsSince(tables []*table) string {
 	var parts []string
 	for _, t := range tables {
-		parts = append(parts, "SELECT id, version, variant, key, score, `class`, value, scores, threshold, "+
+		parts = append(parts, "SELECT id, key, event_time, version, variant, score, `class`, value, scores, threshold, "+
 			"if(variant = 'shadow', substring(id, 1, length(id) - length(version) - 1), id) AS label_id FROM "+s.ref(t.name)+" WHERE "+sinceAppended)
 	}
 	return strings.Join(parts, " UNION ALL ")
 }
 
-// truths are the newest labels by prediction.
-func (s *Store) truths(q ArmQuery) string {
-	const newest = "(event_time, created, _epoch, _partition, _offset)"
-	for name, t := range s.tables() {
-		if t.schema.Kind == event.Labels && t.schema.Subject == q.Model && t.schema.Namespace == q.Namespace {
-			return fmt.Sprintf("SELECT prediction_id, argMax(tuple(`label`), %s).1 AS y, argMax(tuple(label_class), %s).1 AS yc, NOT argMax(withdrawn, %s) AS there FROM %s WHERE prediction_id != '' AND %s GROUP BY prediction_id",
-				newest, newest, newest, s.ref(name), sinceAppended)
-		}
+// truths are the newest labels by prediction, of those that were appended since
+// a time.
+func (s *Store) truths(q ArmQuery) labelJoin {
+	t := s.tableFor(event.Labels, q.Namespace, q.Model)
+	if t == nil {
+		return noLabels()
 	}
-	return "SELECT '' AS prediction_id, CAST(NULL, 'Nullable(Float64)') AS y, CAST(NULL, 'Nullable(String)') AS yc, false AS there WHERE 0"
+	return labelJoin{fmt.Sprintf(" LEFT ANY JOIN (SELECT x.prediction_id AS id, argMax(tuple(x.label), %[1]s).1 AS label, argMax(ifNull(x.label_class, ''), %[1]s) AS truth, NOT argMax(x.withdrawn, %[1]s) AS there "+
+		"FROM %[2]s AS x WHERE x.prediction_id != '' AND x.%[3]s GROUP BY id) AS l ON p.label_id = l.id", newestLabel, s.ref(t.name), sinceAppended), "l.there"}
 }
 
 // Drifted lists the columns of a view or model about which a window that ended

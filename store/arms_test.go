@@ -87,6 +87,76 @@ func TestArms(t *testing.T) {
 	}
 }
 
+// TestArmsByKeyAndView are arms whose labels come as a model's definition says:
+// the version and variant of the prediction decide which arm a label is of.
+func TestArmsByKeyAndView(t *testing.T) {
+	s := open(t)
+	c, err := event.NewCatalog([]event.CatalogEntry{
+		{Kind: event.ModelKind, Namespace: "test", Name: "m", UID: 5, Spec: []byte(`{"origin":"declared","signatures":[{"id":1,"columns":[{"name":"x","type":"Float64"}],"versions":["*"]}]}`)},
+		{Kind: event.FeatureViewKind, Namespace: "test", Name: "truth", UID: 6, Spec: []byte(`{"origin":"declared","keys":[{"name":"user","type":"Int64"}],"columns":[{"name":"left","type":"Float64"}]}`)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Prepare(t.Context(), c.Schemas()); err != nil {
+		t.Fatal(err)
+	}
+	const tolerance, late = 10 * time.Minute, 40
+	rng := rand.New(rand.NewPCG(7, 8))
+	begin := time.UnixMicro(minute).UTC()
+	var rows []landed
+	var times []time.Time
+	var said []statement
+	var predictions, labels, truths []string
+	for i := range 300 {
+		r := landed{version: strconv.Itoa(1 + i%2), variant: []string{"champion", "canary"}[i%2], key: strconv.Itoa(i / 2 % 30), score: float64(rng.IntN(100)) / 100, threshold: 0.5, late: i < late}
+		at := begin.Add(time.Duration(i) * 9 * time.Second)
+		id := fmt.Sprintf("p%d", i)
+		if i%5 == 4 { // beside the answer before it
+			r.version, r.variant, r.key, at, id = "9", "shadow", rows[i-1].key, times[i-1], fmt.Sprintf("p%d/9", i-1)
+		} else if rng.IntN(2) == 0 {
+			y := float64(rng.IntN(2))
+			told := at.Add(time.Duration(rng.IntN(1200))*time.Second + time.Duration(i)*time.Microsecond)
+			said = append(said, statement{key: r.key, at: told, label: &y})
+			labels = append(labels, fmt.Sprintf(`{"model":"m","key":{"user":%s},"label":%v,"event_time":%q}`, r.key, y, told.Format(time.RFC3339Nano)))
+			truths = append(truths, fmt.Sprintf(`{"view":"truth","key":{"user":%s},"values":{"left":%v},"event_time":%q}`, r.key, y, told.Format(time.RFC3339Nano)))
+		}
+		rows, times = append(rows, r), append(times, at)
+		predictions = append(predictions, fmt.Sprintf(`{"model":"m","version":%q,"variant":%q,"id":%q,"event_time":%q,"key":{"user":%s},"inputs":{"x":1.0},"output":{"score":%v},"threshold":0.5}`, r.version, r.variant, id, at.Format(time.RFC3339Nano), r.key, r.score))
+	}
+	since := time.UnixMicro(minute).Add(late * 9 * time.Second)
+	put(t, s, c, event.Predictions, predictions, func(i int) int64 { return minute + int64(i)*9_000_000 })
+	put(t, s, c, event.Labels, labels, func(int) int64 { return minute + 7_200_000_000 })
+	put(t, s, c, event.Features, truths, func(int) int64 { return minute + 7_200_000_000 })
+	for _, by := range []string{"key", "view"} {
+		for silence, delay := range map[string]time.Duration{"": 0, "1": time.Minute, "0": 100 * 365 * 24 * time.Hour} { // the last is not over yet
+			for i := range rows {
+				rows[i].label = math.NaN()
+				if y := nearest(said, rows[i].key, times[i], tolerance); y != nil {
+					rows[i].label = *y
+				} else if silence == "1" {
+					rows[i].label = 1
+				}
+			}
+			for _, loss := range []string{"error", "brier"} {
+				q := store.ArmQuery{Namespace: "test", Model: "m", Loss: loss, Since: since, ByEntity: loss == "brier",
+					Labels: store.LabelJoin{By: by, Tolerance: tolerance, View: "truth", Column: "left", Silence: silence, Delay: delay}}
+				got, err := s.Arms(t.Context(), q)
+				want := naive(rows, loss, q.ByEntity)
+				if err != nil || len(got) != len(want) || len(got) != 3 {
+					t.Fatalf("by %s: %d arms, want %d: %+v %v", by, len(got), len(want), got, err)
+				}
+				for _, o := range got {
+					w := want[o.Version+o.Variant]
+					if o.Units != w.Units || o.Labelled != w.Labelled || o.Labelled == 0 || math.Abs(o.Loss-w.Loss) > 1e-9 || math.Abs(o.LossSquared-w.LossSquared) > 1e-9 {
+						t.Errorf("by %s, silence %q, loss %s:\n got %+v\nwant %+v", by, silence, loss, o, w)
+					}
+				}
+			}
+		}
+	}
+}
+
 func naive(rows []landed, loss string, byEntity bool) map[string]store.ArmOutcome {
 	units := map[string]map[string][]float64{}
 	for i, r := range rows {

@@ -43,7 +43,11 @@ func (a *App) facts() serving.Facts {
 	}
 	return serving.Facts{
 		Outcomes: func(ctx context.Context, q serving.Asked) ([]serving.Outcome, error) {
-			found, err := a.store.Arms(ctx, store.ArmQuery{Namespace: a.cfg.Namespace, Model: q.Model, Loss: q.Loss, Since: q.Since, ByEntity: q.ByEntity})
+			labels, err := a.labelJoin(a.cfg.Namespace, q.Model)
+			if err != nil {
+				return nil, err
+			}
+			found, err := a.store.Arms(ctx, store.ArmQuery{Namespace: a.cfg.Namespace, Model: q.Model, Loss: q.Loss, Since: q.Since, ByEntity: q.ByEntity, Labels: labels})
 			out := make([]serving.Outcome, len(found))
 			for i, o := range found {
 				out[i] = serving.Outcome{Version: o.Version, Variant: o.Variant, Units: o.Units, Loss: serving.Sums{N: o.Labelled, Sum: o.Loss, SumOfSqs: o.LossSquared}}
