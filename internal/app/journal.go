@@ -71,12 +71,12 @@ func (a *App) crossed(r *http.Request, e *web.Error) {
 	if !a.opened.Load() {
 		return // there is no journal yet, and nothing answers
 	}
-	d := auth.Decision{What: r.Method + " " + r.URL.Path[:min(len(r.URL.Path), 200)], Status: e.Status, Reason: e.Code, TraceID: telemetry.TraceID(r.Context()),
-		Change: auth.Change{Target: fmt.Sprintf("host %.100q from origin %.100q", r.Host, r.Header.Get("Origin"))}}
-	if at, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		d.Remote = at.Addr().String()
+	at, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || !a.door.Crossed(at.Addr()) {
+		return
 	}
-	a.record(d)
+	a.record(auth.Decision{What: r.Method + " " + r.URL.Path[:min(len(r.URL.Path), 200)], Status: e.Status, Reason: e.Code, TraceID: telemetry.TraceID(r.Context()),
+		Remote: at.Addr().String(), Change: auth.Change{Target: fmt.Sprintf("host %.100q from origin %.100q", r.Host, r.Header.Get("Origin"))}})
 }
 
 // journalRoutes has what finds a planted edit.

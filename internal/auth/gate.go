@@ -73,6 +73,7 @@ type Gate struct {
 	cfg    GateConfig
 	local  *Identity
 	failed failures
+	cross  failures // kept apart: else a page could have its reader's own token wait
 }
 
 // NewGate returns a gate.
@@ -164,6 +165,16 @@ func (g *Gate) refuse(from netip.Addr, err error) error {
 	}
 	g.failed.add(from, g.cfg.Now())
 	return err
+}
+
+// Crossed reports whether one more request that a page of another origin made a
+// browser at an address send is written down: as many as refused credentials are.
+func (g *Gate) Crossed(from netip.Addr) bool {
+	if g.cross.wait(from, g.cfg.Now()) > 0 {
+		return false
+	}
+	g.cross.add(from, g.cfg.Now())
+	return true
 }
 
 // secret is the key or token of an Authorization header. With Basic it is the

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -45,7 +46,12 @@ type Entry struct {
 	Hash     string `json:"hash"`      // SHA-256 of the entry as JSON with this member empty
 }
 
+// sealed is the entry with its hash, and as it is stored. JSON has no sign that is
+// not UTF-8: it would come back as another one, under another hash.
 func (e Entry) sealed() (Entry, []byte, error) {
+	for _, text := range []*string{&e.Subject, &e.Method, &e.Namespace, &e.What, &e.Target, &e.Reason, &e.Remote, &e.TraceID} {
+		*text = strings.ToValidUTF8(*text, "\ufffd")
+	}
 	e.Hash = ""
 	b, err := json.Marshal(e)
 	if err != nil {

@@ -14,7 +14,7 @@ const (
 	watchedHosts = 10_000
 )
 
-// failures counts refused credentials by address: a leaky bucket each. A good
+// failures counts refusals by address: a leaky bucket each. A good
 // key is never held up by it, since nobody can guess one: what it bounds is
 // work, logs and audit entries.
 type failures struct {
