@@ -89,7 +89,7 @@ func (s subject) againstModel(t *rapid.T) {
 			addRow(b, r)
 		}
 		if rapid.IntRange(0, 2).Draw(t, "evolve") == 0 {
-			schema = evolved(t, schema, all)
+			schema = evolved(t, schema, step, all)
 			for _, table := range tables {
 				if err := table.Evolve(schema); err != nil {
 					t.Fatal(err)
