@@ -239,7 +239,9 @@ func (a *answer) lookup(ctx context.Context, p *plan, now int64) error {
 			keys.Add(a.key)
 			if whole || a.served.chooseKey(a.key) {
 				a.picks = append(a.picks, pick{i, row})
-				a.rows[i].wanted = v.view.windows != nil && v.view.mixed()
+				if v.view.windows != nil && v.view.mixed() {
+					a.rows[i].wanted = append(a.rows[i].wanted, row)
+				}
 			}
 		}
 		v.view.Look(keys, now, &a.rows[i], &round)

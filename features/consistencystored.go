@@ -23,6 +23,9 @@ func (m *Monitor) stored(ctx context.Context, v *View, samples []sample, now int
 	}
 	var wait []sample
 	for i, s := range samples {
+		if v.windows != nil && s.folded == nil && v.mixed() {
+			continue // written before they were noted, or as the first rows of another topic came
+		}
 		gone, err := m.deleted(ctx, &s)
 		if err != nil {
 			return nil, err

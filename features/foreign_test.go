@@ -499,4 +499,23 @@ func TestMonitorWaitsForWindowsOfASource(t *testing.T) {
 			t.Errorf("after %v: %+v, %d wait, want %+v and %d", c.after, got, len(m.samples), c.want, c.wait)
 		}
 	}
+	// What was written before that was noted says nothing of it, and is not checked.
+	serve(t, l.online, log, m, now, `{"features":["activity:count_1m0s"],"entities":{"driver_id":[1]}}`)
+	if len(m.samples) != 1 || len(m.samples[0].folded) != 1 {
+		t.Fatalf("served: %+v", m.samples)
+	}
+	m.samples[0].folded = nil
+	must(t, m.Tick(t.Context(), now+(12*time.Minute).Microseconds()))
+	if got := m.lastHour()[featureName{testNamespace, "activity", "count_1m0s"}]; got != (tally{1, 1, 1, 1}) || len(m.samples) != 0 {
+		t.Errorf("a read that notes nothing: %+v, %d wait", got, len(m.samples))
+	}
+	// Of the rows of an answer those that are written down alone are noted.
+	columns := logs.batch(table.plan.source, tp, 0, 1).Columns
+	key, rows := AppendKey(nil, columns[table.plan.source.KeyStart():table.plan.source.ValueStart()], 0), Rows{wanted: []int{1, 3}}
+	for row := range 5 {
+		table.get(key, now, &rows)
+		if noted := rows.reachedBy(row); (noted != nil) != (row == 1 || row == 3) {
+			t.Errorf("row %d: %v", row, noted)
+		}
+	}
 }

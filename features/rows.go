@@ -1,6 +1,8 @@
 package features
 
 import (
+	"slices"
+
 	"github.com/kedge-ml/kedge/event"
 )
 
@@ -9,9 +11,9 @@ import (
 type Rows struct {
 	data []byte
 	refs []rowRef
-	// Of a window view, if wanted: per row, how far what brings its events was
-	// folded in.
-	wanted bool
+	// Of a window view, of the wanted rows, in order: how far what brings their
+	// events was folded in.
+	wanted []int
 	folded [][]reached
 }
 
@@ -24,7 +26,22 @@ type rowRef struct {
 func (r *Rows) Reset() {
 	clear(r.refs) // no layout is kept alive
 	r.data, r.refs = r.data[:0], r.refs[:0]
-	r.wanted, r.folded = false, nil
+	r.wanted, r.folded = r.wanted[:0], nil
+}
+
+// noteReached keeps a copy of where the parts stand, if the row that comes next is wanted.
+func (r *Rows) noteReached(parts []reached) {
+	if n := len(r.folded); n < len(r.wanted) && r.wanted[n] == len(r.refs) {
+		r.folded = append(r.folded, slices.Clone(parts))
+	}
+}
+
+// reachedBy is what noteReached kept of a row; nil: it was not wanted.
+func (r *Rows) reachedBy(row int) []reached {
+	if at, ok := slices.BinarySearch(r.wanted, row); ok && at < len(r.folded) {
+		return r.folded[at]
+	}
+	return nil
 }
 
 // Len is the number of look-ups, found or not.

@@ -97,11 +97,7 @@ func (l *ServedLog) record(p *plan, a *answer, now int64) {
 			continue // it was encoded once: cannot be
 		}
 		rows := &a.rows[k.view]
-		taken := vector{view: v.view, at: now, key: append([]byte(nil), a.key...), row: rows.Row(k.row).clone(), columns: p.columnsOf(k.view)}
-		if rows.wanted {
-			taken.folded = rows.folded[k.row]
-		}
-		l.put(taken)
+		l.put(vector{view: v.view, at: now, key: append([]byte(nil), a.key...), row: rows.Row(k.row).clone(), columns: p.columnsOf(k.view), folded: rows.reachedBy(k.row)})
 	}
 }
 

@@ -231,9 +231,7 @@ func (t *windowTable) get(key []byte, now int64, rows *Rows) {
 	}
 	f.gather(state, now)
 	v.EventTime = f.newestAt(state, now)
-	if rows.wanted {
-		rows.folded = append(rows.folded, slices.Clone(t.reached[h>>t.shift]))
-	}
+	rows.noteReached(t.reached[h>>t.shift])
 	s.mu.RUnlock()
 	if v.EventTime == noTime {
 		v.EventTime = 0
