@@ -15,12 +15,14 @@ import (
 	"github.com/kedge-ml/kedge/store"
 )
 
-// acceptance is what a column was like since an incident, taken for normal until
-// a time, beside its reference and what else is accepted of it. A window from
-// From on, and before that time, is held against the one that it lies nearest to.
+// acceptance is what a column was like from an incident to when it was accepted,
+// taken for normal until a time, beside its reference and what else is accepted of
+// it. A window from From on, and before that time, is held against the one that it
+// lies nearest to.
 type acceptance struct {
 	Incident store.Incident        `json:"incident"` // with who, why and until when
 	From     time.Time             `json:"from"`
+	To       time.Time             `json:"to"`   // what came later nobody has accepted
 	Slow     map[string][2]float64 `json:"slow"` // ranges that slow changes were watched in before
 	Over     bool                  `json:"over"` // a window began at its end or later
 
@@ -160,14 +162,14 @@ func (m *Monitor) mark(key, change string) {
 	m.Marks[key] = change
 }
 
-// learnAccepted learns what a column was like from a time on, beside its
+// learnAccepted learns what a column was like from a time until now, beside its
 // reference.
 func (m *Monitor) learnAccepted(ctx context.Context, r renewal) error {
-	a, name := &acceptance{Incident: r.incident, From: r.from.Truncate(m.cfg.Window)}, r.incident.Column
+	a, name := &acceptance{Incident: r.incident, From: r.from.Truncate(m.cfg.Window), To: m.Next}, r.incident.Column
 	if _, _, ok := ofSegment(name); ok && m.segments != nil {
-		a.From = r.from.Truncate(m.segments.window)
+		a.From, a.To = r.from.Truncate(m.segments.window), m.Segmented
 	}
-	windows, grid, err := m.learnSince(ctx, a)
+	windows, grid, err := m.countAccepted(ctx, a)
 	if err != nil || grid == nil {
 		return err
 	}
@@ -186,12 +188,12 @@ func (m *Monitor) learnAccepted(ctx context.Context, r renewal) error {
 	return nil
 }
 
-// learnSince learns an acceptance of the rows since then. No grid: its column is
-// not watched, or has none.
-func (m *Monitor) learnSince(ctx context.Context, a *acceptance) (windows []store.WindowSummary, grid *store.SummaryColumn, err error) {
+// countAccepted counts the rows of an acceptance on the bins of now. No grid: its
+// column is not watched, or has none.
+func (m *Monitor) countAccepted(ctx context.Context, a *acceptance) (windows []store.WindowSummary, grid *store.SummaryColumn, err error) {
 	name, was := a.Incident.Column, m.baselines[a.Incident.Column]
 	if column, segment, ok := ofSegment(name); ok {
-		if windows, grid, err = m.segmentSince(ctx, column, segment, a.From); grid == nil || err != nil {
+		if windows, grid, err = m.segmentBetween(ctx, column, segment, a.From, a.To); grid == nil || err != nil {
 			return nil, nil, err
 		}
 		was = m.segments.baselines[segment][column]
@@ -201,7 +203,7 @@ func (m *Monitor) learnSince(ctx context.Context, a *acceptance) (windows []stor
 			return nil, nil, nil
 		}
 		grid = &m.grids[i]
-		if windows, err = m.store.DeriveSummaries(ctx, m.cfg.Table, m.grids[i:i+1], a.From, m.Next, m.cfg.Window); err != nil {
+		if windows, err = m.store.DeriveSummaries(ctx, m.cfg.Table, m.grids[i:i+1], a.From, a.To, m.cfg.Window); err != nil {
 			return nil, nil, fmt.Errorf("learn %s as accepted: %w", name, err)
 		}
 	}
@@ -220,27 +222,35 @@ func (m *Monitor) watchAccepted(name string, grid store.SummaryColumn, windows [
 }
 
 // recountAccepted counts what is accepted until a time anew where a new reference
-// brought other bins. It ends where its rows, or its column, are gone.
+// brought other bins, or left nobody to watch for slow changes of it. It ends where
+// its rows, or its column, are gone.
 func (m *Monitor) recountAccepted(ctx context.Context) error {
 	kept := map[string][]*acceptance{}
 	var ended []store.Incident
 	for _, name := range slices.Sorted(maps.Keys(m.Accepted)) {
+		_, _, segment := ofSegment(name)
+		watched := segment || len(m.slowRanges(name)) > 0
 		for _, a := range m.Accepted[name] {
-			again := *a
-			if a.Over || a.baseline.Grid.ID() == m.gridOf(name) {
+			again, known := *a, a.baseline.Grid.ID() == m.gridOf(name)
+			if a.Over || known && watched {
 				kept[name] = append(kept[name], &again)
 				continue
 			}
-			windows, grid, err := m.learnSince(ctx, &again)
+			windows, grid, err := m.countAccepted(ctx, &again)
 			if err != nil {
 				return err
 			}
-			if grid == nil {
+			if known { // it stays as it was learnt, also where its rows are gone
+				again.baseline = a.baseline
+			}
+			switch {
+			case grid != nil:
+				m.watchAccepted(name, *grid, windows)
+			case !known:
 				again.Incident.State = lapsedChange
 				ended = append(ended, again.Incident)
 				continue
 			}
-			m.watchAccepted(name, *grid, windows)
 			kept[name] = append(kept[name], &again)
 		}
 	}

@@ -370,3 +370,63 @@ func TestAcceptedAcrossReferences(t *testing.T) {
 		t.Errorf("once that is over: %q", all)
 	}
 }
+
+// What comes after a column was accepted is none of what was accepted, however
+// often that is counted anew: an incident that is open stays so.
+func TestLaterDriftIsNotAccepted(t *testing.T) {
+	p := newPromoted(t)
+	define(t, p.registry, drift.MonitorKind, "watch", `{"model":"churn","window":"1m"}`, "")
+	p.champion = drift.Champion{Version: "1", Artifact: "aaaa", Since: p.begin}
+	p.minutes(34, 0)
+	p.minutes(6, 3)
+	define(t, p.registry, drift.ActionKind, "sale", fmt.Sprintf(`{"do":"accept","monitor":"watch","column":"x","until":%q}`, p.begin.Add(100*time.Minute).Format(time.RFC3339)), "the sale")
+	p.minutes(4, 3)   // to 44
+	p.minutes(26, -3) // to 70
+	p.want(66, true, "2026-03-01 00:0")
+	trained := trainedOn(t, p.rng, 0)
+	p.champion = drift.Champion{Version: "2", Artifact: "bbbb", Since: p.at.Add(-10 * time.Second), Training: func() (map[string]*drift.Baseline, error) { return trained, nil }}
+	p.minutes(6, -3) // to 76
+	p.want(74, true, "training of version 2 (bbbb)")
+	p.minutes(4, 3)
+	p.want(78, false, "since 2026-03-01 00:3")
+	f := ask(t, p.store.Incidents, query.Request{Namespace: "test", Model: "churn", From: p.begin, To: p.begin.Add(24 * time.Hour)})
+	states := map[string]bool{}
+	for i, column := range cells(t, f, "column") {
+		if column == "x" && cells(t, f, "detector")[i] == "ks" {
+			states[cells(t, f, "state")[i]] = true
+		}
+	}
+	if !states["accepted"] || len(states) != 2 {
+		t.Errorf("incidents of x are %v", states)
+	}
+}
+
+// What is accepted is watched for slow changes too, also after a changed
+// definition has learnt the reference anew.
+func TestAcceptedIsWatchedSlowly(t *testing.T) {
+	m := newMinutes(t)
+	define(t, m.reg, drift.MonitorKind, "watch", `{"view":"user","columns":["amount"],"window":"1m"}`, "")
+	slowly := func(minute int) bool {
+		f := ask(t, m.store.Verdicts, query.Request{Namespace: "test", View: "user", From: m.at(minute), To: m.at(minute + 1)})
+		for i, name := range cells(t, f, "monitor") {
+			if name == "watch" && cells(t, f, "detector")[i] == "missing_slowly" {
+				return true
+			}
+		}
+		return false
+	}
+	m.add(33, 0)
+	m.add(26, 1.5) // to 59
+	define(t, m.reg, drift.ActionKind, "sale", fmt.Sprintf(`{"do":"accept","monitor":"watch","column":"amount","until":%q}`, m.at(200).Format(time.RFC3339)), "the sale")
+	m.look()
+	m.add(4, 1.5) // to 63
+	if !slowly(61) {
+		t.Fatal("what is accepted is not watched")
+	}
+	define(t, m.reg, drift.MonitorKind, "watch", `{"view":"user","columns":["amount"],"window":"1m","importance":{"amount":0.9}}`, "")
+	m.add(4, 1.5) // to 67
+	m.wantVerdict(65, false, "accepted by ann")
+	if !slowly(65) {
+		t.Error("after a changed definition it is watched no longer")
+	}
+}

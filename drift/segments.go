@@ -160,16 +160,16 @@ func (s *segmentWatch) learn(c store.SummaryColumn, windows []store.WindowSummar
 // renewSegment learns a segment's column anew from where people accepted it as
 // the new normal.
 func (m *Monitor) renewSegment(ctx context.Context, column, segment string, from time.Time) error {
-	windows, grid, err := m.segmentSince(ctx, column, segment, from)
+	windows, grid, err := m.segmentBetween(ctx, column, segment, from, m.Segmented)
 	if err != nil || grid == nil {
 		return err
 	}
 	return m.segments.learn(*grid, windows, m.disturbed)
 }
 
-// segmentSince counts a segment's column from a time on; no grid: it is not
+// segmentBetween counts a segment's column in a range of time; no grid: it is not
 // watched.
-func (m *Monitor) segmentSince(ctx context.Context, column, segment string, from time.Time) ([]store.WindowSummary, *store.SummaryColumn, error) {
+func (m *Monitor) segmentBetween(ctx context.Context, column, segment string, from, to time.Time) ([]store.WindowSummary, *store.SummaryColumn, error) {
 	if m.segments == nil {
 		return nil, nil, nil
 	}
@@ -179,7 +179,7 @@ func (m *Monitor) segmentSince(ctx context.Context, column, segment string, from
 	if i < 0 || k < 0 {
 		return nil, nil, nil
 	}
-	windows, err := m.store.DeriveSegments(ctx, m.cfg.Table, m.segments.by[k], m.grids[i:i+1], from.Truncate(m.segments.window), m.Segmented, m.segments.window)
+	windows, err := m.store.DeriveSegments(ctx, m.cfg.Table, m.segments.by[k], m.grids[i:i+1], from.Truncate(m.segments.window), to, m.segments.window)
 	if err != nil {
 		return nil, nil, fmt.Errorf("learn %s of %s anew: %w", column, segment, err)
 	}
