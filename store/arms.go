@@ -53,8 +53,8 @@ func lossOf(name string) (string, error) {
 // Arms counts predictions per version and variant and sums the losses of
 // those whose label has come, or whose silence means one; the newest label
 // counts, a withdrawn one does not. By id a shadow's predictions meet the labels
-// of the answers that they stood beside; by key and by view they have the same
-// key and time. Order: by version and variant.
+// of the answers that they stood beside; by key and by view they have a key and
+// a time, a little later, of their own. Order: by version and variant.
 func (s *Store) Arms(ctx context.Context, q ArmQuery) ([]ArmOutcome, error) {
 	loss, err := lossOf(q.Loss)
 	if err != nil {
