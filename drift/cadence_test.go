@@ -1,14 +1,19 @@
 package drift_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/kedge-ml/kedge/drift"
+	"github.com/kedge-ml/kedge/event"
 	"github.com/kedge-ml/kedge/query"
+	"github.com/kedge-ml/kedge/store"
 )
 
 // A day of a batch runs from one deadline to the next by the clock on the wall:
@@ -95,5 +100,79 @@ func TestBatchesAreDueByTheWallClock(t *testing.T) {
 	rows(october(31, 4, 0), 110)
 	if got := look(october(31, 5, 0)); !strings.HasPrefix(got, "resolved: ") {
 		t.Errorf("110 rows: %q", got)
+	}
+}
+
+// endsAfter is a context that ends when it was asked so many times.
+type endsAfter struct {
+	context.Context
+	mu   sync.Mutex
+	left int
+	done chan struct{}
+}
+
+func newEndsAfter(t *testing.T, asked int) *endsAfter {
+	return &endsAfter{Context: t.Context(), left: asked, done: make(chan struct{})}
+}
+
+func (c *endsAfter) ask() (over bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.left--; c.left == 0 {
+		close(c.done)
+	}
+	return c.left <= 0
+}
+
+func (c *endsAfter) Done() <-chan struct{} { c.ask(); return c.done }
+
+func (c *endsAfter) Err() error {
+	if c.ask() {
+		return context.Canceled
+	}
+	return nil
+}
+
+// Wherever a look at the days that are due ends, none of them is lost, nor what
+// is said of it: the next look goes on behind it.
+func TestNoDayIsLostWhereALookEnds(t *testing.T) {
+	s := newStream(t)
+	day := func(n int) time.Time { return time.Date(2026, 7, n, 6, 0, 0, 0, time.UTC) }
+	for n := range 6 {
+		s.write(day(n+1).Add(time.Hour), time.Minute, make([]float64, 2), make([]float64, 2))
+	}
+	spec, err := drift.ParseMonitor([]byte(`{"view":"user","cadence":{"by":"06:00","zone":"UTC","rows":[1,1]}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed := 0
+	for asked := 1; asked < 200; asked++ {
+		cfg := drift.DefaultMonitorConfig()
+		cfg.Namespace, cfg.Name, cfg.Subject, cfg.First = "test", fmt.Sprint("ends", asked), "user", 1
+		cfg.Table, cfg.Columns, cfg.Cadence = store.Subject{Kind: event.Features, TableID: 7}, drift.Numeric("amount"), spec.Cadence
+		m, err := drift.NewMonitor(cfg, s.store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err = drift.JudgeArrival(newEndsAfter(t, asked), m, day(1), day(5)); err == nil {
+			break
+		}
+		failed++
+		if err := drift.JudgeArrival(t.Context(), m, day(1), day(5)); err != nil {
+			t.Fatal(err)
+		}
+		f := ask(t, s.store.Verdicts, query.Request{Namespace: "test", View: "user", From: day(1), To: day(6), Detector: "cadence", Limit: 1000})
+		var days []int
+		for i, name := range cells(t, f, "monitor") {
+			if name == cfg.Name {
+				days = append(days, values[time.Time](t, f, "time")[i].Day())
+			}
+		}
+		if slices.Sort(days); !slices.Equal(days, []int{1, 2, 3, 4}) {
+			t.Errorf("a look that ended when it had been asked %d times: days %v are kept: %v", asked, days, err)
+		}
+	}
+	if failed < 5 {
+		t.Errorf("%d looks ended early", failed)
 	}
 }

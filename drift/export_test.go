@@ -1,7 +1,9 @@
 package drift
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	sdk "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
@@ -47,4 +49,13 @@ func MetricsOf(o *store.Outcomes, task string) (map[string]float64, int) {
 		out[name] = v.Value
 	}
 	return out, r.labelled
+}
+
+// JudgeArrival has a monitor judge the days whose deadlines have passed since one.
+func JudgeArrival(ctx context.Context, m *Monitor, since, now time.Time) error {
+	if m.Batch.IsZero() {
+		m.Batch = since
+	}
+	_, err := m.judgeArrival(ctx, now, uint64(now.UnixMicro()))
+	return err
 }

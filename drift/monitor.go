@@ -256,7 +256,11 @@ func (m *Monitor) tick(ctx context.Context, now time.Time) ([]store.Verdict, err
 		return out, err
 	}
 	vs, err = m.judgeArrival(ctx, now, revision)
-	return append(out, vs...), errors.Join(err, m.learnFresh(ctx, revision), m.grow(ctx, revision), m.save(ctx, revision))
+	out = append(out, vs...)
+	if err != nil { // nor is it saved that it was judged
+		return out, err
+	}
+	return out, errors.Join(m.learnFresh(ctx, revision), m.grow(ctx, revision), m.save(ctx, revision))
 }
 
 // lateness is how long a window waits.

@@ -35,27 +35,34 @@ func TestAFaultyMonitorEndsNothingElse(t *testing.T) {
 			t.Fatal(err)
 		}
 		m.told, m.changed = []AlertChange{{Incident: "1", Sentence: "x moved"}}, changed
+		for _, i := range changed {
+			if i.ID != "1" {
+				m.told = append(m.told, AlertChange{Incident: i.ID, Sentence: "y moved"})
+			}
+		}
 		m.skip("no_rows")
 		m.skip("no_rows")
 		w := &watcher{spec: &MonitorSpec{View: "user"}, monitor: m}
 		s.monitors["faulty"] = w
 		return w
 	}
-	stored, open := faulty(), faulty(store.Incident{ID: "1"})
-	for told, w := range map[bool]*watcher{true: stored, false: open} {
+	for _, c := range []struct {
+		w    *watcher
+		told bool
+	}{{faulty(), true}, {faulty(store.Incident{ID: "1"}), false}, {faulty(store.Incident{ID: "2"}), true}} {
 		log.Reset()
-		s.monitors["faulty"] = w
-		s.tick(t.Context(), w, time.Now())
+		s.monitors["faulty"] = c.w
+		s.tick(t.Context(), c.w, time.Now())
 		if len(s.monitors) != 0 {
 			t.Error("the faulty monitor is still there, with what it half knows")
 		}
-		if strings.Contains(log.String(), `sentence="user: x moved"`) != told {
-			t.Errorf("stored: %v, told: %s", told, log.String())
+		if strings.Contains(log.String(), `sentence="user: x moved"`) != c.told || strings.Contains(log.String(), "y moved") {
+			t.Errorf("not stored: %v, told: %s", c.w.monitor.changed, log.String())
 		}
 	}
 	got := Skipped(t, reader)
-	if got["panic"] != 2 || got["no_rows"] != 4 || len(got) != 2 {
-		t.Errorf("skipped: %v, want panic 2, no_rows 4", got)
+	if got["panic"] != 3 || got["no_rows"] != 6 || len(got) != 2 {
+		t.Errorf("skipped: %v, want panic 3, no_rows 6", got)
 	}
 }
 

@@ -2,6 +2,7 @@ package drift
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -317,13 +318,11 @@ func (m *Monitor) judgeArrival(ctx context.Context, now time.Time, revision uint
 		out = append(out, m.whole(j, m.Seen, now))
 	}
 	batches, err := m.batches(ctx, now)
-	if err != nil {
-		return nil, err
-	}
-	for _, b := range batches {
+	for _, b := range batches { // also those before an error
 		out = append(out, m.whole(b.Judgement, b.from, b.by))
 	}
-	return out, m.store.SaveVerdicts(ctx, m.cfg.Table, out, revision)
+	m.unsaved = append(m.unsaved, out...)
+	return out, errors.Join(err, m.saveVerdicts(ctx, revision))
 }
 
 // whole is a verdict about all rows; it opens and closes its incident at once.
@@ -379,6 +378,7 @@ const mostBatches = 31
 
 // batches judges each day whose deadline has passed since the last one that was
 // judged, and that one again when it was not as it should be and rows have come.
+// With an error it answers the days before it.
 func (m *Monitor) batches(ctx context.Context, now time.Time) ([]batch, error) {
 	c := m.cfg.Cadence
 	if c == nil {
@@ -407,7 +407,7 @@ func (m *Monitor) batches(ctx context.Context, now time.Time) ([]batch, error) {
 		}
 		b, err := m.batch(ctx, d[0], d[1])
 		if err != nil {
-			return nil, err
+			return out, err
 		}
 		m.Batch = d[1]
 		out = append(out, b)

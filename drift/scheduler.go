@@ -238,9 +238,9 @@ func (m *Monitor) skip(reason string) {
 func (m *Monitor) tellStored() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.changed) > 0 {
-		m.told = nil
-	}
+	m.told = slices.DeleteFunc(m.told, func(c AlertChange) bool {
+		return slices.ContainsFunc(m.changed, func(i store.Incident) bool { return i.ID == c.Incident })
+	})
 }
 
 func (m *Monitor) takeSkipped() map[string]int {
