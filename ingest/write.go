@@ -128,6 +128,9 @@ func (p *partition) proven(ctx context.Context, w *work, ledgerRows int64) error
 		}
 		return err
 	})
+	if err == nil && whole() {
+		p.hit("counted")
+	}
 	if err != nil || whole() {
 		return err
 	}
