@@ -372,7 +372,7 @@ func (m *Monitor) lapseOne(name string, a *acceptance) {
 	m.changed = append(m.changed, rec)
 }
 
-// packAccepted adds what is stored of acceptances.
+// packAccepted adds what is stored of acceptances that are remembered.
 func (m *Monitor) packAccepted(parts map[string]string) error {
 	for name, given := range m.Accepted {
 		for _, a := range given {
@@ -381,16 +381,24 @@ func (m *Monitor) packAccepted(parts map[string]string) error {
 				return fmt.Errorf("save what is accepted of %s: %w", name, err)
 			}
 			parts[acceptedPart+a.Incident.ID] = string(text)
+			delete(m.orphans, acceptedPart+a.Incident.ID)
 		}
 	}
 	return nil
 }
 
-// unpackAccepted reads what packAccepted wrote.
+// unpackAccepted reads what packAccepted wrote. What is stored of acceptances that
+// nobody remembers any more is removed when the monitor is saved next.
 func (m *Monitor) unpackAccepted(parts map[string]string) error {
+	m.orphans = map[string]bool{}
+	for part := range parts {
+		m.orphans[part] = strings.HasPrefix(part, acceptedPart)
+	}
+	maps.DeleteFunc(m.orphans, func(_ string, is bool) bool { return !is })
 	for name, given := range m.Accepted {
 		m.Accepted[name] = slices.DeleteFunc(given, func(a *acceptance) bool { return parts[acceptedPart+a.Incident.ID] == "" })
 		for _, a := range m.Accepted[name] {
+			delete(m.orphans, acceptedPart+a.Incident.ID)
 			a.baseline = &Baseline{Grid: new(dist.Grid)}
 			if err := json.Unmarshal([]byte(parts[acceptedPart+a.Incident.ID]), a.baseline); err != nil {
 				return fmt.Errorf("read what is accepted of %s: %w", name, err)

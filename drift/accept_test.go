@@ -2,6 +2,7 @@ package drift_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -146,8 +147,15 @@ func TestAcceptedUntilATime(t *testing.T) {
 	if drifted, reference := m.verdict(40); drifted || !strings.Contains(reference, "accepted by ann until 2026-03-01T00:50:00Z: the sale") {
 		t.Errorf("while it is accepted: drifted %v, held against %q", drifted, reference)
 	}
+	if err := m.store.SaveMonitorState(t.Context(), "test", "view/user", map[string]string{"accepted/gone": "{}"}, 1); err != nil {
+		t.Fatal(err)
+	}
 	m.restart()
 	m.add(12, 1.5) // to 00:54
+	parts, err := m.store.MonitorState(t.Context(), "test", "view/user")
+	if err != nil || parts["accepted/gone"] != "" || parts["accepted/"+ids[0]] == "" {
+		t.Errorf("what is stored of acceptances: %v, %v", slices.Sorted(maps.Keys(parts)), err)
+	}
 	m.wantIncidents("once that is over", "amount", "lapsed", "open")
 	_, again, sentences := m.incidents("amount")
 	if again[0] != ids[0] || again[1] == ids[0] || !strings.Contains(sentences[1], "what was accepted by ann until 2026-03-01T00:50:00Z: the sale, is normal no longer") {
@@ -156,13 +164,17 @@ func TestAcceptedUntilATime(t *testing.T) {
 	if drifted, reference := m.verdict(51); !drifted || strings.Contains(reference, "accepted") {
 		t.Errorf("once that is over: drifted %v, held against %q", drifted, reference)
 	}
+	define(t, m.reg, drift.ActionKind, "accept-2", `{"do":"accept","monitor":"view/user","column":"amount","until":"2026-03-01T00:50:00Z"}`, "too late")
+	m.add(1, 1.5)
+	m.wantIncidents("accepted and over in one look", "amount", "lapsed", "lapsed")
+	m.add(3, 1.5)
 	m.write(m.at(45), time.Minute, normals(m.rng, 50, 1.5), normals(m.rng, 50, 5))
 	m.look()
 	if drifted, reference := m.verdict(45); drifted || !strings.Contains(reference, "accepted by ann") {
 		t.Errorf("late rows of the accepted time: drifted %v, held against %q", drifted, reference)
 	}
 	m.add(4, 0)
-	m.wantIncidents("when it has gone", "amount", "lapsed", "resolved")
+	m.wantIncidents("when it has gone", "amount", "lapsed", "lapsed", "resolved")
 }
 
 // accept accepts what is open of amount, until a minute or for good.

@@ -129,8 +129,10 @@ type Monitor struct {
 	unsaved []store.Verdict  // to be saved
 	told    []AlertChange    // to be told
 	renew   []renewal
-	crowned *Champion // of the model, as it was last told; nil: not known
-	outlook string    // what the model's performance is expected to be, for sentences
+	stored  uint64          // revision of what was saved last
+	orphans map[string]bool // parts that are stored, and are no acceptance's any more
+	crowned *Champion       // of the model, as it was last told; nil: not known
+	outlook string          // what the model's performance is expected to be, for sentences
 	skipped map[string]int
 }
 

@@ -124,7 +124,7 @@ func (m *Monitor) saveBaselines(ctx context.Context, revision uint64) error {
 	if err := errors.Join(m.packSegments(parts), m.packAccepted(parts)); err != nil {
 		return err
 	}
-	if err := m.store.SaveMonitorState(ctx, m.cfg.Namespace, m.cfg.Name, parts, revision); err != nil {
+	if err := m.store.SaveMonitorState(ctx, m.cfg.Namespace, m.cfg.Name, parts, m.stamp(revision)); err != nil {
 		return err
 	}
 	m.saved = time.Time{}
@@ -148,14 +148,26 @@ func (m *Monitor) save(ctx context.Context, revision uint64) error {
 	if err != nil {
 		return fmt.Errorf("save state: %w", err)
 	}
+	revision = m.stamp(revision)
 	if err := m.store.SaveIncidents(ctx, m.changed, revision); err != nil {
 		return err
 	}
-	if err := m.store.SaveMonitorState(ctx, m.cfg.Namespace, m.cfg.Name, map[string]string{statePart: string(text)}, revision); err != nil {
+	parts := map[string]string{statePart: string(text)}
+	for part := range m.orphans {
+		parts[part] = ""
+	}
+	if err := m.store.SaveMonitorState(ctx, m.cfg.Namespace, m.cfg.Name, parts, revision); err != nil {
 		return err
 	}
-	m.saved, m.changed = m.Next, nil
+	m.saved, m.changed, m.orphans = m.Next, nil, nil
 	return nil
+}
+
+// stamp is the revision under which a monitor stores something of itself: a tick
+// may store it twice, and the second is news, not a repeat of the first.
+func (m *Monitor) stamp(revision uint64) uint64 {
+	m.stored = max(m.stored+1, revision)
+	return m.stored
 }
 
 // fromFile takes the baselines that were stored from a file.
