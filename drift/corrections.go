@@ -43,13 +43,18 @@ func (p *performance) corrected(ctx context.Context, m *Monitor, now time.Time) 
 }
 
 // reached marks windows that were measured for good and to which late
-// predictions came: their labels may be there already.
+// predictions came: their labels may be there already. One that was empty has never
+// been judged: it is as one that was not mature.
 func (m *Monitor) reached(minutes []time.Time) {
 	for _, t := range minutes {
 		start := t.Truncate(performanceWindow(m.cfg.Window))
 		_, waiting := m.Rough[start.UnixMicro()]
 		if !waiting && !start.Before(m.First) && start.Before(m.Measured) && !start.Before(m.Measured.Add(-correctable)) {
-			m.roughly(start, time.Time{})
+			at := time.Time{}
+			if i := slices.Index(m.Empty, start.UnixMicro()); i >= 0 {
+				m.Empty, at = slices.Delete(m.Empty, i, i+1), time.Unix(0, 0)
+			}
+			m.roughly(start, at)
 		}
 	}
 }
@@ -62,7 +67,8 @@ func (m *Monitor) roughly(start, at time.Time) {
 	m.Rough[start.UnixMicro()] = at
 }
 
-// thinKept bounds the windows that are remembered as never mature.
+// thinKept bounds the windows that are remembered as never mature, and those as
+// empty.
 const thinKept = 500
 
 // thin keeps which windows had too few labels when they were due: if they come

@@ -150,6 +150,7 @@ type remembered struct {
 	Measured  time.Time           `json:"measured"`  // start of the next window whose performance is measured
 	Rough     map[int64]time.Time `json:"rough"`     // windows whose performance was measured before it was mature, and when; zero: since then labels were corrected
 	Thin      []int64             `json:"thin"`      // windows that had too few labels when they were due
+	Empty     []int64             `json:"empty"`     // windows that had no predictions when they were measured
 	Labelled  time.Time           `json:"labelled"`  // ledger rows of labels up to here are accounted for
 	Unrest    time.Time           `json:"unrest"`    // when the oldest incident of the current alert began
 

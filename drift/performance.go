@@ -310,11 +310,15 @@ func (p *performance) measure(ctx context.Context, m *Monitor, start, now time.T
 	if err != nil {
 		return err
 	}
+	at, before := m.Rough[start.UnixMicro()]
 	if len(o.Time) == 0 {
 		delete(m.Rough, start.UnixMicro())
+		if !before {
+			m.Empty = append(m.Empty, start.UnixMicro())
+			m.Empty = m.Empty[max(0, len(m.Empty)-thinKept):]
+		}
 		return nil
 	}
-	at, before := m.Rough[start.UnixMicro()]
 	corrected := before && at.IsZero()
 	due := p.mature(m, start, now) || corrected && !now.Before(p.ready(start))
 	if due {

@@ -316,3 +316,49 @@ func TestClassesAreExpectedAndWorth(t *testing.T) {
 		}
 	}
 }
+
+// A window that was empty when it was measured was not judged: what comes of it
+// late, predictions and labels, opens its incident.
+func TestLateWindowIsJudged(t *testing.T) {
+	c, s := newChurn(t, churnModel)
+	rng := rand.New(rand.NewPCG(19, 20))
+	begin := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	const aMinute, calm, back, last = 250, 45, 60, 90 // nothing comes between calm and back
+	write := func(from, to int) {
+		var predictions, labels []string
+		for i := from * aMinute; i < to*aMinute; i++ {
+			at, score, id, truth := begin.Add(time.Duration(i)*time.Minute/aMinute), rng.Float64(), fmt.Sprint("p", i), 0
+			if (rng.Float64() < score) == (i < calm*aMinute || i >= back*aMinute) {
+				truth = 1
+			}
+			predictions = append(predictions, fmt.Sprintf(`{"model":"churn","version":"v1","id":%q,"event_time":%q,"inputs":{"x":%.4f},"output":{"score":%.4f},"segments":{"part":"a"}}`,
+				id, at.Format(time.RFC3339Nano), rng.NormFloat64(), score))
+			labels = append(labels, fmt.Sprintf(`{"model":"churn","prediction_id":%q,"label":%d,"event_time":%q}`, id, truth, at.Add(time.Minute).Format(time.RFC3339Nano)))
+		}
+		c.write(event.Predictions, predictions)
+		c.write(event.Labels, labels)
+	}
+	sch := newScheduler(t, s, c.registry)
+	opened := func(looks ...time.Duration) bool {
+		for _, after := range looks {
+			sch.Look(t.Context(), begin.Add(last*time.Minute+after))
+		}
+		return slices.Contains(cells(t, ask(t, s.store.Incidents, query.Request{Namespace: "test", Model: "churn", From: begin, To: begin.Add(3 * time.Hour)}), "detector"), "roc_auc")
+	}
+	write(0, calm)
+	write(back, last)
+	if opened(10*time.Second, 2*time.Minute, 20*time.Minute) {
+		t.Fatal("an incident of windows that are well")
+	}
+	write(calm, back)
+	if !opened(21*time.Minute, 22*time.Minute, 23*time.Minute) {
+		t.Error("no incident of windows that came late and are bad")
+	}
+	f := series(t, s.store, query.Request{Namespace: "test", Model: "churn", From: begin.Add(calm * time.Minute), To: begin.Add(back * time.Minute), Columns: []string{"roc_auc"}})[0]
+	for i, v := range values[*float64](t, f, "value") {
+		if v == nil || *v > 0.4 || !values[bool](t, f, "mature")[i] {
+			t.Errorf("a window that came late: %+v", f)
+			break
+		}
+	}
+}
