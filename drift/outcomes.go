@@ -188,7 +188,7 @@ func (r *rows) metrics(worth Worth) map[string]perf.Value {
 }
 
 // addGaps measures how unequally a binary model treats the values of a segment.
-func (p *performance) addGaps(out *[]store.Performance, base store.Performance, group string, o *store.Outcomes) {
+func (p *performance) addGaps(out *[]store.Performance, base store.Performance, group string, o *store.Outcomes, before bool) {
 	r := rowsOf(o, "binary")
 	var of []string
 	for _, i := range r.index {
@@ -196,13 +196,15 @@ func (p *performance) addGaps(out *[]store.Performance, base store.Performance, 
 	}
 	f := perf.CompareGroups(of, r.truth, r.predicted)
 	for name, gap := range map[string]*perf.Gap{"selection_gap": f.Selection, "tpr_gap": f.TruePos, "fpr_gap": f.FalsePos} {
-		if gap == nil {
+		if gap == nil && !before {
 			continue
 		}
 		row := base
-		row.Segment, row.Metric, row.Value, row.StdErr, row.Labelled = group, name, gap.Value.Value, gap.Value.StdErr, uint64(math.Round(float64(r.labelled)*base.Scale))
+		row.Segment, row.Metric, row.Value, row.StdErr, row.Labelled = group, name, math.NaN(), math.NaN(), uint64(math.Round(float64(r.labelled)*base.Scale))
 		row.Estimate, row.Lower, row.Upper, row.Reference = math.NaN(), math.NaN(), math.NaN(), math.NaN()
-		row.Reason = gap.High + " against " + gap.Low
+		if gap != nil {
+			row.Value, row.StdErr, row.Reason = gap.Value.Value, gap.Value.StdErr, gap.High+" against "+gap.Low
+		}
 		*out = append(*out, row)
 	}
 }

@@ -335,9 +335,9 @@ func (p *performance) measure(ctx context.Context, m *Monitor, start, now time.T
 	if none != nil {
 		all.Reason = "no expected value: " + none.Error()
 	}
-	values := p.add(&out, all, "", whole, len(o.Time), expected)
+	values := p.add(&out, all, "", whole, len(o.Time), expected, before)
 	for _, g := range p.groups {
-		p.addGroup(&out, base, g, o)
+		p.addGroup(&out, base, g, o, before)
 	}
 	told := corrected // which changes the verdict, not the incident: it saw the window already
 	if due && m.thin(start, mature) {
@@ -352,7 +352,7 @@ func (p *performance) measure(ctx context.Context, m *Monitor, start, now time.T
 	if !due {
 		m.roughly(start, now)
 	}
-	return p.store.SavePerformance(ctx, out, w.revision)
+	return p.store.SavePerformance(ctx, fmt.Sprintf("%s/%d", m.cfg.Name, p.table.TableID), out, w.revision)
 }
 
 // revise is the revision of a measurement: the time, and more than that of the
@@ -363,8 +363,10 @@ func (p *performance) revise(now time.Time) uint64 {
 	return p.said
 }
 
-// add appends a segment's metrics, realised and expected.
-func (p *performance) add(out *[]store.Performance, base store.Performance, segment string, r *rows, n0 int, expected map[perf.Metric]perf.Estimate) map[string]perf.Value {
+// add appends a segment's metrics, realised and expected. Of a window that was
+// measured before, those that it has no longer (labels were withdrawn) are stored
+// as not known: the newest row of each metric is what is told.
+func (p *performance) add(out *[]store.Performance, base store.Performance, segment string, r *rows, n0 int, expected map[perf.Metric]perf.Estimate, before bool) map[string]perf.Value {
 	values := r.metrics(p.worth)
 	base.Segment = segment
 	base.Predictions, base.Labelled = uint64(math.Round(float64(n0)*base.Scale)), uint64(math.Round(float64(r.labelled)*base.Scale))
@@ -374,6 +376,11 @@ func (p *performance) add(out *[]store.Performance, base store.Performance, segm
 	}
 	for n := range expected {
 		names[string(n)] = true
+	}
+	if before {
+		for n := range p.fitted.values {
+			names[n] = true
+		}
 	}
 	if segment == "" {
 		names[p.fitted.metric] = true // where coverage, or why there is no value, is looked for
@@ -409,7 +416,7 @@ const segmentValues = 20
 
 // addGroup measures the values of a segment, and how unequally the model
 // treats them.
-func (p *performance) addGroup(out *[]store.Performance, base store.Performance, group string, o *store.Outcomes) {
+func (p *performance) addGroup(out *[]store.Performance, base store.Performance, group string, o *store.Outcomes, before bool) {
 	byValue := map[string][]int{}
 	for i, v := range o.Groups[group] {
 		byValue[v] = append(byValue[v], i)
@@ -424,10 +431,10 @@ func (p *performance) addGroup(out *[]store.Performance, base store.Performance,
 	slices.SortFunc(names, func(a, b string) int { return len(byValue[b]) - len(byValue[a]) })
 	for _, v := range names[:min(len(names), segmentValues)] {
 		part := rowsOf(pick(o, byValue[v]), p.fitted.task)
-		p.add(out, base, group+"="+v, part, len(byValue[v]), nil)
+		p.add(out, base, group+"="+v, part, len(byValue[v]), nil, before)
 	}
 	if fair := p.fair == nil && group != "version" || slices.Contains(p.fair, group); fair && p.fitted.task == "binary" {
-		p.addGaps(out, base, group, o)
+		p.addGaps(out, base, group, o, before)
 	}
 }
 

@@ -24,9 +24,10 @@ type Performance struct {
 	Scale                  float64 // predictions for each row that was looked at; not stored
 }
 
-// SavePerformance stores metrics of a window under a revision; a second block
-// of the same window and revision is a repeat of the first.
-func (s *Store) SavePerformance(ctx context.Context, ps []Performance, revision uint64) error {
+// SavePerformance stores metrics of a window that a writer measured, under a
+// revision; a second block of the same writer, window and revision is a repeat of
+// the first.
+func (s *Store) SavePerformance(ctx context.Context, writer string, ps []Performance, revision uint64) error {
 	if len(ps) == 0 {
 		return nil
 	}
@@ -57,7 +58,7 @@ func (s *Store) SavePerformance(ctx context.Context, ps []Performance, revision 
 	cols = append(cols, named{"mature", fixed[bool]{"Bool", collect(ps, func(p Performance) bool { return p.Mature })}},
 		named{"start", fixed[int64]{timestampType, collect(ps, func(p Performance) int64 { return p.Start.UnixMicro() })}},
 		named{"end", fixed[int64]{timestampType, collect(ps, func(p Performance) int64 { return p.End.UnixMicro() })}})
-	token := fmt.Sprintf("performance/%s/%s/%d/%d", ps[0].Namespace, ps[0].Model, ps[0].Start.UnixMicro(), revision)
+	token := fmt.Sprintf("performance/%s/%s/%s/%d/%d", ps[0].Namespace, ps[0].Model, writer, ps[0].Start.UnixMicro(), revision)
 	return s.insertRows(ctx, "performance", token, len(ps), cols)
 }
 
@@ -67,8 +68,7 @@ func (s *Store) SavePerformance(ctx context.Context, ps []Performance, revision 
 // day). Columns of the request are metrics; segment {"district": "harbour"} asks
 // for one segment, {"district": ""} for the gaps between its values; group_by is
 // a dimension whose values are told one by one, or "*" for all of all; without
-// either the frames are about all rows. A metric that a window had and has no
-// longer (its labels were withdrawn) is not told.
+// either the frames are about all rows.
 func (s *Store) Performance(ctx context.Context, r query.Request) ([]query.Frame, error) {
 	from, to, err := timeRange(r, time.Now(), 24*time.Hour)
 	if err != nil {
@@ -76,7 +76,6 @@ func (s *Store) Performance(ctx context.Context, r query.Request) ([]query.Frame
 	}
 	p := params{"from": micro(from), "to": micro(to), "namespace": r.Namespace, "model": r.Model, "columns": textList(r.Columns), "segment": ""}
 	where := "namespace = {namespace:String} AND model = {model:String} AND " + inRange("start")
-	where += " AND (start, revision) IN (SELECT start, max(revision) FROM " + s.ref("performance") + " WHERE " + where + " GROUP BY start)"
 	if len(r.Columns) > 0 {
 		where += " AND has(arrayMap(h -> unhex(h), {columns:Array(String)}), toString(metric))"
 	}

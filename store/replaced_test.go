@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -95,7 +96,7 @@ func (d *derivedAgain) save(revision int) {
 	}
 	d.must(d.s.SaveVerdicts(d.t.Context(), d.sub, vs, u))
 	d.must(d.s.SaveSegmentVerdicts(d.t.Context(), segments, u))
-	d.must(d.s.SavePerformance(d.t.Context(), []store.Performance{{Namespace: "default", Model: "v", Metric: "accuracy", Start: d.begin, End: d.at(1), Value: float64(revision)}}, u))
+	d.must(d.s.SavePerformance(d.t.Context(), "monitor", []store.Performance{{Namespace: "default", Model: "v", Metric: "accuracy", Start: d.begin, End: d.at(1), Value: float64(revision)}}, u))
 	d.note(revision, "performance")
 }
 
@@ -170,5 +171,29 @@ func TestReplacedRevisionsGo(t *testing.T) {
 	}
 	if after := d.answers(); !reflect.DeepEqual(after, before) {
 		t.Errorf("answers changed:\n%v\n%v", after, before)
+	}
+}
+
+// TestTwoMonitorsMeasureOneModel: the same window at the same moment, each with a
+// metric of its own, and neither hides what the other one says.
+func TestTwoMonitorsMeasureOneModel(t *testing.T) {
+	d := newDerivedAgain(t)
+	measured := func(metrics ...string) (ps []store.Performance) {
+		for _, m := range metrics {
+			ps = append(ps, store.Performance{Namespace: "default", Model: "v", Metric: m, Start: d.begin, End: d.at(1), Value: 0.5})
+		}
+		return ps
+	}
+	d.must(d.s.SavePerformance(t.Context(), "money", measured("accuracy", "business_value"), 10))
+	d.must(d.s.SavePerformance(t.Context(), "plain", measured("accuracy", "f1"), 10))
+	d.must(d.s.SavePerformance(t.Context(), "money", measured("accuracy", "business_value"), 20))
+	frames, err := d.s.Performance(t.Context(), query.Request{Namespace: "default", Model: "v", From: d.begin, To: d.at(10)})
+	d.must(err)
+	var told []string
+	for _, f := range frames {
+		told = append(told, f.Name)
+	}
+	if slices.Sort(told); !slices.Equal(told, []string{"accuracy", "business_value", "f1"}) {
+		t.Errorf("told are %v", told)
 	}
 }
