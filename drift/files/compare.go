@@ -177,7 +177,8 @@ func compareAll(a, b *Table, names []string, o Options) ([]Compared, error) {
 }
 
 // sides reads both files' column; numbers on one side alone are categories, and
-// mixed says which side that is.
+// mixed says which side that is. A side without a value has no type: it takes
+// the other's.
 func sides(a, b *Table, name string, category bool) (ref, cur *Column, mixed string, err error) {
 	if ref, err = a.Column(name); err != nil {
 		return nil, nil, "", err
@@ -186,6 +187,8 @@ func sides(a, b *Table, name string, category bool) (ref, cur *Column, mixed str
 		return nil, nil, "", err
 	}
 	switch {
+	case ref.empty() || cur.empty():
+		category = category || ref.Numbers == nil || cur.Numbers == nil
 	case ref.Numbers == nil && cur.Numbers != nil:
 		mixed = "texts in the reference, numbers in the new file"
 	case ref.Numbers != nil && cur.Numbers == nil:
@@ -195,6 +198,16 @@ func sides(a, b *Table, name string, category bool) (ref, cur *Column, mixed str
 		ref, cur = ref.asCategories(), cur.asCategories()
 	}
 	return ref, cur, mixed, nil
+}
+
+// empty reports whether no row has a value.
+func (c *Column) empty() bool {
+	for _, x := range c.Numbers {
+		if !math.IsNaN(x) {
+			return false
+		}
+	}
+	return !slices.Contains(c.Missing, false)
 }
 
 // text is the first value that is no number, cut where it is long; else the

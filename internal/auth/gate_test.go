@@ -178,6 +178,11 @@ func TestLifeOfAKey(t *testing.T) {
 	if err := o.keys.Revoke(ctx, *team, k.ID); !errors.Is(err, ErrUnknownKey) {
 		t.Errorf("somebody else's key: %v", err)
 	}
+	for _, subject := range []string{"rides\nkey:boss", "a\x00", "\x1b[2J", "a\x7f", "a\u0085", "a\xff"} {
+		if _, _, err := o.keys.Create(ctx, boss, subject, []Grant{{"team", []Role{Producer}}}, time.Time{}); !errors.Is(err, registry.ErrInvalid) || !strings.Contains(err.Error(), "control characters or is not UTF-8") {
+			t.Errorf("a key for %q: %v", subject, err)
+		}
+	}
 	if _, _, err := o.keys.Create(ctx, *team, "x", []Grant{{AllNamespaces, []Role{Viewer}}}, time.Time{}); !errors.Is(err, ErrGrant) {
 		t.Errorf("more than one's own: %v", err)
 	}

@@ -6,8 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/kedge-ml/kedge/registry"
 )
@@ -175,6 +178,9 @@ func (k *Keys) create(ctx context.Context, c Caller, want Key) (secret string, k
 func (k *Keys) check(c Caller, want Key) error {
 	if want.Subject == "" || len(want.Subject) > 200 {
 		return fmt.Errorf("create key: %w: a key needs a subject of at most 200 bytes: who uses it", registry.ErrInvalid)
+	}
+	if !utf8.ValidString(want.Subject) || strings.ContainsFunc(want.Subject, unicode.IsControl) {
+		return fmt.Errorf("create key: %w: the subject %q has control characters or is not UTF-8: name who uses the key in plain text", registry.ErrInvalid, want.Subject)
 	}
 	if len(want.Grants) == 0 || len(want.Grants) > 100 {
 		return fmt.Errorf("create key for %s: %w: a key needs 1 to 100 grants such as team:viewer", want.Subject, registry.ErrInvalid)
