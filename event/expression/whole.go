@@ -26,6 +26,8 @@ func Bounds() []expr.Option {
 		expr.Function("whole *", arithmetic(times, func(a, b any) any { return runtime.Multiply(a, b) })),
 		expr.Function("whole negative", negate),
 		expr.Function("whole int", toWhole),
+		expr.Function("whole abs", absolute),
+		expr.Function("whole sum", sum),
 	}
 }
 
@@ -37,18 +39,41 @@ type wholeNumbers struct{}
 func (wholeNumbers) Visit(node *ast.Node) {
 	switch n := (*node).(type) {
 	case *ast.BinaryNode:
-		if (n.Operator == "+" || n.Operator == "-" || n.Operator == "*") && mayBeWhole(n.Left) && mayBeWhole(n.Right) {
+		if z, ok := constant(n); ok {
+			ast.Patch(node, &ast.IntegerNode{Value: z})
+		} else if (n.Operator == "+" || n.Operator == "-" || n.Operator == "*") && mayBeWhole(n.Left) && mayBeWhole(n.Right) {
 			call(node, n.Operator, n.Left, n.Right)
 		}
 	case *ast.UnaryNode:
-		if _, literal := n.Node.(*ast.IntegerNode); n.Operator == "-" && !literal && mayBeWhole(n.Node) {
+		if n.Operator != "-" || !mayBeWhole(n.Node) {
+			return
+		}
+		if x, literal := n.Node.(*ast.IntegerNode); literal && x.Value != math.MinInt64 {
+			ast.Patch(node, &ast.IntegerNode{Value: -x.Value})
+		} else {
 			call(node, "negative", n.Node)
 		}
 	case *ast.BuiltinNode:
-		if n.Name == "int" && len(n.Arguments) == 1 {
-			call(node, "int", n.Arguments[0])
+		switch {
+		case (n.Name == "int" || n.Name == "abs" || n.Name == "sum") && len(n.Arguments) == 1:
+			call(node, n.Name, n.Arguments[0])
+		case n.Name == "sum" && len(n.Arguments) == 2:
+			call(node, n.Name, &ast.BuiltinNode{Name: "map", Arguments: n.Arguments})
 		}
 	}
+}
+
+// constant is what an operator makes of two literals, where that fits: it is
+// computed once, here, since expr-lang's own folding wraps round.
+func constant(n *ast.BinaryNode) (z int, ok bool) {
+	x, ok1 := n.Left.(*ast.IntegerNode)
+	y, ok2 := n.Right.(*ast.IntegerNode)
+	whole := map[string]func(x, y int64) (int64, bool){"+": plus, "-": minus, "*": times}[n.Operator]
+	if !ok1 || !ok2 || whole == nil {
+		return 0, false
+	}
+	exact, fits := whole(int64(x.Value), int64(y.Value))
+	return int(exact), fits
 }
 
 func call(node *ast.Node, name string, args ...ast.Node) {
@@ -98,6 +123,29 @@ func negate(args ...any) (any, error) {
 		return nil, errRange
 	}
 	return runtime.Negate(args[0]), nil
+}
+
+func absolute(args ...any) (any, error) {
+	if x, ok := integer(args[0]); ok && x == math.MinInt64 {
+		return nil, errRange
+	}
+	return builtin.Abs(args[0]), nil
+}
+
+// sum adds a list's elements up from the left, as a chain of + would.
+func sum(args ...any) (any, error) {
+	list := reflect.ValueOf(args[0])
+	if k := list.Kind(); k != reflect.Slice && k != reflect.Array {
+		return nil, fmt.Errorf("sum takes a list, not %T", args[0])
+	}
+	total, add := any(0), arithmetic(plus, func(a, b any) any { return runtime.Add(a, b) })
+	for i := range list.Len() {
+		var err error
+		if total, err = add(list.Index(i).Interface(), total); err != nil {
+			return nil, fmt.Errorf("sum: %w", err)
+		}
+	}
+	return total, nil
 }
 
 // toWhole is int(x); float64(1<<63) is the first that does not fit.

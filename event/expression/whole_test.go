@@ -19,6 +19,7 @@ func TestWholeNumbersDoNotWrap(t *testing.T) {
 	m := NewMachine()
 	for text, op := range map[string]func(z, x, y *big.Int) *big.Int{
 		"a + b": (*big.Int).Add, "a - b": (*big.Int).Sub, "a * b": (*big.Int).Mul, "-a": func(z, x, _ *big.Int) *big.Int { return z.Neg(x) },
+		"sum([a, b])": (*big.Int).Add, "sum([b], # + a)": (*big.Int).Add, "[a, b] | sum(#)": (*big.Int).Add, "sum(map([a, b], #))": (*big.Int).Add, "abs(a)": func(z, x, _ *big.Int) *big.Int { return z.Abs(x) },
 	} {
 		p, err := Compile(text)
 		if err != nil {
@@ -70,6 +71,8 @@ func TestOperatorsOfOtherTypes(t *testing.T) {
 	m.Set("s", "a")
 	for text, want := range map[string]any{
 		"i + f": 4.5, "f * i": 4.5, "f - i": -1.5, "-f": -1.5, `s + "b"`: "ab", "2 + 3 * 4": 14, "1 - -1": 2, "[1,2,3][i - 2]": 2, "sum(map([1,2], # * i))": 9, "i + 1 > f": true,
+		"sum([i, f])": 4.5, "sum([f, i, 1])": 5.5, "sum([i, 2], # * f)": 7.5, "sum([])": 0, "sum(1..4)": 10, "sum(1..4, # * 2)": 20, "abs(-f)": 1.5, "abs(-i)": 3,
+		"sum(filter([1, -2, 3], # > 0), # + i)":                      10,
 		`date("2026-03-02") - duration("24h") == date("2026-03-01")`: true, "-9223372036854775807 - 1": math.MinInt64,
 	} {
 		p, err := Compile(text)
@@ -85,5 +88,27 @@ func TestOperatorsOfOtherTypes(t *testing.T) {
 	p, _ := Compile("i + 1")
 	if got, err := m.Run(p); err == nil {
 		t.Errorf("null and one make %v", got)
+	}
+}
+
+// TestConstantsAreFolded: what is known before the first event is computed
+// once, and a constant that does not fit is no other number.
+func TestConstantsAreFolded(t *testing.T) {
+	m := NewMachine()
+	m.Set("x", 2)
+	for text, want := range map[string]any{
+		"60*60*24": 86400, "2 * -3 + 1": -5, "-(2 - 5)": 3, "9223372036854775807 + 1": nil, "-(-9223372036854775807 - 1)": nil, "4611686018427387904 * 2": nil,
+		"sum([9223372036854775807, 1])": nil, "abs(-9223372036854775807 - 1)": nil, "sum(1..2, 9223372036854775807)": nil,
+	} {
+		p, err := Compile(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := m.Run(p); got != want || (err == nil) != (want != nil) {
+			t.Errorf("%s is %v %v, want %v", text, got, err, want)
+		}
+		if code := p.program.Disassemble(); want != nil && strings.Count(code, "\n") != 1 {
+			t.Errorf("%s is computed for each event:\n%s", text, code)
+		}
 	}
 }
