@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -61,8 +62,11 @@ func (s *Store) Arms(ctx context.Context, q ArmQuery) ([]ArmOutcome, error) {
 		return nil, err
 	}
 	tables, err := s.subjectOf(query.Request{Namespace: q.Namespace, Model: q.Model})
+	if errors.Is(err, ErrUnknown) {
+		return nil, nil // nothing was predicted yet
+	}
 	if err != nil {
-		return nil, nil //nolint:nilerr // nothing was predicted yet
+		return nil, err
 	}
 	predictions := s.predictionsSince(tables)
 	p := params{"since": micro(q.Since), "silence": q.Labels.Silence, "due": micro(time.Now().Add(-q.Labels.Delay))}
