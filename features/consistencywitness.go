@@ -18,7 +18,7 @@ type witness struct {
 	asked     map[string][]int // samples by key
 	wanted    []string
 	schema    *event.Schema
-	at        []int          // wanted → batch column, for schema
+	at        []int          // wanted → batch column, for schema; -1: it has none
 	columns   []event.Column // of the rows kept
 	place     []int          // per sample, in columns; -1: not there
 	missed    []bool         // per sample: a newer row was there long enough
@@ -56,7 +56,10 @@ func (w *witness) batch(b *event.Batch) {
 		w.schema, w.at = b.Schema, w.at[:0]
 		for _, name := range w.wanted {
 			at := slices.IndexFunc(b.Schema.Values(), func(f event.Field) bool { return f.Name == name })
-			w.at = append(w.at, b.Schema.ValueStart()+at)
+			if at >= 0 {
+				at += b.Schema.ValueStart()
+			}
+			w.at = append(w.at, at)
 		}
 	}
 	for row := range b.Rows {
@@ -82,6 +85,10 @@ func (w *witness) batch(b *event.Batch) {
 func (w *witness) keep(b *event.Batch, row, sample int) {
 	for i, at := range w.at {
 		w.place[sample] = w.columns[i].Len()
+		if at < 0 {
+			w.columns[i].AppendNull()
+			continue
+		}
 		copyValue(&w.columns[i], &b.Columns[at], row)
 	}
 }
